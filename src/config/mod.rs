@@ -1,0 +1,255 @@
+//! What one instance is asked to do: the parsed, checked, defaulted form of a confxml.xml or of `--watch/--to`.
+//!
+//! This file holds the model alone; the parts that make it are beside it. Nothing here knows of D-Bus,
+//! systemd or inotify.
+
+use crate::filter::Filter;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One instance's whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from; `None` for `--watch/--to`.
+    pub file: Option<PathBuf>,
+    /// `<debug start>`: tell every event and every rsync command at debug level.
+    pub debug: bool,
+    /// The watched directories, each with its remotes; at least one.
+    pub roots: Vec<Root>,
+    /// Which changes count.
+    pub events: EventSwitches,
+    /// Paths that never reach a remote.
+    pub filter: Arc<Filter>,
+    /// How rsync is called.
+    pub rsync: RsyncOptions,
+    /// Our own settings, the element `<agent>`.
+    pub agent: AgentSettings,
+    /// `<failLog>`.
+    pub fail_log: FailLog,
+    /// `<crontab start="true">`.
+    pub crontab: Option<Crontab>,
+}
+
+/// A watched directory and where it is mirrored to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Absolute, without trailing slash (but `/` itself).
+    pub path: PathBuf,
+    /// At least one.
+    pub remotes: Vec<Destination>,
+}
+
+/// Where a root is mirrored to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A module of an rsync daemon.
+    Daemon {
+        /// The rsyncd user; `None` where the module asks for none.
+        user: Option<String>,
+        /// Host name or address; an IPv6 address without brackets.
+        host: String,
+        /// TCP port; `None` is rsync's own 873.
+        port: Option<u16>,
+        /// The module, perhaps with a path below it (`www` or `www/site`), without slashes at the ends.
+        module: String,
+        /// What goes into `RSYNC_PASSWORD`.
+        password: Option<Secret>,
+    },
+    /// A directory of another host, reached by ssh.
+    Ssh {
+        /// The login; `None` leaves it to ssh's own configuration.
+        user: Option<String>,
+        /// Host name, address or `Host` alias of ssh_config.
+        host: String,
+        /// Port; `None` leaves it to ssh's own configuration.
+        port: Option<u16>,
+        /// The remote directory; relative ones start in the login's home.
+        directory: String,
+    },
+    /// A directory of this machine.
+    Local {
+        /// Absolute.
+        directory: PathBuf,
+    },
+}
+
+/// The address as people write it: `backup@web1::www`, `web2:/srv/www`, `/mnt/copy`. Holds no secret;
+/// this is the remote's name in the journal, on D-Bus and in `sersyncctl`.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |user: &Option<String>| user.as_ref().map_or(String::new(), |user| format!("{user}@"));
+        let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        match self {
+            Self::Daemon { user, host, module, .. } => write!(f, "{}{}::{module}", at(user), bracketed(host)),
+            Self::Ssh { user, host, directory, .. } => write!(f, "{}{}:{directory}", at(user), bracketed(host)),
+            Self::Local { directory } => write!(f, "{}", directory.display()),
+        }
+    }
+}
+
+/// A password. Shows itself to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a password.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The password itself, for the environment of an rsync process and for nothing else.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The `<inotify>` switches: which changes are mirrored as they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSwitches {
+    /// `delete`: a removed path is removed on the remotes; false: nothing is ever deleted there.
+    pub delete: bool,
+    /// `createFolder`: new directories are watched and sent.
+    pub create_folder: bool,
+    /// `createFile`: a new file is sent at its creation, before its first close.
+    pub create_file: bool,
+    /// `closeWrite`: a file is sent when its writer closes it.
+    pub close_write: bool,
+    /// `moveFrom`: a path moved away is removed on the remotes (if `delete` allows).
+    pub move_from: bool,
+    /// `moveTo`: a path moved here is sent.
+    pub move_to: bool,
+    /// `attrib`: changes of mode, owner, times are sent.
+    pub attrib: bool,
+    /// `modify`: every write is sent, not only the close after it.
+    pub modify: bool,
+}
+
+impl EventSwitches {
+    /// What the shipped confxml.xml switches on; also what holds where the element `<inotify>` is missing.
+    pub const SHIPPED: Self = Self {
+        delete: true,
+        create_folder: true,
+        create_file: false,
+        close_write: true,
+        move_from: true,
+        move_to: true,
+        attrib: false,
+        modify: false,
+    };
+
+    /// The shipped ones and attribute changes: what `--watch/--to` uses, so that the copy is exact.
+    pub const EXACT: Self = Self { attrib: true, ..Self::SHIPPED };
+
+    /// No switch on: the state of `<inotify/>` with no child.
+    pub const NONE: Self = Self {
+        delete: false,
+        create_folder: false,
+        create_file: false,
+        close_write: false,
+        move_from: false,
+        move_to: false,
+        attrib: false,
+        modify: false,
+    };
+}
+
+/// How rsync is called, apart from what each run adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RsyncOptions {
+    /// `<commonParams params>`, split into words as a shell would, without what the runs decide
+    /// themselves (`-r`, `-R`, `--delete…`) and without `-u` unless [`AgentSettings::keep_newer`].
+    pub params: Vec<String>,
+    /// `<timeout>`: rsync's I/O timeout.
+    pub timeout: Option<Duration>,
+}
+
+/// Names that editors and rsync use for a moment (`4913`, `*~`, `.*.sw?`, …).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TemporaryNames {
+    /// Held back for a second, then sent if they are still there.
+    Hold,
+    /// As sersync 2.5.4: files that start with `.`, end with `~`, or are called `4913` are never sent by an event.
+    Skip,
+}
+
+/// Whether the whole tree is compared when the agent starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FullSyncAtStart {
+    /// At each start (`-r`).
+    Always,
+    /// Only what was pending when the agent stopped: changes made in between wait for the next full sync.
+    Never,
+    /// Unless it is certain that no change was missed.
+    Auto,
+}
+
+/// The element `<agent>`: settings that sersync 2.5.4 did not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// How long the first change after quiet waits for its siblings.
+    pub gather: Duration,
+    /// At most so many paths go into one rsync run.
+    pub batch_paths: usize,
+    /// At most so many rsync runs to one remote at once.
+    pub streams: usize,
+    /// At most so many rsync runs of the whole agent at once (`-n`).
+    pub workers: usize,
+    /// Full sync at start.
+    pub full_sync_at_start: FullSyncAtStart,
+    /// Where the pending paths are kept over a restart; `None`: the default place.
+    pub state_directory: Option<PathBuf>,
+    /// Above so many pending paths a remote's set folds siblings into their directory.
+    pub pending_limit: usize,
+    /// What becomes of editors' temporary names.
+    pub temporary_names: TemporaryNames,
+    /// Leave a file alone that is newer on the remote (rsync's `-u`).
+    pub keep_newer: bool,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            gather: Duration::from_millis(3),
+            batch_paths: 20_000,
+            streams: 3,
+            workers: 10,
+            full_sync_at_start: FullSyncAtStart::Auto,
+            state_directory: None,
+            pending_limit: 200_000,
+            temporary_names: TemporaryNames::Hold,
+            keep_newer: false,
+        }
+    }
+}
+
+/// `<failLog>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailLog {
+    /// Where the report of failed paths goes.
+    pub path: PathBuf,
+    /// `timeToExecute`, in minutes in the file.
+    pub interval: Duration,
+}
+
+impl Default for FailLog {
+    fn default() -> Self {
+        Self { path: PathBuf::from("/tmp/rsync_fail_log.sh"), interval: Duration::from_secs(60 * 60) }
+    }
+}
+
+/// `<crontab start="true">`: a full sync from time to time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crontab {
+    /// `schedule`, in minutes in the file.
+    pub interval: Duration,
+    /// `<crontabfilter start="true">`: rsync `--exclude` patterns for these full syncs.
+    pub excludes: Vec<String>,
+}

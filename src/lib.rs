@@ -1,0 +1,14 @@
+//! sersync: a real-time file mirror that is a citizen of systemd and D-Bus.
+//!
+//! How a change travels: the kernel tells `watch`, which names paths that may differ; `filter` drops what is
+//! excluded; `pending` keeps, for each remote, the set of paths that may differ there; `agent` takes batches from
+//! that set and hands them to `transport`, which makes the remote equal to what is on disk now with one rsync run.
+//! `bus` and `service` show the agent's snapshot on D-Bus and to systemd, and send commands; `ctl` is `sersyncctl`.
+
+#![deny(missing_docs)]
+
+pub mod agent;
+pub mod config;
+pub mod filter;
+pub mod path;
+pub mod watch;
