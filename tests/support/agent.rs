@@ -1,0 +1,275 @@
+//! [`Agent`]: the built `sersync`, started as systemd would start it, with a notify socket of the test's own.
+
+use super::processes::{self, Process};
+use super::rsyncd::PASSWORD;
+use super::{SOON, eventually};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How an agent is started. Kept by the agent, so that it can be started again.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    directory: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Launch {
+    /// An agent that keeps its state below `directory`, and whose socket and log are there too. It gets
+    /// [`PASSWORD`] in its environment and no message bus.
+    pub fn new(directory: &Path) -> Self {
+        fs::create_dir_all(directory).unwrap();
+        let launch = Self { directory: directory.to_owned(), arguments: Vec::new(), environment: Vec::new() };
+        let nowhere = format!("unix:path={}", directory.join("no-bus").display());
+        launch
+            .argument("--state-dir")
+            .argument(directory.join("state"))
+            .environment("RSYNC_PASSWORD", PASSWORD)
+            .environment("DBUS_SYSTEM_BUS_ADDRESS", &nowhere)
+            .environment("DBUS_SESSION_BUS_ADDRESS", &nowhere)
+    }
+
+    /// `--watch root --to destination…`
+    pub fn mirror<S: AsRef<OsStr>>(self, root: &Path, destinations: impl IntoIterator<Item = S>) -> Self {
+        let launch = self.argument("--watch").argument(root);
+        destinations.into_iter().fold(launch, |launch, to| launch.argument("--to").argument(to))
+    }
+
+    /// `-o file`
+    pub fn config(self, file: &Path) -> Self {
+        self.argument("-o").argument(file)
+    }
+
+    pub fn argument(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sersync"));
+        command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        for foreign in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LISTEN_FDS"] {
+            if !self.environment.iter().any(|(name, _)| name == foreign) {
+                command.env_remove(foreign);
+            }
+        }
+        command
+    }
+
+    /// Starts it and waits until it says that it watches.
+    pub fn start(self) -> Agent {
+        let agent = self.spawn();
+        agent.wait_notified("READY=1");
+        agent
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(self) -> Agent {
+        let notify = Notify::bind(&self.directory.join("notify"));
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let child = self
+            .command()
+            .env("NOTIFY_SOCKET", &notify.path)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Agent { launch: self, child: Some(child), notify }
+    }
+
+    /// Runs it to its end, for a start that is expected to be refused.
+    pub fn output(&self) -> Output {
+        let child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+        let group = Pid::from_raw(child.id() as i32);
+        let waiter = std::thread::spawn(move || child.wait_with_output().unwrap());
+        let start = Instant::now();
+        while !waiter.is_finished() && start.elapsed() < SOON {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if !waiter.is_finished() {
+            let _ = killpg(group, Signal::SIGKILL);
+            panic!("it was expected to end by itself:\n{}", String::from_utf8_lossy(&waiter.join().unwrap().stderr));
+        }
+        waiter.join().unwrap()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.join("sersync.log")
+    }
+}
+
+/// A running (or ended) agent.
+#[derive(Debug)]
+pub struct Agent {
+    launch: Launch,
+    child: Option<Child>,
+    notify: Notify,
+}
+
+impl Agent {
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().expect("it runs").id() as i32
+    }
+
+    pub fn process(&self) -> Process {
+        Process::of(self.pid()).expect("it runs")
+    }
+
+    /// Everything it wrote to its terminal, over all its starts.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.launch.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a text in its log.
+    pub fn wait_logged(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), SOON, || {
+            let log = self.log();
+            if log.to_lowercase().contains(&text.to_lowercase()) { Ok(()) } else { Err("it is not there") }
+        });
+    }
+
+    /// The lines that it sent to its service supervisor since its start.
+    pub fn notified(&self) -> Vec<String> {
+        self.notify.lines.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that starts with `prefix`, and returns it.
+    pub fn wait_notified(&self, prefix: &str) -> String {
+        self.wait_notified_from(0, |line| line.starts_with(prefix))
+    }
+
+    /// Waits for a line after the first `seen` ones.
+    pub fn wait_notified_from(&self, seen: usize, wanted: impl Fn(&str) -> bool) -> String {
+        eventually("a line from the agent on its notify socket", SOON, || {
+            let lines = self.notified();
+            lines.iter().skip(seen).find(|line| wanted(line)).cloned().ok_or_else(|| {
+                let ended = self.child.as_ref().is_some_and(|child| !alive(child.id() as i32));
+                format!("it said {lines:?}{}", if ended { " and has ended" } else { "" })
+            })
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// SIGTERM, then its end, which must come within 5 s.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait_ended(Duration::from_secs(5))
+    }
+
+    /// Waits for its end.
+    pub fn wait_ended(&mut self, within: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("it runs");
+        let status = eventually("the agent's end", within, || child.try_wait().unwrap().ok_or("it still runs"));
+        self.child = None;
+        status
+    }
+
+    /// SIGKILL, as the kernel's out-of-memory killer sends it.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let status = self.wait_ended(SOON);
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+    }
+
+    /// Starts it again after its end, with the same arguments and state, and waits until it watches.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        let launch = self.launch.clone();
+        // The old socket must go first: both have the same path.
+        self.notify.close();
+        *self = launch.start();
+    }
+
+    /// Its rsync and ssh processes.
+    pub fn children(&self) -> Vec<Process> {
+        processes::descendants(self.pid())
+    }
+}
+
+fn alive(pid: i32) -> bool {
+    Process::of(pid).is_some_and(|process| process.lives())
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let children = processes::descendants(child.id() as i32);
+            let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+            let _ = child.wait();
+            for left in children.iter().filter(|left| left.lives()) {
+                let _ = kill(Pid::from_raw(left.pid), Signal::SIGKILL);
+            }
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines = log.lines().collect::<Vec<_>>();
+            eprintln!("--- the agent's last lines:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!("--- notified: {:?}", self.notified().iter().rev().take(6).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// The socket that systemd would give the agent. A thread empties it: a full one would block the agent.
+#[derive(Debug)]
+struct Notify {
+    path: PathBuf,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// Sent by the test to its own reader.
+const CLOSE: &str = "X_CLOSE=1";
+
+impl Notify {
+    fn bind(path: &Path) -> Self {
+        let _ = fs::remove_file(path);
+        let socket = UnixDatagram::bind(path).unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let written = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                if text == CLOSE {
+                    return;
+                }
+                written.lock().unwrap().extend(text.lines().map(str::to_owned));
+            }
+        });
+        Self { path: path.to_owned(), lines, reader: Some(reader) }
+    }
+
+    fn close(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(CLOSE.as_bytes(), &self.path));
+            if sent.is_ok() {
+                let _ = reader.join();
+            }
+        }
+    }
+}
+
+impl Drop for Notify {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,146 @@
+//! Writes the text of a confxml.xml, as users have it, with what a test wants to be different.
+
+use super::rsyncd::{Daemon, PASSWORD, USER};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A config file to be.
+#[derive(Debug, Clone)]
+pub struct Confxml {
+    root: PathBuf,
+    remotes: Vec<(String, String)>,
+    port: Option<u16>,
+    params: String,
+    excludes: Vec<String>,
+    attrib: bool,
+    delete: bool,
+    ssh: bool,
+    password_file: Option<PathBuf>,
+    agent: String,
+}
+
+impl Confxml {
+    /// Watches `root`, with the switches of the shipped file.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            remotes: Vec::new(),
+            port: None,
+            params: "-artuz".to_owned(),
+            excludes: Vec::new(),
+            attrib: false,
+            delete: true,
+            ssh: false,
+            password_file: None,
+            agent: String::new(),
+        }
+    }
+
+    /// One more remote: a module of `daemon`. All daemons of one file have the same port.
+    pub fn daemon(mut self, daemon: &Daemon, module: &str) -> Self {
+        assert!(self.port.is_none_or(|port| port == daemon.port), "the file has room for one port");
+        self.port = Some(daemon.port);
+        self.remotes.push((daemon.address.to_string(), module.to_owned()));
+        self
+    }
+
+    /// One more remote: a directory of `host`, by ssh.
+    pub fn ssh(mut self, host: &str, directory: &Path) -> Self {
+        self.ssh = true;
+        self.remotes.push((host.to_owned(), directory.display().to_string()));
+        self
+    }
+
+    pub fn params(mut self, params: &str) -> Self {
+        params.clone_into(&mut self.params);
+        self
+    }
+
+    pub fn exclude(mut self, expression: &str) -> Self {
+        self.excludes.push(expression.to_owned());
+        self
+    }
+
+    pub fn attrib(mut self) -> Self {
+        self.attrib = true;
+        self
+    }
+
+    pub fn no_delete(mut self) -> Self {
+        self.delete = false;
+        self
+    }
+
+    /// Where the password is read from; without this, [`Confxml::write`] makes a file that holds [`PASSWORD`].
+    pub fn password_file(mut self, path: &Path) -> Self {
+        self.password_file = Some(path.to_owned());
+        self
+    }
+
+    /// What stands in the element `<agent>`.
+    pub fn agent(mut self, elements: &str) -> Self {
+        elements.clone_into(&mut self.agent);
+        self
+    }
+
+    /// Writes the file, and beside it the password file that it names.
+    pub fn write(&self, file: &Path) -> PathBuf {
+        let password_file = self.password_file.clone().unwrap_or_else(|| {
+            let path = file.with_extension("pass");
+            fs::write(&path, format!("{PASSWORD}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        });
+        fs::write(file, self.text(&password_file)).unwrap();
+        file.to_owned()
+    }
+
+    fn text(&self, password_file: &Path) -> String {
+        let mut text = String::from("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n");
+        let _ = writeln!(text, "    <host hostip=\"localhost\" port=\"8008\"></host>\n    <debug start=\"false\"/>");
+        let _ = writeln!(text, "    <filter start=\"{}\">", !self.excludes.is_empty());
+        for expression in &self.excludes {
+            let _ = writeln!(text, "        <exclude expression=\"{}\"></exclude>", escape(expression));
+        }
+        let _ = writeln!(text, "    </filter>\n    <inotify>");
+        let switches = [
+            ("delete", self.delete),
+            ("createFolder", true),
+            ("createFile", false),
+            ("closeWrite", true),
+            ("moveFrom", true),
+            ("moveTo", true),
+            ("attrib", self.attrib),
+            ("modify", false),
+        ];
+        for (switch, start) in switches {
+            let _ = writeln!(text, "        <{switch} start=\"{start}\"/>");
+        }
+        let root = escape(&self.root.display().to_string());
+        let _ = writeln!(text, "    </inotify>\n    <sersync>\n        <localpath watch=\"{root}\">");
+        for (host, module) in &self.remotes {
+            let _ = writeln!(text, "            <remote ip=\"{host}\" name=\"{module}\"/>");
+        }
+        let _ = writeln!(text, "        </localpath>\n        <rsync>");
+        let _ = writeln!(text, "            <commonParams params=\"{}\"/>", escape(&self.params));
+        let password_file = escape(&password_file.display().to_string());
+        let auth = !self.ssh;
+        let _ =
+            writeln!(text, "            <auth start=\"{auth}\" users=\"{USER}\" passwordfile=\"{password_file}\"/>");
+        if let Some(port) = self.port {
+            let _ = writeln!(text, "            <userDefinedPort start=\"true\" port=\"{port}\"/>");
+        }
+        let _ = writeln!(text, "            <ssh start=\"{}\"/>\n        </rsync>\n    </sersync>", self.ssh);
+        if !self.agent.is_empty() {
+            let _ = writeln!(text, "    <agent>{}</agent>", self.agent);
+        }
+        text.push_str("</head>\n");
+        text
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
