@@ -92,3 +92,12 @@ pub fn working_in(directory: &Path) -> Vec<Process> {
         .filter(|process| in_directory(process.pid) && process.lives())
         .collect()
 }
+
+/// The living processes with `text` on their command line.
+pub fn named(text: &str) -> Vec<Process> {
+    all()
+        .into_iter()
+        .map(|(process, _)| process)
+        .filter(|process| process.command_line().contains(text) && process.lives())
+        .collect()
+}
