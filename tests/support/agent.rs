@@ -199,6 +199,11 @@ impl Agent {
         *self = launch.start();
     }
 
+    /// CPU ticks of the agent and of all that it has run so far.
+    pub fn cpu_ticks(&self) -> u64 {
+        self.children().into_iter().chain([self.process()]).map(Process::cpu_ticks).sum()
+    }
+
     /// Its rsync and ssh processes.
     pub fn children(&self) -> Vec<Process> {
         processes::descendants(self.pid())

@@ -35,9 +35,18 @@ impl Process {
     }
 
     /// CPU ticks of this process and of all its children that have ended and were waited for.
-    pub fn cpu_ticks(&self) -> u64 {
-        let fields = stat(self.pid).unwrap_or_default();
-        fields.get(11..15).map_or(0, |times| times.iter().filter_map(|time| time.parse::<u64>().ok()).sum())
+    pub fn cpu_ticks(self) -> u64 {
+        self.sum(11..15)
+    }
+
+    /// CPU ticks of its children that have ended and were waited for.
+    pub fn waited_cpu_ticks(self) -> u64 {
+        self.sum(13..15)
+    }
+
+    fn sum(self, fields: std::ops::Range<usize>) -> u64 {
+        let all = stat(self.pid).unwrap_or_default();
+        all.get(fields).map_or(0, |times| times.iter().filter_map(|time| time.parse::<u64>().ok()).sum())
     }
 
     /// A line of `/proc/PID/status` in kB, such as `VmRSS`.
