@@ -107,7 +107,7 @@ fn a_module_that_refuses_delete_is_named_and_mended() {
 
 #[test]
 fn a_full_house_is_named_and_mended() {
-    named_and_mended(&["max connections = -1"], "max", |scene| put(&scene.at("more"), "content"));
+    named_and_mended(&["max connections = -1"], "max connections", |scene| put(&scene.at("more"), "content"));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! kernel names as free there. So neither another test nor an outgoing connection can be in its place when it is
 //! stopped and started again.
 
+use super::processes::descendants;
 use super::{SOON, eventually, is_root};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::fmt::Write as _;
 use std::fs;
@@ -147,17 +148,27 @@ impl Daemon {
         }
     }
 
-    /// What it expects as password from now on. rsyncd reads the file for each connection.
+    /// What it expects as password from now on.
     pub fn set_secret(&mut self, secret: &str) {
         secret.clone_into(&mut self.plan.secret);
         self.write_config();
+        self.cut();
     }
 
-    /// What stands in each module's section from now on. rsyncd reads the file for each connection.
+    /// What stands in the module's section from now on.
     pub fn set_module(&mut self, name: &str, settings: &[&str]) {
         let module = self.plan.modules.iter_mut().find(|module| module.0 == name).expect("the module is in the plan");
         module.2 = settings.iter().map(|line| (*line).to_owned()).collect();
         self.write_config();
+        self.cut();
+    }
+
+    /// Cuts the connections. rsyncd reads its files for each new one, and one that is open would go on by the old.
+    fn cut(&self) {
+        for connection in self.child.iter().flat_map(|child| descendants(child.id() as i32)) {
+            // It may just have ended.
+            let _ = kill(Pid::from_raw(connection.pid), Signal::SIGKILL);
+        }
     }
 
     /// The destination of `module`, as `--to` takes it.
