@@ -21,6 +21,8 @@ pub struct Launch {
     directory: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    /// Another binary and user than the tests' own.
+    unprivileged: Option<(PathBuf, u32)>,
 }
 
 impl Launch {
@@ -28,7 +30,12 @@ impl Launch {
     /// [`PASSWORD`] in its environment and no message bus.
     pub fn new(directory: &Path) -> Self {
         fs::create_dir_all(directory).unwrap();
-        let launch = Self { directory: directory.to_owned(), arguments: Vec::new(), environment: Vec::new() };
+        let launch = Self {
+            directory: directory.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            unprivileged: None,
+        };
         let nowhere = format!("unix:path={}", directory.join("no-bus").display());
         launch
             .argument("--state-dir")
@@ -60,8 +67,26 @@ impl Launch {
         self
     }
 
+    /// Lets root's tests run the agent as a user who is nobody: with a copy of the binary, for the build may lie where
+    /// nobody can look.
+    pub fn unprivileged(mut self) -> Self {
+        const NOBODY: u32 = 65_534;
+        let binary = self.directory.join("sersync");
+        fs::copy(env!("CARGO_BIN_EXE_sersync"), &binary).unwrap();
+        std::os::unix::fs::chown(&self.directory, Some(NOBODY), Some(NOBODY)).unwrap();
+        self.unprivileged = Some((binary, NOBODY));
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sersync"));
+        let mut command = match &self.unprivileged {
+            None => Command::new(env!("CARGO_BIN_EXE_sersync")),
+            Some((binary, user)) => {
+                let mut command = Command::new(binary);
+                command.uid(*user).gid(*user).current_dir(&self.directory);
+                command
+            }
+        };
         command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         for foreign in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LISTEN_FDS"] {
             if !self.environment.iter().any(|(name, _)| name == foreign) {
@@ -81,6 +106,9 @@ impl Launch {
     /// Starts it and waits for nothing.
     pub fn spawn(self) -> Agent {
         let notify = Notify::bind(&self.directory.join("notify"));
+        if let Some((_, user)) = self.unprivileged {
+            std::os::unix::fs::chown(&notify.path, Some(user), None).unwrap();
+        }
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let child = self
             .command()
@@ -157,11 +185,11 @@ impl Agent {
     /// Waits for a line after the first `seen` ones.
     pub fn wait_notified_from(&self, seen: usize, wanted: impl Fn(&str) -> bool) -> String {
         eventually("a line from the agent on its notify socket", SOON, || {
+            let ended = self.child.as_ref().is_some_and(|child| !alive(child.id() as i32));
             let lines = self.notified();
-            lines.iter().skip(seen).find(|line| wanted(line)).cloned().ok_or_else(|| {
-                let ended = self.child.as_ref().is_some_and(|child| !alive(child.id() as i32));
-                format!("it said {lines:?}{}", if ended { " and has ended" } else { "" })
-            })
+            let found = lines.iter().skip(seen).find(|line| wanted(line)).cloned();
+            assert!(found.is_some() || !ended, "it has ended, and said {lines:?}");
+            found.ok_or_else(|| format!("it said {lines:?}"))
         })
     }
 
