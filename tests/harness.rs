@@ -15,7 +15,7 @@ use support::writer::Writer;
 /// One plain rsync of the whole tree to a daemon, by the book.
 fn push(source: &Path, destination: &str) {
     let status = Command::new("rsync")
-        .args(["-a", "--delete", "-I"])
+        .args(["-a", "--delete", "-I", "--modify-window=-1"])
         .arg(source.join(""))
         .arg(destination)
         .env("RSYNC_PASSWORD", PASSWORD)
