@@ -11,4 +11,5 @@ pub mod agent;
 pub mod config;
 pub mod filter;
 pub mod path;
+pub mod pending;
 pub mod watch;
