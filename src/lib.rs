@@ -12,4 +12,5 @@ pub mod config;
 pub mod filter;
 pub mod path;
 pub mod pending;
+pub mod transport;
 pub mod watch;
