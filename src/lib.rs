@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod config;
 pub mod filter;
+pub mod message_ids;
 pub mod path;
 pub mod pending;
 pub mod transport;

@@ -98,27 +98,29 @@ enum Verdict {
 /// What an ended run says of its paths. Whatever it does not name has succeeded.
 #[derive(Debug)]
 pub struct Ending<F> {
-    /// These failed by themselves, each until its time: (path, error, not before).
-    pub failed: Vec<(RelPath, Arc<F>, Instant)>,
+    /// These failed by themselves, and are tried again after a pause that grows with each failure.
+    pub failed: Vec<(RelPath, Arc<F>)>,
     /// These changed or vanished while they were sent: pending again at once.
     pub again: Vec<RelPath>,
     /// These are large: not sent, to travel in [`Lane::Bulk`].
     pub bulk: Vec<RelPath>,
     /// The whole run failed with this: all its paths return.
     pub fault: Option<Arc<F>>,
-    /// When it ended.
+    /// When it ended, by the wall clock.
     pub at: SystemTime,
+    /// The same moment, for pauses.
+    pub now: Instant,
 }
 
 impl<F> Ending<F> {
     /// Everything succeeded.
-    pub fn success(at: SystemTime) -> Self {
-        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), fault: None, at }
+    pub fn success(at: SystemTime, now: Instant) -> Self {
+        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), fault: None, at, now }
     }
 
     /// Nothing was done.
-    pub fn failure(fault: Arc<F>, at: SystemTime) -> Self {
-        Self { fault: Some(fault), ..Self::success(at) }
+    pub fn failure(fault: Arc<F>, at: SystemTime, now: Instant) -> Self {
+        Self { fault: Some(fault), ..Self::success(at, now) }
     }
 }
 
@@ -155,10 +157,10 @@ impl<F> PendingSet<F> {
         self.flights.iter().filter(move |(_, flight)| flight.lane == lane).map(|(id, flight)| (*id, flight.started))
     }
 
-    /// When the youngest recursive flight lets the paths below it pass, if that is still to come.
-    pub fn next_pass(&self, now: Instant) -> Option<Instant> {
+    /// The next moment after `after` at which a recursive flight begins to let the paths below it pass.
+    pub fn next_pass(&self, after: Instant) -> Option<Instant> {
         let recursive = self.flights.values().filter(|flight| flight.is_recursive() && flight.lane == Lane::Live);
-        recursive.map(|flight| flight.started + PASS_AFTER).filter(|at| *at > now).min()
+        recursive.map(|flight| flight.started + PASS_AFTER).filter(|at| *at > after).min()
     }
 
     /// Whether what batch `id` carries was only asked for, so that it may be given up.
@@ -174,7 +176,7 @@ impl<F> PendingSet<F> {
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
-        verdicts.extend(ending.failed.into_iter().map(|(path, fault, until)| (path, Returns::Failed(fault, until))));
+        verdicts.extend(ending.failed.into_iter().map(|(path, fault)| (path, Returns::Failed(fault))));
 
         for (path, mut entry) in flight.entries {
             if let Some(fault) = &ending.fault {
@@ -189,11 +191,11 @@ impl<F> PendingSet<F> {
                 None => changes.cleared.extend(entry.failed.is_some().then_some(path)),
                 Some(Returns::Bulk) => self.put(path, Entry { bulk: true, ..entry }),
                 Some(Returns::Again) => self.put(path, entry),
-                Some(Returns::Failed(fault, until)) => {
+                Some(Returns::Failed(fault)) => {
                     if entry.failed.is_none() {
                         changes.added.push(path.clone());
                     }
-                    entry.fail(fault, ending.at, Some(until));
+                    entry.fail(fault, ending.at, Some(ending.now));
                     // A newer report waits already: that one is tried at once, it may be what mends this.
                     self.put(path, entry);
                 }
@@ -210,8 +212,8 @@ impl<F> PendingSet<F> {
                 failed: None,
                 parked: None,
             };
-            if let Returns::Failed(fault, until) = verdict {
-                entry.fail(fault, ending.at, Some(until));
+            if let Returns::Failed(fault) = verdict {
+                entry.fail(fault, ending.at, Some(ending.now));
                 changes.added.push(path.clone());
             }
             self.put(path, entry);
@@ -340,14 +342,15 @@ impl<F> PendingSet<F> {
 enum Returns<F> {
     Bulk,
     Again,
-    Failed(Arc<F>, Instant),
+    Failed(Arc<F>),
 }
 
 impl<F> Entry<F> {
-    fn fail(&mut self, fault: Arc<F>, at: SystemTime, until: Option<Instant>) {
-        let attempts = self.failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
+    /// Counts a failure. `park_at`: the path failed by itself, at this moment, and has to wait.
+    fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>) {
+        let attempts = self.attempts() + 1;
         self.failed = Some(Failed { fault, attempts, at });
-        self.parked = until;
+        self.parked = park_at.map(|now| now + backoff(attempts));
     }
 
     /// How often it failed.
@@ -356,7 +359,12 @@ impl<F> Entry<F> {
     }
 }
 
-/// How long a path that failed by itself waits: a second, doubled with each failure, at most `longest`.
-pub fn path_backoff(attempts: u32, longest: Duration) -> Duration {
-    Duration::from_secs(1).saturating_mul(1 << attempts.min(16)).min(longest)
+/// The longest pause after a failure.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+
+/// The pause after the failure that is the `attempts`th in a row: a second, doubled each time, at most
+/// [`LONGEST_BACKOFF`].
+pub fn backoff(attempts: u32) -> Duration {
+    let doubled = Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    doubled.min(LONGEST_BACKOFF)
 }

@@ -30,7 +30,7 @@ mod model_test;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use flight::Flight;
-pub use flight::{Batch, BatchId, Ending, FailureChanges, Lane, path_backoff};
+pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_BACKOFF, Lane, backoff};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -107,6 +107,11 @@ impl<F> Entry<F> {
             self.failed = other.failed;
         }
         self.parked = None;
+    }
+
+    /// When it is tried again, having failed by itself; `None`: with the remote's next run.
+    pub fn parked_until(&self) -> Option<Instant> {
+        self.parked
     }
 
     fn class(&self, path: &RelPath) -> Class {
@@ -336,8 +341,8 @@ impl<F> PendingSet<F> {
         flying.chain(waiting)
     }
 
-    /// When `entry`, which failed, is tried again by itself; `None`: with the remote's next run.
-    pub fn parked_until(entry: &Entry<F>) -> Option<Instant> {
-        entry.parked
+    /// The entry that waits for `path`.
+    pub fn get(&self, path: &RelPath) -> Option<&Entry<F>> {
+        self.waiting.get(path)
     }
 }

@@ -137,14 +137,13 @@ impl World {
 
     fn end(&mut self, at: usize, how: How, bits: &[bool]) {
         let run = self.runs.remove(at);
-        let mut ending = Ending::success(SystemTime::UNIX_EPOCH);
+        let mut ending = Ending::success(SystemTime::UNIX_EPOCH, self.now);
         let some: Vec<RelPath> =
             run.paths.iter().zip(bits).filter(|(_, chosen)| **chosen).map(|(path, _)| path.clone()).collect();
-        let until = self.now + Duration::from_secs(1);
         match how {
             How::Success => {}
-            How::Failure => ending = Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH),
-            How::SomeFailed => ending.failed = some.iter().map(|path| (path.clone(), Arc::new("bad"), until)).collect(),
+            How::Failure => ending = Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, self.now),
+            How::SomeFailed => ending.failed = some.iter().map(|path| (path.clone(), Arc::new("bad"))).collect(),
             How::SomeAgain => ending.again = some.clone(),
             How::SomeBulk if run.lane == Lane::Live && run.kind == Kind::Entry => ending.bulk = some.clone(),
             How::SomeBulk => {}
