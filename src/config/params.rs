@@ -176,11 +176,12 @@ const LONG_WITH_VALUE: &[&str] = &[
 ];
 
 impl Params {
-    /// Splits `text` as a shell would, and sorts its options. `keep_newer` keeps `-u`.
+    /// Splits `text` as a shell would, and sorts its options. With `keep_newer`, `-u` is kept, or added.
     pub(super) fn read(text: &str, keep_newer: bool) -> Result<Self, ParamsError> {
         let mut words = shlex::split(text).ok_or(ParamsError::Unbalanced)?.into_iter();
         let mut kept = Vec::new();
         let mut left_out: Vec<(Reason, String)> = Vec::new();
+        let mut update = false;
         let stays = |reason: Reason| reason == Reason::Update && keep_newer;
         while let Some(word) = words.next() {
             if let Some(long) = word.strip_prefix("--") {
@@ -191,6 +192,7 @@ impl Params {
                 if matches!(name, "remove-source-files" | "remove-sent-files") {
                     return Err(ParamsError::RemovesSource(word));
                 }
+                update |= name == "update";
                 let reason = match name.strip_prefix("no-").unwrap_or(name) {
                     deletion if deletion == "delete" || deletion.starts_with("delete-") => Some(Reason::Deletion),
                     _ => LONG.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason),
@@ -226,6 +228,7 @@ impl Params {
                         left_out.push((Reason::Output, "the --progress of -P".to_owned()));
                         continue;
                     }
+                    update |= letter == 'u';
                     match SHORT.iter().find(|(known, reason)| *known == letter && !stays(*reason)) {
                         Some((_, reason)) => left_out.push((*reason, format!("-{letter}"))),
                         None => left.push(letter),
@@ -241,6 +244,9 @@ impl Params {
             } else {
                 return Err(ParamsError::NoOption(word));
             }
+        }
+        if keep_newer && !update {
+            kept.push("-u".to_owned());
         }
         Ok(Self { kept, notes: notes(&left_out) })
     }
@@ -275,6 +281,7 @@ mod tests {
         assert_eq!(params.kept, ["-atz"]);
         assert_eq!(params.notes.len(), 4, "{:?}", params.notes);
         assert!(params.notes[0].starts_with("commonParams: -r left out:"), "{:?}", params.notes);
+        assert_eq!(Params::read("-a", true).unwrap().kept, ["-a", "-u"]);
         assert_eq!(Params::read("-artuz --update", true).unwrap().kept, ["-atuz", "--update"]);
         assert!(
             kept("-rRnv0iqu --del --delete --delete-missing-args --files-from x --from0 --debug ALL --stats")

@@ -9,6 +9,9 @@ use super::tree::{Attribute, Element};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 
+/// A file with more mistakes is no config; to go on would only take time.
+const LIMIT: usize = 500;
+
 /// A config file while it is read.
 pub(super) struct Reading<'a> {
     source: &'a Source,
@@ -40,6 +43,9 @@ impl<'a> Reading<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
+        if self.is_full() {
+            return;
+        }
         let help = help.into();
         let mistake = Mistake {
             severity,
@@ -51,8 +57,19 @@ impl<'a> Reading<'a> {
         self.found.push((span.start, mistake));
     }
 
+    /// Whether so much was found that nothing more is noted.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= LIMIT
+    }
+
     /// All mistakes, in the file's order.
     pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
+        if self.is_full() {
+            let (severity, file) = (Severity::Error, self.source.file.clone());
+            let message = format!("{LIMIT} mistakes were found, and reading ended there");
+            let help = Some("is this a config of sersync?".to_owned());
+            self.found.push((usize::MAX, Mistake { severity, file, place: None, message, help }));
+        }
         self.found.sort_by_key(|(at, _)| *at);
         self.found.into_iter().map(|(_, mistake)| mistake).collect()
     }

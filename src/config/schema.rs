@@ -179,3 +179,102 @@ fn parents_of(name: &str) -> Vec<&'static str> {
     search(&HEAD, name, &mut found);
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    /// (path of the parent, element, attribute) and the default, as docs/config.md has them.
+    type Rows = BTreeMap<(String, String, String), Option<String>>;
+
+    fn documented() -> Rows {
+        let mut rows = Rows::new();
+        let mut parent = String::new();
+        let quoted = |cell: &str| cell.trim().strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
+        let tables = include_str!("../../docs/config.md").split("## Every element and attribute").nth(1).unwrap();
+        for line in tables.split("\n## ").next().unwrap().lines() {
+            if let Some(heading) = line.strip_prefix("### ") {
+                parent = heading.strip_prefix("In ").and_then(quoted).unwrap_or_default();
+            } else if let Some(cells) = line.strip_prefix('|') {
+                let cells: Vec<&str> = cells.split('|').collect();
+                let Some(element) = quoted(cells[0]) else { continue };
+                let key = (parent.clone(), element, quoted(cells[1]).unwrap_or_default());
+                assert!(rows.insert(key, quoted(cells[2])).is_none(), "twice: {line}");
+            }
+        }
+        rows
+    }
+
+    fn known(parent: &str, rule: &'static ElementRule, found: &mut Vec<(String, String, String)>) {
+        let attributes = if rule.attributes.is_empty() { &[""][..] } else { rule.attributes };
+        for attribute in attributes {
+            found.push((parent.to_owned(), rule.name.to_owned(), (*attribute).to_owned()));
+        }
+        let path = format!("{parent}/{}", rule.name).trim_start_matches('/').to_owned();
+        // <agent> is the same in both its places.
+        if path != "head/sersync/agent" {
+            rule.children.iter().for_each(|child| known(&path, child, found));
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_every_name_and_no_other() {
+        let mut names = Vec::new();
+        known("", &HEAD, &mut names);
+        names.sort();
+        assert_eq!(documented().into_keys().collect::<Vec<_>>(), names);
+    }
+
+    /// A config in which each element holds its documented defaults, or only `start="true"`, or nothing.
+    fn config(rows: &Rows, on: bool, written: bool) -> String {
+        fn element(rows: &Rows, parent: &str, rule: &'static ElementRule, on: bool, written: bool) -> String {
+            if rule.name == "localpath" {
+                return "<localpath watch=\"/a\"><remote ip=\"h\" name=\"m\"/></localpath>".to_owned();
+            }
+            let path = format!("{parent}/{}", rule.name).trim_start_matches('/').to_owned();
+            // Without defaults that matter, or not to be had without files and warnings.
+            if rule.repeatable || ["head/sersync/rsync/auth", "head/sersync/agent"].contains(&path.as_str()) {
+                return String::new();
+            }
+            let mut tag = format!("<{}", rule.name);
+            for attribute in rule.attributes {
+                let key = (parent.to_owned(), rule.name.to_owned(), (*attribute).to_owned());
+                match &rows[&key] {
+                    Some(_) if *attribute == "start" && on => tag += " start=\"true\"",
+                    Some(default) if written => tag += &format!(" {attribute}=\"{default}\""),
+                    _ => {}
+                }
+            }
+            if path == "head/agent" && !written {
+                return String::new();
+            }
+            // `state` has no default to write, and wants a value where it stands.
+            if path == "head/agent/state" {
+                return String::new();
+            }
+            let inner: String = rule.children.iter().map(|child| element(rows, &path, child, on, written)).collect();
+            format!("{tag}>{inner}</{}>\n", rule.name)
+        }
+        element(rows, "", &HEAD, on, written)
+    }
+
+    #[test]
+    fn documented_defaults_are_what_holds() {
+        let rows = documented();
+        for on in [false, true] {
+            let read = |written| {
+                let text = config(&rows, on, written);
+                let mut loaded = parse(text.as_bytes(), Path::new("x.xml")).unwrap_or_else(|m| panic!("{m}")).config;
+                // What was left out of params is told only where params were written.
+                loaded.notes.clear();
+                (format!("{loaded:#?}"), text)
+            };
+            let ((with, text), (without, _)) = (read(true), read(false));
+            assert!(text.contains("port=\"874\"") && text.contains("mode=\"hold\""), "{text}");
+            assert_eq!(with, without);
+        }
+    }
+}

@@ -17,6 +17,8 @@ pub(super) struct Source {
     pub(super) file: PathBuf,
     /// Without byte order mark.
     pub(super) text: String,
+    /// The same text for people's eyes: byte for byte as long, with passwords blotted out.
+    shown: String,
     line_starts: Vec<usize>,
 }
 
@@ -35,7 +37,8 @@ impl Source {
         let (text, doubt) = decode(bytes);
         let text = text.trim_start_matches('\u{feff}').to_owned();
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        (Self { file, text, line_starts }, doubt)
+        let shown = without_secrets(&text);
+        (Self { file, text, shown, line_starts }, doubt)
     }
 
     /// Line, column and picture of `span`.
@@ -43,17 +46,19 @@ impl Source {
         let line = self.line_starts.partition_point(|start| *start <= span.start).max(1);
         let line_start = self.line_starts[line - 1];
         let line_end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
-        let whole = self.text[line_start..line_end].trim_end_matches('\r');
-        let before = self.text[line_start..span.start.min(line_end)].chars().count();
-        let marked = self.text
-            [span.start.min(line_end)..span.end.clamp(span.start, line_end.max(span.start)).min(line_end)]
-            .trim_end()
-            .chars()
-            .count()
-            .max(1);
-        let (excerpt, carets) = picture(&without_secrets(whole), before, marked);
-        Place { line, column: before + 1, excerpt, carets }
+        let start = char_start(&self.text, span.start.min(line_end));
+        let end = char_start(&self.text, span.end.clamp(start, line_end.max(start)));
+        let column = self.text[line_start..start].chars().count() + 1;
+        let before = self.shown[line_start..start].chars().count();
+        let marked = self.shown[start..end].trim_end().chars().count().max(1);
+        let (excerpt, carets) = picture(self.shown[line_start..line_end].trim_end_matches('\r'), before, marked);
+        Place { line, column, excerpt, carets }
     }
+}
+
+/// Where the character that holds the byte at `at` starts; at most the text's end.
+pub(super) fn char_start(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 fn decode(bytes: &[u8]) -> (String, Option<EncodingDoubt>) {
@@ -107,33 +112,34 @@ fn declared_encoding(bytes: &[u8]) -> Option<String> {
     Some(value[1..].split(quote).next()?.trim().to_owned())
 }
 
-/// The line as it may be shown, and carets below its characters `before..before + marked`. Tabs stay tabs in both,
-/// so that they line up; wide characters get two carets.
+/// The line, or a part of it, and carets below its characters `before..before + marked`. Tabs stay tabs in both, so that
+/// they line up; wide characters get two carets.
 fn picture(line: &str, before: usize, marked: usize) -> (String, String) {
-    let characters: Vec<char> =
-        line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
-    let first = if characters.len() > EXCERPT_CHARACTERS { before.saturating_sub(EXCERPT_CHARACTERS / 3) } else { 0 };
-    let first = first.min(characters.len());
-    let last = characters.len().min(first + EXCERPT_CHARACTERS);
-    let mut excerpt = String::new();
-    let mut carets = String::new();
+    let first = match line.char_indices().nth(EXCERPT_CHARACTERS) {
+        Some(_) => before.saturating_sub(EXCERPT_CHARACTERS / 3),
+        None => 0,
+    };
+    let mut rest = line.chars().skip(first);
+    let part = rest.by_ref().take(EXCERPT_CHARACTERS).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    let (mut excerpt, mut carets, mut below) = (String::new(), String::new(), 0);
     if first > 0 {
         excerpt.push_str("… ");
         carets.push_str("  ");
     }
-    excerpt.extend(&characters[first..last]);
-    if last < characters.len() {
+    for (at, character) in part.enumerate() {
+        excerpt.push(character);
+        let width = if is_wide(character) { 2 } else { 1 };
+        match (first + at).checked_sub(before) {
+            None if character == '\t' => carets.push('\t'),
+            None => carets.push_str(&"  "[..width]),
+            Some(inside) if inside < marked => below += width,
+            Some(_) => {}
+        }
+    }
+    if rest.next().is_some() {
         excerpt.push_str(" …");
     }
-    for character in &characters[first..before.min(last)] {
-        carets.push_str(match character {
-            '\t' => "\t",
-            wide if is_wide(*wide) => "  ",
-            _ => " ",
-        });
-    }
-    let below = &characters[before.min(last)..(before + marked).min(last)];
-    carets.extend(std::iter::repeat_n('^', below.iter().map(|c| 1 + usize::from(is_wide(*c))).sum::<usize>().max(1)));
+    carets.push_str(&"^".repeat(below.max(1)));
     (excerpt, carets)
 }
 
@@ -144,32 +150,26 @@ fn is_wide(character: char) -> bool {
         | 0xffe0..=0xffe6 | 0x1f300..=0x1f64f | 0x20000..=0x3fffd)
 }
 
-/// The line with the value of each attribute that looks like a password blotted out, whatever else is wrong with it.
-/// `passwordfile` names a file and stays.
-fn without_secrets(line: &str) -> String {
-    let lower = line.to_ascii_lowercase();
-    let mut shown = line.to_owned();
+/// The text with the value of each attribute that looks like a password blotted out, byte for byte, whatever else is
+/// wrong with it. `passwordfile` names a file and stays.
+fn without_secrets(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let mut shown = text.to_owned();
     for (at, _) in lower.match_indices("pass") {
-        let name_end = at + lower[at..].find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(lower.len() - at);
-        let rest = lower[name_end..].trim_start();
-        if &lower[at..name_end] == "passwordfile" || !rest.starts_with('=') {
+        let after_name = lower[at..].trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        let Some(value) = after_name.trim_start().strip_prefix('=').map(str::trim_start) else { continue };
+        if &lower[at..lower.len() - after_name.len()] == "passwordfile" {
             continue;
         }
-        let value = name_end + (lower[name_end..].len() - rest.len()) + 1;
-        let value = value + (lower[value..].len() - lower[value..].trim_start().len());
-        let (start, stop) = match lower[value..].chars().next() {
-            Some(quote @ ('"' | '\'')) => {
-                (value + 1, lower[value + 1..].find(quote).map_or(lower.len(), |length| value + 1 + length))
-            }
-            _ => (value, lower.len()),
+        let start = lower.len() - value.len();
+        let range = match value.chars().next() {
+            // Where the closing quote is missing, too much is blotted out rather than too little.
+            Some(quote @ ('"' | '\'')) => start + 1..value[1..].find(quote).map_or(lower.len(), |end| start + 1 + end),
+            _ => start..value.find(char::is_whitespace).map_or(lower.len(), |end| start + end),
         };
-        // Byte for byte only where it keeps the columns; other characters become one asterisk each as well.
-        let blotted: String = line[start..stop].chars().map(|_| '*').collect();
-        let padding = line[start..stop].len() - blotted.len();
-        // Offsets of later attributes are taken from `lower`, so the length must stay: NULs fill up, and go at the end.
-        shown.replace_range(start..stop, &(blotted + &"\0".repeat(padding)));
+        let blots: String = lower[range.clone()].bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
+        shown.replace_range(range, &blots);
     }
-    shown.retain(|c| c != '\0');
     shown
 }
 
@@ -222,7 +222,9 @@ mod tests {
     fn passwords_are_never_shown() {
         let line = r#"<cdninfo passwd = "hun监r2" PASSWORD='a b' username="u" passwordfile="/etc/p"/>"#;
         let shown = without_secrets(line);
-        assert_eq!(shown, r#"<cdninfo passwd = "******" PASSWORD='***' username="u" passwordfile="/etc/p"/>"#);
+        assert_eq!(shown, r#"<cdninfo passwd = "********" PASSWORD='***' username="u" passwordfile="/etc/p"/>"#);
         assert_eq!(without_secrets(r#"<cdninfo passwd="secret"#), r#"<cdninfo passwd="******"#);
+        assert_eq!(without_secrets("<cdninfo passwd=secret x=1"), "<cdninfo passwd=****** x=1");
+        assert_eq!(without_secrets("passwd='a\nb'"), "passwd='*\n*'");
     }
 }

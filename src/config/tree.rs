@@ -4,6 +4,7 @@
 //! trusted, and reading goes on at the next `<`. Names are compared without case, as sersync users write them.
 
 use super::reading::Reading;
+use super::source::char_start;
 use quick_xml::XmlVersion;
 use quick_xml::events::Event;
 use quick_xml::events::attributes::{AttrError, Attribute as XmlAttribute, Attributes};
@@ -78,7 +79,7 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
     let text = reading.text();
     let mut builder = Builder { open: Vec::new(), roots: Vec::new(), sound: true, too_deep: 0 };
     let mut base = 0;
-    'resume: loop {
+    'resume: while !reading.is_full() {
         let mut reader = Reader::from_str(&text[base..]);
         let config = reader.config_mut();
         config.check_end_names = false;
@@ -203,6 +204,10 @@ fn read_tag(reading: &mut Reading<'_>, start: usize, end: usize, name_length: us
             let at = start + 1 + inner;
             tell_unclosed(reading, &element, start, at);
             element.tag.end = at;
+            if text[..at].trim_end().ends_with('>') {
+                // Quotation marks are missing or too many: what was taken for values may be something else.
+                element.attributes.clear();
+            }
             return (element, Some(at));
         }
         match error {
@@ -245,7 +250,8 @@ fn tell_attribute(reading: &mut Reading<'_>, error: AttrError, tag_start: usize,
         AttrError::Duplicated(at, _) => (at, "this attribute is given twice", "keep one of them"),
     };
     let text = reading.text();
-    let from = (tag_start + 1 + at).min(element.tag.end);
+    // quick-xml counts bytes, and may point at the last one of a character.
+    let from = char_start(text, (tag_start + 1 + at).min(element.tag.end));
     let length = text[from..].find(|c: char| c.is_whitespace() || c == '>').unwrap_or(text.len() - from);
     reading.error(from..from + length, format!("in <{}>: {message}", element.name), help);
 }
