@@ -8,7 +8,11 @@
 #![deny(missing_docs)]
 
 pub mod agent;
+pub mod bus;
 pub mod config;
+pub mod ctl;
 pub mod filter;
+pub mod human;
 pub mod path;
+pub mod service;
 pub mod watch;
