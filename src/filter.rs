@@ -49,6 +49,13 @@ impl ExpressionError {
     }
 }
 
+/// Two filters are equal when they were made of the same expressions.
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.expressions.patterns() == other.expressions.patterns()
+    }
+}
+
 impl Filter {
     /// Excludes nothing.
     pub fn none() -> Self {

@@ -76,7 +76,9 @@ mod tests {
             pauses.push((next - now).as_secs_f64());
             now = next;
         }
-        for (pause, full) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0]) {
+        for (pause, full) in
+            pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0])
+        {
             assert!(*pause <= full && *pause >= full * 0.75, "{pause} of {full}");
         }
         backoff.failed(fault.clone(), now, wall);

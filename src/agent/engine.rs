@@ -12,7 +12,7 @@ use crate::config::{Config, FullSyncAtStart};
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Lane, Seq};
-use crate::transport::{Totals, root_identity};
+use crate::transport::Totals;
 use crate::watch::{Change, Report};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -304,7 +304,11 @@ impl Engine {
             }
             Report::RootMissing(why) => {
                 let root = &mut self.roots[at];
-                tracing::warn!(message_id = message_ids::ROOT_MISSING, "{}: {why}; waiting for it", root.path.display());
+                tracing::warn!(
+                    message_id = message_ids::ROOT_MISSING,
+                    "{}: {why}; waiting for it",
+                    root.path.display()
+                );
                 root.missing(why);
                 self.barriers.watch_gone(watch, self.seq);
             }

@@ -66,7 +66,10 @@ impl Engine {
         let (progress, watched) = watch::channel(None);
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
         let abort = self.runs.spawn(async move {
-            let outcome = transport::carry_out(&endpoint, order, |step| drop(progress.send_replace(Some(step)))).await;
+            let outcome = transport::carry_out(&endpoint, order, |step| {
+                progress.send_replace(Some(step));
+            })
+            .await;
             (id, batch_id, outcome)
         });
         if batch.lane == Lane::Background {
@@ -215,8 +218,7 @@ impl Engine {
 
     /// Tells of paths that failed or were mended; of a whole batch only the first few failures.
     fn tell_failures(&mut self, at: usize, added: Vec<RelPath>, cleared: Vec<RelPath>) {
-        let told: Vec<Failure> =
-            added.iter().take(TOLD_AT_MOST).filter_map(|path| self.failure(at, path)).collect();
+        let told: Vec<Failure> = added.iter().take(TOLD_AT_MOST).filter_map(|path| self.failure(at, path)).collect();
         // A remote that is down as a whole was told of already.
         if self.remotes[at].backoff.attempts() == 0 {
             for failure in &told {

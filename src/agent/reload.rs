@@ -8,7 +8,7 @@ use crate::config::{Config, Destination};
 use crate::filter::EntryKind;
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{Kind, LONGEST_BACKOFF};
+use crate::pending::Kind;
 use crate::transport::{Endpoint, SharedConnection};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,7 +65,10 @@ impl Engine {
             || self.config.filter != old.filter
             || self.config.agent.temporary_names != old.agent.temporary_names;
         let mut fresh = Vec::new();
-        for path in wanted.iter().filter(|path| self.roots.iter().all(|root| root.path != **path)) {
+        for path in &wanted {
+            if self.roots.iter().any(|root| root.path == *path) {
+                continue;
+            }
             let id = self.new_watch_id();
             match Root::start(path.clone(), id, &self.config, None, &self.report_sender) {
                 Ok(root) => fresh.push(root),
@@ -83,7 +86,10 @@ impl Engine {
             let (events, overflows) = (self.roots[at].watch().events_seen(), self.roots[at].watch().overflows());
             if let Err(error) = self.roots[at].watch_anew(id, &self.config, &self.report_sender) {
                 self.config = old.clone();
-                return Err(CommandError::BadConfig(format!("{} cannot be watched: {error}", self.roots[at].path.display())));
+                return Err(CommandError::BadConfig(format!(
+                    "{} cannot be watched: {error}",
+                    self.roots[at].path.display()
+                )));
             }
             self.past_events += events;
             self.past_overflows += overflows;

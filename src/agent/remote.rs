@@ -199,12 +199,8 @@ impl Remote {
         if let Some((next_try, _)) = self.backoff.next_try(now) {
             return (!self.set.is_empty()).then_some(next_try);
         }
-        let old_enough = self
-            .flights
-            .values()
-            .filter(|flight| flight.lane == Lane::Live)
-            .map(|flight| flight.started + YOUNG)
-            .max();
+        let old_enough =
+            self.flights.values().filter(|flight| flight.lane == Lane::Live).map(|flight| flight.started + YOUNG).max();
         let next_live = match self.stuck {
             // It may go on when a recursive run has lasted long enough to let others pass.
             Some(since) => self.set.next_pass(since),
