@@ -198,7 +198,7 @@ pub(super) fn absolute(path: &Path, here: &Path) -> PathBuf {
 }
 
 /// `path` with the symbolic links of the part of it that exists resolved.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+fn resolved(path: &Path) -> PathBuf {
     for above in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
             return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
@@ -207,15 +207,22 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
     path.to_path_buf()
 }
 
-/// Whether a copy at `directory` and its source at `root` hold one another: the copy would be mirrored into itself,
-/// or a full sync would delete the source as something the source does not hold.
-pub(super) fn entangled(root: &Path, directory: &Path) -> bool {
-    let (root, directory) = (resolved(root), resolved(directory));
-    directory.starts_with(&root) || root.starts_with(&directory)
+/// The directory of this machine, if `destination` is one, that holds `root` or lies in it: the copy would be mirrored
+/// into itself, or a full sync would delete the source as something the source does not hold.
+pub(super) fn entangled<'d>(root: &Path, destination: &'d Destination) -> Option<&'d Path> {
+    let directory = match destination {
+        Destination::Local { directory } => directory.as_path(),
+        Destination::Ssh { host, directory, .. } if directory.starts_with('/') && is_loopback(host) => {
+            Path::new(directory)
+        }
+        _ => return None,
+    };
+    let (real_root, real) = (resolved(root), resolved(directory));
+    (real.starts_with(&real_root) || real_root.starts_with(&real)).then_some(directory)
 }
 
 /// Whether `host` is this machine by its usual names.
-pub(super) fn is_loopback(host: &str) -> bool {
+fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -287,9 +294,15 @@ mod tests {
         let root = place.path().join("www");
         std::fs::create_dir(&root).unwrap();
         std::os::unix::fs::symlink(&root, place.path().join("link")).unwrap();
-        assert!(entangled(&root, &root.join("not/there")));
-        assert!(entangled(&root, &place.path().join("link/copy")));
-        assert!(entangled(&root, place.path()));
-        assert!(!entangled(&root, &place.path().join("www2")));
+        let local = |directory: PathBuf| entangled(&root, &Destination::Local { directory }).is_some();
+        assert!(local(root.join("not/there")));
+        assert!(local(place.path().join("link/copy")));
+        assert!(local(place.path().to_path_buf()));
+        assert!(!local(place.path().join("www2")));
+        let ssh = |host: &str| {
+            let text = format!("{host}:{}/copy", root.display());
+            entangled(&root, &destination(&text, None, &root).unwrap()).is_some()
+        };
+        assert!(ssh("localhost") && ssh("me@127.0.0.1") && ssh("[::1]") && !ssh("web1"));
     }
 }

@@ -71,10 +71,8 @@ fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Conf
     for text in to {
         let destination = address::destination(text, password, &here)
             .map_err(|source| CommandLineError::Destination { text: text.clone(), source })?;
-        if let Destination::Local { directory } = &destination
-            && address::entangled(&path, directory)
-        {
-            return Err(CommandLineError::Entangled { directory: directory.clone(), watch: path });
+        if let Some(directory) = address::entangled(&path, &destination) {
+            return Err(CommandLineError::Entangled { directory: directory.to_path_buf(), watch: path });
         }
         if !remotes.contains(&destination) {
             remotes.push(destination);

@@ -282,12 +282,10 @@ fn remotes(
     }
     for element in localpath.children("remote") {
         let Some(destination) = remote(reading, element, access) else { continue };
-        if let (Some(watch), Destination::Ssh { host, directory, .. }) = (watch, &destination)
-            && address::is_loopback(host)
-            && directory.starts_with('/')
-            && address::entangled(watch, Path::new(directory))
+        if let Some(watch) = watch
+            && let Some(directory) = address::entangled(watch, &destination)
         {
-            let message = format!("{directory} of this machine and {} hold one another", watch.display());
+            let message = format!("{} of this machine and {} hold one another", directory.display(), watch.display());
             let help = "the copy would be copied into itself, or the source deleted: mirror to a place apart";
             reading.error(element.tag.clone(), message, help);
         } else if remotes.contains(&destination) {

@@ -103,6 +103,9 @@ pub(super) fn read(reading: &mut Reading<'_>, head: Option<&Element>, sersync: O
     let mut plugins = Plugins::default();
     for element in head.into_iter().flat_map(|head| head.children("plugin")) {
         match name_of(reading, element) {
+            Some(PluginName::Command) if plugins.command.is_some() => {
+                reading.warn(element.tag.clone(), "a second command plugin is left out", "keep one of them");
+            }
             Some(PluginName::Command) => plugins.command = Some(command(reading, element)),
             Some(PluginName::Socket) => plugins.socket.extend(socket(reading, element)),
             Some(PluginName::Http) => plugins.http.extend(http(reading, element)),

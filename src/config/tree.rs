@@ -202,12 +202,8 @@ fn read_tag(reading: &mut Reading<'_>, start: usize, end: usize, name_length: us
         element.broken = true;
         if let Some(inner) = content.find('<') {
             let at = start + 1 + inner;
-            tell_unclosed(reading, &element, start, at);
+            tell_unclosed(reading, &mut element, start, at);
             element.tag.end = at;
-            if text[..at].trim_end().ends_with('>') {
-                // Quotation marks are missing or too many: what was taken for values may be something else.
-                element.attributes.clear();
-            }
             return (element, Some(at));
         }
         match error {
@@ -217,7 +213,7 @@ fn read_tag(reading: &mut Reading<'_>, start: usize, end: usize, name_length: us
     }
     if unclosed {
         element.broken = true;
-        tell_unclosed(reading, &element, start, end);
+        tell_unclosed(reading, &mut element, start, end);
     }
     (element, None)
 }
@@ -228,13 +224,15 @@ fn swallows_a_tag(value: &str) -> bool {
 }
 
 /// Says why the tag that starts at `start` has no end before `next`.
-fn tell_unclosed(reading: &mut Reading<'_>, element: &Element, start: usize, next: usize) {
+fn tell_unclosed(reading: &mut Reading<'_>, element: &mut Element, start: usize, next: usize) {
     let so_far = reading.text()[start..next].trim_end();
     let name = &element.name;
     let first_line = so_far.lines().next().unwrap_or(so_far).len();
     if so_far.ends_with('>') {
         let message = format!("the quotation marks of <{name}> do not pair up");
         reading.error(start..start + first_line, message, "every value stands between two of them: name=\"value\"");
+        // What was taken for values may be something else.
+        element.attributes.clear();
     } else {
         let end = start + so_far.len();
         reading.error(end.saturating_sub(1)..end, format!("<{name}> lacks its `>`"), "write `/>` or `>` here");
@@ -268,9 +266,8 @@ fn keep(reading: &mut Reading<'_>, element: &mut Element, content: &str, attribu
         return Kept::Tag;
     }
     let inside = element.tag.start + 1;
-    // Both are slices of `content`: quick-xml borrows from the text it was given.
-    let name_start = inside + (key.as_ptr() as usize - content.as_ptr() as usize);
-    let value_start = inside + (attribute.value.as_ptr() as usize - content.as_ptr() as usize);
+    let name_start = inside + offset_in(content, key);
+    let value_start = inside + offset_in(content, &attribute.value);
     let name_span = name_start..name_start + key.len();
     let value_span = match attribute.value.len() {
         0 => value_start.saturating_sub(1)..value_start + 1,
@@ -299,6 +296,13 @@ fn keep(reading: &mut Reading<'_>, element: &mut Element, content: &str, attribu
     }
     element.attributes.push(Attribute { name: key.to_owned(), name_span, value, value_span });
     Kept::Yes
+}
+
+/// Where `part`, a slice of `whole`, starts in it. quick-xml borrows names and raw values from the text it was given.
+fn offset_in(whole: &str, part: &str) -> usize {
+    let offset = part.as_ptr() as usize - whole.as_ptr() as usize;
+    debug_assert!(offset + part.len() <= whole.len());
+    offset
 }
 
 fn escape_bare_ampersands(raw: &str) -> String {
