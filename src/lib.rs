@@ -8,7 +8,15 @@
 #![deny(missing_docs)]
 
 pub mod agent;
+pub mod bus;
+pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod filter;
+pub mod human;
+pub mod message_ids;
 pub mod path;
+pub mod pending;
+pub mod service;
+pub mod transport;
 pub mod watch;

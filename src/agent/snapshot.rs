@@ -2,6 +2,7 @@
 //! names. Times are wall-clock; `None` means "never yet" or "not known".
 
 use crate::path::RelPath;
+pub use crate::transport::Fault;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -149,15 +150,6 @@ impl fmt::Display for RemoteState {
             Self::Paused => "paused",
         })
     }
-}
-
-/// A named error: `name` for programs, `message` for people, in rsync's own words where it has some.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Such as `AuthFailed`, `ConnectionRefused`, `NoSpace`; stable.
-    pub name: &'static str,
-    /// One or more lines: what rsync said, and what to do.
-    pub message: String,
 }
 
 /// One path that failed for one remote and is not mended yet.

@@ -1,11 +1,32 @@
 //! What one instance is asked to do: the parsed, checked, defaulted form of a confxml.xml or of `--watch/--to`.
 //!
-//! This file holds the model alone; the parts that make it are beside it. Nothing here knows of D-Bus,
-//! systemd or inotify.
+//! This file holds the model, and [`load`], which makes it of a file: bytes become text (`source`), text becomes
+//! elements (`tree`), elements become values (`confxml`), and each step tells what is wrong with the place where it
+//! is wrong (`mistake`). Nothing here knows of D-Bus, systemd or inotify.
+
+mod address;
+mod command_line;
+mod confxml;
+mod instance;
+mod mistake;
+mod params;
+mod password;
+mod plugins;
+mod reading;
+mod schema;
+mod source;
+mod tree;
+
+pub use address::AddressError;
+pub use command_line::{CommandLineError, from_command_line};
+pub use instance::{InstanceNameError, check_instance_name, instance_name};
+pub use mistake::{Mistake, Mistakes, Place, Severity};
+pub use plugins::{CommandPlugin, HttpPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
 
 use crate::filter::Filter;
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +51,54 @@ pub struct Config {
     pub fail_log: FailLog,
     /// `<crontab start="true">`.
     pub crontab: Option<Crontab>,
+    /// The `<plugin>` elements.
+    pub plugins: Plugins,
+    /// What of the file is not followed, and why: sentences to be told once.
+    pub notes: Vec<String>,
+}
+
+/// A config file that can be used, and what is odd in it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// What may not be as its author meant it, in the file's order.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Longer files are no configs; an endless one (a device) must not fill the memory.
+const FILE_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Reads and checks the config file at `path`, and the password file that it names.
+pub fn load(path: &Path) -> Result<Loaded, Mistakes> {
+    let whole_file = |message: String, help: &str| {
+        let (severity, file, help) = (Severity::Error, path.to_path_buf(), Some(help.to_owned()));
+        Mistakes(vec![Mistake { severity, file, place: None, message, help }])
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(|error| whole_file(format!("the config cannot be read: {error}"), "name a config with `-o FILE`"))?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(whole_file("the file has more than 4 MiB".to_owned(), "it is probably no config"));
+    }
+    parse(&bytes, path)
+}
+
+/// The same for bytes that were read from `origin` already. Reads the password file that they name.
+pub fn parse(bytes: &[u8], origin: &Path) -> Result<Loaded, Mistakes> {
+    let (source, doubt) = source::Source::decode(bytes, origin.to_path_buf());
+    let mut reading = reading::Reading::new(&source);
+    if let Some(doubt) = doubt {
+        reading.warn(0..source.text.lines().next().unwrap_or_default().len(), doubt.message, doubt.help);
+    }
+    let document = tree::read(&mut reading);
+    let config = confxml::read(&mut reading, &document, origin);
+    let found = reading.into_mistakes();
+    match found.iter().any(|mistake| mistake.severity == Severity::Error) {
+        true => Err(Mistakes(found)),
+        false => Ok(Loaded { config, warnings: found }),
+    }
 }
 
 /// A watched directory and where it is mirrored to.

@@ -1,0 +1,90 @@
+//! [`Backoff`]: when a remote that failed is tried again.
+
+use super::snapshot::Fault;
+use crate::pending::{LONGEST_BACKOFF, backoff};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// One remote's failures since its last success. All times in pairs: one clock for people, one for pauses.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    attempts: u32,
+    last: Option<Arc<Fault>>,
+    failing_since: Option<SystemTime>,
+    next_try: Option<(Instant, SystemTime)>,
+}
+
+impl Backoff {
+    /// Failed runs since the last success.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The last error.
+    pub fn last(&self) -> Option<&Arc<Fault>> {
+        self.last.as_ref()
+    }
+
+    /// Since when runs fail.
+    pub fn failing_since(&self) -> Option<SystemTime> {
+        self.failing_since
+    }
+
+    /// When the next run may start, if it may not yet.
+    pub fn next_try(&self, now: Instant) -> Option<(Instant, SystemTime)> {
+        self.next_try.filter(|(at, _)| *at > now)
+    }
+
+    /// A run failed as a whole. The pause is a second, doubled with each failure to five minutes at most, less up to
+    /// a quarter of it by chance: so that remotes that went down together are not called together.
+    pub fn failed(&mut self, fault: Arc<Fault>, now: Instant, wall: SystemTime) {
+        // Runs side by side that fail together are one failure.
+        if self.next_try(now).is_none() {
+            self.attempts += 1;
+            let pause = backoff(self.attempts).min(LONGEST_BACKOFF).mul_f64(1.0 - fastrand::f64() / 4.0);
+            self.next_try = Some((now + pause, wall + pause));
+        }
+        self.failing_since.get_or_insert(wall);
+        self.last = Some(fault);
+    }
+
+    /// A run succeeded. Returns for how long runs had failed, if they had.
+    pub fn succeeded(&mut self, wall: SystemTime) -> Option<Duration> {
+        let since = std::mem::take(self).failing_since?;
+        Some(wall.duration_since(since).unwrap_or_default())
+    }
+
+    /// The next run may start at once.
+    pub fn cut_short(&mut self) {
+        self.next_try = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_to_a_limit_and_success_ends_them() {
+        let (mut now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let fault = Arc::new(Fault::new("Timeout", "x"));
+        let mut backoff = Backoff::default();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            backoff.failed(fault.clone(), now, wall);
+            let (next, _) = backoff.next_try(now).unwrap();
+            pauses.push((next - now).as_secs_f64());
+            now = next;
+        }
+        for (pause, full) in
+            pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0])
+        {
+            assert!(*pause <= full && *pause >= full * 0.75, "{pause} of {full}");
+        }
+        backoff.failed(fault.clone(), now, wall);
+        backoff.failed(fault, now, wall);
+        assert_eq!(backoff.attempts(), 13, "failures at once count once");
+        assert!(backoff.succeeded(wall).is_some());
+        assert_eq!((backoff.attempts(), backoff.next_try(now)), (0, None));
+    }
+}

@@ -1,0 +1,78 @@
+//! Barriers: callers that wait until every change made before their call has reached every remote.
+//!
+//! The kernel queues an inotify event before the system call that caused it returns. So once a watch has read its
+//! descriptor empty after the request came, every change made before the request is in the pending sets, and the
+//! number of the last report so far divides what the caller waits for from what came later.
+
+use super::handle::{Answer, CommandError};
+use super::root::WatchId;
+use crate::pending::Seq;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// All callers that wait.
+#[derive(Debug, Default)]
+pub struct Barriers {
+    next_token: u64,
+    waiting: Vec<Barrier>,
+}
+
+#[derive(Debug)]
+struct Barrier {
+    token: u64,
+    /// Watches that have not said that they were drained.
+    undrained: BTreeSet<WatchId>,
+    /// What was reported up to here is waited for; set when all watches are drained.
+    upto: Option<Seq>,
+    deadline: Option<Instant>,
+    answer: Answer<()>,
+}
+
+impl Barriers {
+    /// Adds a caller. Each watch of `watches` has to be drained with the token returned.
+    pub fn add(&mut self, watches: BTreeSet<WatchId>, deadline: Option<Instant>, answer: Answer<()>, seq: Seq) -> u64 {
+        self.next_token += 1;
+        let upto = watches.is_empty().then_some(seq);
+        self.waiting.push(Barrier { token: self.next_token, undrained: watches, upto, deadline, answer });
+        self.next_token
+    }
+
+    /// `watch` was drained for `token`; `seq` is the last report so far.
+    pub fn drained(&mut self, watch: WatchId, token: u64, seq: Seq) {
+        for barrier in self.waiting.iter_mut().filter(|barrier| barrier.token == token) {
+            barrier.undrained.remove(&watch);
+            if barrier.undrained.is_empty() {
+                barrier.upto.get_or_insert(seq);
+            }
+        }
+    }
+
+    /// `watch` has ended: nothing more comes from it.
+    pub fn watch_gone(&mut self, watch: WatchId, seq: Seq) {
+        let tokens: Vec<u64> = self.waiting.iter().map(|barrier| barrier.token).collect();
+        for token in tokens {
+            self.drained(watch, token, seq);
+        }
+    }
+
+    /// Answers everybody who has waited long enough. `oldest`: the oldest report not served by every remote yet;
+    /// `behind` tells which remotes are behind.
+    pub fn settle(&mut self, oldest: Option<Seq>, now: Instant, behind: impl Fn() -> String) {
+        let (ended, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|barrier: &Barrier| {
+            let reached = barrier.upto.is_some_and(|upto| oldest.is_none_or(|oldest| oldest > upto));
+            reached || barrier.deadline.is_some_and(|deadline| deadline <= now) || barrier.answer.is_closed()
+        });
+        self.waiting = waiting;
+        for barrier in ended {
+            let reached = barrier.upto.is_some_and(|upto| oldest.is_none_or(|oldest| oldest > upto));
+            let answer = if reached { Ok(()) } else { Err(CommandError::TimedOut(behind())) };
+            // Who has gone needs no answer.
+            let _ = barrier.answer.send(answer);
+        }
+    }
+
+    /// When the next caller has waited too long.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.iter().filter_map(|barrier| barrier.deadline).min()
+    }
+}

@@ -1,0 +1,269 @@
+//! Starting runs, and taking in how they ended.
+
+use super::engine::Engine;
+use super::remote::{Flight, Pace, RemoteId};
+use super::snapshot::{Failure, Fault, Notice};
+use crate::message_ids;
+use crate::path::RelPath;
+use crate::pending::{Batch, BatchId, Ending, Lane, Seq};
+use crate::transport::{self, Order, Outcome};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tokio::sync::watch;
+
+/// So many failed paths of one run are told one by one.
+const TOLD_AT_MOST: usize = 10;
+
+/// What a run's task returns.
+pub type Returned = (RemoteId, BatchId, Outcome);
+
+impl Engine {
+    /// Starts every run that may start now.
+    pub(super) fn dispatch(&mut self, now: Instant) {
+        if self.paused {
+            return;
+        }
+        let pace = self.pace();
+        // Who comes first takes turns, so that no remote starves another of the runs allowed at once.
+        self.turn = self.turn.wrapping_add(1);
+        for nth in 0..self.remotes.len() {
+            let at = (self.turn + nth) % self.remotes.len();
+            while self.runs.len() < self.config.agent.workers.max(1) {
+                let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root) else { break };
+                if !root.is_there() {
+                    break;
+                }
+                let (allow_full, identity) = (root.condition == super::root::Condition::Ready, root.identity);
+                let Some(batch) = self.remotes[at].next_batch(pace, allow_full, now) else { break };
+                self.start(at, batch, identity, now);
+            }
+        }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        let agent = &self.config.agent;
+        Pace { gather: agent.gather, batch_paths: agent.batch_paths, streams: agent.streams.max(1) }
+    }
+
+    fn start(&mut self, at: usize, batch: Batch, identity: Option<transport::RootIdentity>, now: Instant) {
+        let remote = &mut self.remotes[at];
+        if let Some(shared) = &mut remote.shared
+            && let Err(error) = shared.keep(now)
+        {
+            tracing::debug!(sersync_remote = remote.name, %error, "no shared ssh connection");
+        }
+        let order = Order {
+            root: remote.root.clone(),
+            identity,
+            paths: batch.paths.clone(),
+            kind: batch.kind,
+            lane: batch.lane,
+            requested: batch.requested,
+            delete: self.config.events.delete,
+            filter: self.config.filter.clone(),
+            capabilities: remote.capabilities,
+        };
+        let (progress, watched) = watch::channel(None);
+        let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
+        let abort = self.runs.spawn(async move {
+            let outcome = transport::carry_out(&endpoint, order, |step| {
+                progress.send_replace(Some(step));
+            })
+            .await;
+            (id, batch_id, outcome)
+        });
+        if batch.lane == Lane::Background {
+            self.jobs.started(&remote.name);
+        }
+        self.tasks.insert(abort.id(), (id, batch_id));
+        let flight =
+            Flight { lane: batch.lane, paths: batch.paths.len(), started: now, batch, progress: watched, abort };
+        remote.flights.insert(batch_id, flight);
+        self.dirty = true;
+    }
+
+    /// A run's task ended.
+    pub(super) fn returned(&mut self, result: Result<(tokio::task::Id, Returned), tokio::task::JoinError>) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        match result {
+            Ok((task, (remote, batch, outcome))) => {
+                self.tasks.remove(&task);
+                self.landed(remote, batch, outcome, now, wall);
+            }
+            Err(error) => {
+                let Some((remote, batch)) = self.tasks.remove(&error.id()) else { return };
+                self.given_up(remote, batch, now, wall);
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// A run was ended from here (or its task broke): all it had is pending again, unless it was only a request.
+    fn given_up(&mut self, id: RemoteId, batch: BatchId, now: Instant, wall: SystemTime) {
+        let seq = self.next_seq();
+        let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) else { return };
+        let Some(flight) = remote.flights.remove(&batch) else { return };
+        let mut ending = Ending::success(wall, now);
+        if !remote.set.is_only_requested(batch) {
+            ending.again = flight.batch.paths.clone();
+        }
+        remote.set.finish(batch, ending, seq);
+        remote.flight_ended(&flight, now);
+    }
+
+    fn landed(&mut self, id: RemoteId, batch: BatchId, outcome: Outcome, now: Instant, wall: SystemTime) {
+        let seq = self.next_seq();
+        let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
+        let remote = &mut self.remotes[at];
+        let Some(flight) = remote.flights.remove(&batch) else { return };
+
+        let refused = outcome.capabilities.refused();
+        if refused != remote.capabilities.refused() {
+            tracing::info!(
+                sersync_remote = remote.name,
+                "the remote's rsync does not accept {}: done in another way from now on",
+                refused.join(", ")
+            );
+        }
+        remote.capabilities = outcome.capabilities;
+        remote.totals.add(outcome.totals);
+        self.totals.add(outcome.totals);
+        let took = now.duration_since(flight.started);
+        let success = outcome.fault.is_none() && outcome.failed.is_empty();
+        let told = outcome.fault.as_ref().or(outcome.failed.first().map(|(_, fault)| fault));
+        let nothing_sent = outcome.bulk.len() == flight.paths;
+        tracing::debug!(
+            message_id = message_ids::BATCH_FINISHED,
+            sersync_remote = remote.name,
+            sersync_paths = flight.paths,
+            sersync_bytes = outcome.totals.bytes_sent,
+            sersync_duration_usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "{}",
+            told.map_or("sent", |fault| fault.message.as_str())
+        );
+
+        let full = flight.lane == Lane::Background;
+        let full_result = match (&outcome.fault, outcome.failed.len()) {
+            (Some(fault), _) => Err(fault.message.clone()),
+            (None, 0) => Ok(outcome.totals.bytes_sent),
+            (None, failed) => Err(format!("{failed} paths failed, see `sersyncctl failures`")),
+        };
+        let ending = match &outcome.fault {
+            Some(fault) => Ending::failure(Arc::new(fault.clone()), wall, now),
+            None => Ending {
+                failed: outcome.failed.into_iter().map(|(path, fault)| (path, Arc::new(fault))).collect(),
+                again: outcome.again,
+                bulk: outcome.bulk,
+                ..Ending::success(wall, now)
+            },
+        };
+        let changes = remote.set.finish(batch, ending, seq);
+        remote.flight_ended(&flight, now);
+        match outcome.fault {
+            Some(fault) => self.remote_failed(at, fault, now, wall),
+            None if nothing_sent => {}
+            None => self.remote_answered(at, wall),
+        }
+        if full && full_result.is_ok() {
+            self.remotes[at].last_full_sync = Some(wall);
+        }
+        self.tell_failures(at, changes.added, changes.cleared);
+        if !nothing_sent {
+            self.notify(Notice::BatchFinished {
+                remote: self.remotes[at].name.clone(),
+                paths: flight.paths as u64,
+                bytes: outcome.totals.bytes_sent,
+                duration: took,
+                success,
+            });
+        }
+        if full {
+            let name = self.remotes[at].name.clone();
+            let ended = self.jobs.ended(&name, full_result, wall);
+            self.tell_jobs(&ended);
+        }
+    }
+
+    fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {
+        let remote = &mut self.remotes[at];
+        let before = remote.backoff.attempts();
+        remote.backoff.failed(Arc::new(fault.clone()), now, wall);
+        let attempts = remote.backoff.attempts();
+        if attempts > before && attempts.is_power_of_two() {
+            let pause = remote.backoff.next_try(now).map_or(0.0, |(at, _)| (at - now).as_secs_f64());
+            tracing::warn!(
+                message_id = message_ids::REMOTE_DOWN,
+                sersync_remote = remote.name,
+                sersync_paths = remote.set.waiting(),
+                "{}: {} (try {attempts}, the next in {pause:.0} s; nothing is lost)",
+                fault.name,
+                fault.message
+            );
+        }
+    }
+
+    fn remote_answered(&mut self, at: usize, wall: SystemTime) {
+        let remote = &mut self.remotes[at];
+        remote.last_success = Some(wall);
+        self.last_sync_at = Some(wall);
+        if let Some(down_for) = remote.backoff.succeeded(wall) {
+            tracing::info!(
+                message_id = message_ids::REMOTE_BACK,
+                sersync_remote = remote.name,
+                "answers again after {:.0} s",
+                down_for.as_secs_f64()
+            );
+        }
+    }
+
+    /// Tells of paths that failed or were mended; of a whole batch only the first few failures.
+    fn tell_failures(&mut self, at: usize, added: Vec<RelPath>, cleared: Vec<RelPath>) {
+        let told: Vec<Failure> = added.iter().take(TOLD_AT_MOST).filter_map(|path| self.failure(at, path)).collect();
+        // A remote that is down as a whole was told of already.
+        if self.remotes[at].backoff.attempts() == 0 {
+            for failure in &told {
+                tracing::warn!(
+                    message_id = message_ids::PATH_FAILED,
+                    sersync_remote = failure.remote,
+                    sersync_path = %failure.path.display(),
+                    "{}: {}",
+                    failure.fault.name,
+                    failure.fault.message
+                );
+            }
+            if added.len() > told.len() {
+                tracing::warn!("and {} more paths; see `sersyncctl failures`", added.len() - told.len());
+            }
+        }
+        for failure in told {
+            self.notify(Notice::FailureAdded(failure));
+        }
+        for path in cleared.into_iter().take(TOLD_AT_MOST) {
+            self.notify(Notice::FailureCleared { remote: self.remotes[at].name.clone(), path });
+        }
+    }
+
+    fn failure(&self, at: usize, path: &RelPath) -> Option<Failure> {
+        let remote = &self.remotes[at];
+        remote.failure(path, remote.set.get(path)?, Instant::now(), SystemTime::now())
+    }
+
+    pub(super) fn tell_jobs(&mut self, ended: &[super::snapshot::JobId]) {
+        for id in ended {
+            let Some(job) = self.jobs.show(*id) else { continue };
+            let success = job.state == super::snapshot::JobState::Done;
+            tracing::info!(message_id = message_ids::FULL_SYNC_FINISHED, "full sync {}: {}", id.0, job.result);
+            self.notify(Notice::FullSyncFinished { job: *id, success, result: job.result });
+        }
+    }
+
+    pub(super) fn notify(&self, notice: Notice) {
+        // Nobody may be listening.
+        let _ = self.notices.send(notice);
+    }
+
+    pub(super) fn next_seq(&mut self) -> Seq {
+        self.seq.0 += 1;
+        self.seq
+    }
+}

@@ -1,0 +1,160 @@
+//! A new config for a running agent: what both have in common goes on untouched.
+
+use super::engine::Engine;
+use super::handle::CommandError;
+use super::remote::{Remote, RemoteId};
+use super::root::Root;
+use crate::config::{Config, Destination};
+use crate::filter::EntryKind;
+use crate::message_ids;
+use crate::path::RelPath;
+use crate::pending::Kind;
+use crate::transport::{Endpoint, SharedConnection};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+impl Engine {
+    /// Each remote of the config with its root and its name: the address, with a number behind it where two of the
+    /// same root or of different roots would have the same.
+    pub(super) fn named_remotes(&self) -> Vec<(PathBuf, String, Destination)> {
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let all = self.config.roots.iter().flat_map(|root| root.remotes.iter().map(move |remote| (root, remote)));
+        all.map(|(root, destination)| {
+            let address = destination.to_string();
+            let nth = seen.entry(address.clone()).and_modify(|nth| *nth += 1).or_insert(1);
+            let name = if *nth == 1 { address } else { format!("{address}#{nth}") };
+            (root.path.clone(), name, destination.clone())
+        })
+        .collect()
+    }
+
+    pub(super) fn new_remote(&mut self, root: PathBuf, name: String, destination: Destination) -> Remote {
+        self.next_remote += 1;
+        let number = self.next_remote;
+        let shared = SharedConnection::new(&destination, &self.state_directory, number as usize);
+        let mut endpoint = Endpoint::new(destination, &self.config.rsync);
+        if let Some(shared) = &shared {
+            endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());
+        }
+        let mut remote = Remote::new(RemoteId(number), name, root, endpoint, self.config.agent.pending_limit);
+        remote.shared = shared;
+        remote
+    }
+
+    /// Reads the config again. A bad one changes nothing.
+    pub(super) fn reload(&mut self) -> Result<(), CommandError> {
+        let config = match (self.load)() {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(message_id = message_ids::CONFIG_REFUSED, "{error}");
+                return Err(error);
+            }
+        };
+        let old = std::mem::replace(&mut self.config, config);
+        self.reload_roots(&old)?;
+        self.reload_remotes(&old);
+        tracing::info!(message_id = message_ids::CONFIG_RELOADED, "the config was read again");
+        Ok(())
+    }
+
+    fn reload_roots(&mut self, old: &Config) -> Result<(), CommandError> {
+        let wanted: Vec<PathBuf> = self.config.roots.iter().map(|root| root.path.clone()).collect();
+        let changed = self.config.events != old.events
+            || self.config.filter != old.filter
+            || self.config.agent.temporary_names != old.agent.temporary_names;
+        let mut fresh = Vec::new();
+        for path in &wanted {
+            if self.roots.iter().any(|root| root.path == *path) {
+                continue;
+            }
+            let id = self.new_watch_id();
+            match Root::start(path.clone(), id, &self.config, None, &self.report_sender) {
+                Ok(root) => fresh.push(root),
+                Err(error) => {
+                    self.config = old.clone();
+                    return Err(CommandError::BadConfig(format!("{} cannot be watched: {error}", path.display())));
+                }
+            }
+        }
+        for at in 0..self.roots.len() {
+            if !changed || !wanted.contains(&self.roots[at].path) {
+                continue;
+            }
+            let id = self.new_watch_id();
+            let (events, overflows) = (self.roots[at].watch().events_seen(), self.roots[at].watch().overflows());
+            if let Err(error) = self.roots[at].watch_anew(id, &self.config, &self.report_sender) {
+                self.config = old.clone();
+                return Err(CommandError::BadConfig(format!(
+                    "{} cannot be watched: {error}",
+                    self.roots[at].path.display()
+                )));
+            }
+            self.past_events += events;
+            self.past_overflows += overflows;
+        }
+        for root in self.roots.iter().filter(|root| !wanted.contains(&root.path)) {
+            self.past_events += root.watch().events_seen();
+            self.past_overflows += root.watch().overflows();
+        }
+        self.roots.retain(|root| wanted.contains(&root.path));
+        self.roots.extend(fresh);
+        Ok(())
+    }
+
+    fn reload_remotes(&mut self, old: &Config) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        // What was excluded is missing on the remotes; what no event told of may differ.
+        let compare = self.config.filter != old.filter || self.config.events != old.events;
+        let mut before = std::mem::take(&mut self.remotes);
+        for (root, name, destination) in self.named_remotes() {
+            let kept = before.iter().position(|remote| remote.name == name && remote.root == root);
+            let Some(mut remote) = kept.map(|at| before.swap_remove(at)) else {
+                let mut remote = self.new_remote(root, name, destination);
+                let seq = self.next_seq();
+                remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
+                self.remotes.push(remote);
+                continue;
+            };
+            let moved = !leads_to_the_same(remote.destination(), &destination);
+            let mut endpoint = Endpoint::new(destination, &self.config.rsync);
+            if let Some(shared) = &remote.shared {
+                endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());
+            }
+            if *remote.endpoint != endpoint {
+                remote.endpoint = Arc::new(endpoint);
+                // What failed may have failed for what was just mended.
+                remote.retry(now);
+            }
+            remote.set.set_limit(self.config.agent.pending_limit);
+            if !self.config.filter.is_empty() {
+                let filter = self.config.filter.clone();
+                remote.set.drop_waiting(|path| filter.excludes(path, EntryKind::Unknown));
+            }
+            if compare || moved {
+                let seq = self.next_seq();
+                remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
+            }
+            self.remotes.push(remote);
+        }
+        for gone in before {
+            for flight in gone.flights.values() {
+                flight.abort.abort();
+            }
+            let ended = self.jobs.remote_removed(&gone.name, wall);
+            self.tell_jobs(&ended);
+        }
+    }
+}
+
+/// Whether two addresses lead to the same place, whatever password opens it.
+fn leads_to_the_same(a: &Destination, b: &Destination) -> bool {
+    match (a, b) {
+        (
+            Destination::Daemon { user, host, port, module, .. },
+            Destination::Daemon { user: user_b, host: host_b, port: port_b, module: module_b, .. },
+        ) => (user, host, port, module) == (user_b, host_b, port_b, module_b),
+        _ => a == b,
+    }
+}

@@ -1,0 +1,289 @@
+//! One remote while the agent runs: its pending set, its running batches, and when the next may start.
+//!
+//! A change after quiet waits a few milliseconds for its siblings. While a run is in flight changes gather; when it
+//! ends, the next takes them: batches grow by themselves under load. A run that takes long does not hold up what
+//! comes after it: another starts beside it, on a stream of its own, over other paths.
+
+use super::backoff::Backoff;
+use super::snapshot::{self, RemoteState};
+use crate::config::Destination;
+use crate::path::RelPath;
+use crate::pending::{Batch, BatchId, Entry, Kind, Lane, PendingSet, Seq};
+use crate::transport::{Capabilities, Endpoint, Fault, Progress, SharedConnection, Totals};
+use crate::watch::Hint;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// A live run this old lets another start beside it.
+const YOUNG: Duration = Duration::from_millis(250);
+
+/// Under steady load changes gather for as long as a run takes, but no longer than this.
+const LONGEST_GATHER: Duration = Duration::from_millis(40);
+
+/// After so long without a run the load is not steady.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// A remote, for as long as the config has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RemoteId(pub u32);
+
+/// What of the config a remote needs to know when it may start a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How long the first change after quiet waits for its siblings.
+    pub gather: Duration,
+    /// At most so many paths in one run.
+    pub batch_paths: usize,
+    /// At most so many runs of live changes at once.
+    pub streams: usize,
+}
+
+/// A batch that is being carried out.
+#[derive(Debug)]
+pub struct Flight {
+    /// How it travels.
+    pub lane: Lane,
+    /// Paths in it.
+    pub paths: usize,
+    /// When it started.
+    pub started: Instant,
+    /// Its paths, for when it is given up.
+    pub batch: Batch,
+    /// How far it is.
+    pub progress: watch::Receiver<Option<Progress>>,
+    /// Ends it.
+    pub abort: AbortHandle,
+}
+
+/// One remote while the agent runs.
+#[derive(Debug)]
+pub struct Remote {
+    /// Its number.
+    pub id: RemoteId,
+    /// Its name: the address, made unique.
+    pub name: String,
+    /// The watched root that it mirrors.
+    pub root: PathBuf,
+    /// The pending paths.
+    pub set: PendingSet<Fault>,
+    /// How to reach it.
+    pub endpoint: Arc<Endpoint>,
+    /// The ssh connection that its runs share.
+    pub shared: Option<SharedConnection>,
+    /// What it accepts.
+    pub capabilities: Capabilities,
+    /// Its failures since its last success.
+    pub backoff: Backoff,
+    /// What runs.
+    pub flights: HashMap<BatchId, Flight>,
+    /// What was sent since start.
+    pub totals: Totals,
+    /// When a run last succeeded.
+    pub last_success: Option<SystemTime>,
+    /// When a full run last succeeded.
+    pub last_full_sync: Option<SystemTime>,
+    /// Since when live paths wait without a break; they are taken when they have gathered.
+    gathering_since: Option<Instant>,
+    /// The last live run: when it ended, how long it took.
+    last_run: Option<(Instant, Duration)>,
+    /// Since when nothing that waits could be taken, for all that changed.
+    stuck: Option<Instant>,
+}
+
+impl Remote {
+    /// A remote for which nothing is pending.
+    pub fn new(id: RemoteId, name: String, root: PathBuf, endpoint: Endpoint, pending_limit: usize) -> Self {
+        Self {
+            id,
+            name,
+            root,
+            set: PendingSet::new(pending_limit),
+            endpoint: Arc::new(endpoint),
+            shared: None,
+            capabilities: Capabilities::default(),
+            backoff: Backoff::default(),
+            flights: HashMap::new(),
+            totals: Totals::default(),
+            last_success: None,
+            last_full_sync: None,
+            gathering_since: None,
+            last_run: None,
+            stuck: None,
+        }
+    }
+
+    /// Its address.
+    pub fn destination(&self) -> &Destination {
+        self.endpoint.destination()
+    }
+
+    /// A path may differ.
+    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, now: Instant, wall: SystemTime) {
+        self.set.hint(path, hint, seq, wall);
+        self.changed(now);
+    }
+
+    /// A path may differ, or a full sync was asked for.
+    pub fn report(&mut self, path: RelPath, kind: Kind, seq: Seq, now: Instant, wall: SystemTime, requested: bool) {
+        self.set.report(path, kind, seq, wall, requested);
+        self.changed(now);
+    }
+
+    /// Something new waits.
+    pub fn changed(&mut self, now: Instant) {
+        self.stuck = None;
+        self.gathering_since.get_or_insert(now);
+    }
+
+    /// The next batch that may start now.
+    pub fn next_batch(&mut self, pace: Pace, allow_full: bool, now: Instant) -> Option<Batch> {
+        self.set.unpark(now);
+        if self.backoff.next_try(now).is_some() {
+            return None;
+        }
+        // While it does not answer, one run at a time tries.
+        if self.backoff.attempts() > 0 && !self.flights.is_empty() {
+            return None;
+        }
+        let in_lane = |lane: Lane| self.flights.values().filter(|flight| flight.lane == lane).count();
+        let (bulk, background) = (in_lane(Lane::Bulk), in_lane(Lane::Background));
+        if self.may_start_live(pace, now)
+            && let Some(batch) = self.set.take(Lane::Live, pace.batch_paths, now)
+        {
+            self.gathering_since = self.set.has_waiting(Lane::Live).then_some(now);
+            return Some(batch);
+        }
+        if bulk + 1 < pace.streams.max(2)
+            && let Some(batch) = self.set.take(Lane::Bulk, pace.batch_paths, now)
+        {
+            return Some(batch);
+        }
+        if allow_full
+            && background == 0
+            && let Some(batch) = self.set.take(Lane::Background, 1, now)
+        {
+            return Some(batch);
+        }
+        if self.gathered_at(pace).is_some_and(|at| at <= now) {
+            self.stuck = Some(now);
+        }
+        None
+    }
+
+    fn may_start_live(&self, pace: Pace, now: Instant) -> bool {
+        let mut live = self.flights.values().filter(|flight| flight.lane == Lane::Live);
+        let all_old = live.clone().all(|flight| now.duration_since(flight.started) >= YOUNG);
+        self.stuck.is_none()
+            && all_old
+            && live.by_ref().count() < pace.streams
+            && self.gathered_at(pace).is_some_and(|at| at <= now)
+    }
+
+    /// When what waits has gathered long enough.
+    fn gathered_at(&self, pace: Pace) -> Option<Instant> {
+        let since = self.gathering_since?;
+        let busy = self.last_run.filter(|(ended, _)| since.saturating_duration_since(*ended) < QUIET);
+        let gather = match busy {
+            Some((_, took)) => took.clamp(pace.gather, LONGEST_GATHER.max(pace.gather)),
+            None => pace.gather,
+        };
+        Some(since + gather)
+    }
+
+    /// When [`Remote::next_batch`] may have something to start that it has not now.
+    pub fn next_wake(&self, pace: Pace, now: Instant) -> Option<Instant> {
+        if let Some((next_try, _)) = self.backoff.next_try(now) {
+            return (!self.set.is_empty()).then_some(next_try);
+        }
+        let old_enough =
+            self.flights.values().filter(|flight| flight.lane == Lane::Live).map(|flight| flight.started + YOUNG).max();
+        let next_live = match self.stuck {
+            // It may go on when a recursive run has lasted long enough to let others pass.
+            Some(since) => self.set.next_pass(since),
+            None => self.gathered_at(pace).map(|at| old_enough.map_or(at, |old| old.max(at))),
+        };
+        [next_live, self.set.next_unpark()].into_iter().flatten().min()
+    }
+
+    /// Time has passed that may have made a recursive run passable, or parked paths ready.
+    pub fn wake(&mut self, now: Instant) {
+        if self.set.next_unpark().is_some_and(|at| at <= now) {
+            self.set.unpark(now);
+            self.changed(now);
+        }
+        if self.stuck.is_some_and(|since| self.set.next_pass(since).is_some_and(|at| at <= now)) {
+            self.stuck = None;
+        }
+    }
+
+    /// A run ended: what waits may go now.
+    pub fn flight_ended(&mut self, flight: &Flight, now: Instant) {
+        self.stuck = None;
+        if flight.lane == Lane::Live {
+            self.last_run = Some((now, now.duration_since(flight.started)));
+        }
+        self.gathering_since = self.set.has_waiting(Lane::Live).then(|| self.gathering_since.unwrap_or(now));
+    }
+
+    /// Tries everything that failed at once. Returns how many paths that are.
+    pub fn retry(&mut self, now: Instant) -> u64 {
+        let failed = self.set.retry() as u64;
+        self.backoff.cut_short();
+        self.changed(now);
+        failed
+    }
+
+    /// `entry`, if it failed, as one of the failure list.
+    pub fn failure(
+        &self,
+        path: &RelPath,
+        entry: &Entry<Fault>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Option<snapshot::Failure> {
+        let failed = entry.failed.as_ref()?;
+        let parked = entry.parked_until().map(|until| wall + until.saturating_duration_since(now));
+        let next_try = parked.or(self.backoff.next_try(now).map(|(_, at)| at)).unwrap_or(wall);
+        Some(snapshot::Failure {
+            remote: self.name.clone(),
+            path: path.clone(),
+            fault: Fault::clone(&failed.fault),
+            attempts: failed.attempts,
+            failed_at: failed.at,
+            next_try,
+        })
+    }
+
+    /// As `bus` and `service` show it.
+    pub fn snapshot(&self, paused: bool, now: Instant) -> snapshot::Remote {
+        let next_try = self.backoff.next_try(now).map(|(_, wall)| wall);
+        let state = match () {
+            () if paused => RemoteState::Paused,
+            () if next_try.is_some() && !self.set.is_empty() => RemoteState::Waiting,
+            () if self.set.is_empty() => RemoteState::Idle,
+            () => RemoteState::Syncing,
+        };
+        snapshot::Remote {
+            name: self.name.clone(),
+            address: self.destination().to_string(),
+            root: self.root.clone(),
+            state,
+            queue_depth: self.set.waiting() as u64,
+            in_flight: self.set.in_flight() as u64,
+            failures: self.set.failures() as u64,
+            oldest_pending: self.set.oldest().map(|(_, since)| since),
+            last_error: self.backoff.last().map(|fault| Fault::clone(fault)),
+            failing_since: self.backoff.failing_since(),
+            attempts: self.backoff.attempts(),
+            last_success: self.last_success,
+            next_try: next_try.filter(|_| state == RemoteState::Waiting),
+            bytes_sent: self.totals.bytes_sent,
+            files_synced: self.totals.entries,
+            refused_options: self.capabilities.refused(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One watched root while the agent runs: its watch thread, and what is wrong with it.
+
+use crate::config::Config;
+use crate::path::RelPath;
+use crate::transport::{RootIdentity, root_identity};
+use crate::watch::{self, Report, Watch};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+use tokio::sync::mpsc;
+
+/// Tells the watches of the agent's life apart: a root that is watched anew gets a new number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchId(pub u32);
+
+/// Whether a root is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Its watches are being set.
+    Starting,
+    /// It is watched.
+    Ready,
+    /// It is waited for; the text says why.
+    Missing(String),
+}
+
+/// One watched root while the agent runs.
+#[derive(Debug)]
+pub struct Root {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its watch's number.
+    pub id: WatchId,
+    /// Whether it is there.
+    pub condition: Condition,
+    /// Which directory it is; a run in any other is refused.
+    pub identity: Option<RootIdentity>,
+    /// Directories that are not watched, and why.
+    pub unwatched: BTreeMap<RelPath, String>,
+    watch: Watch,
+    /// The watch that this one replaces, kept until this one is ready, so that no change falls between.
+    replaced: Option<Watch>,
+}
+
+impl Root {
+    /// Starts to watch `path` as `config` says, under the number `id`.
+    pub fn start(
+        path: PathBuf,
+        id: WatchId,
+        config: &Config,
+        changed_since: Option<SystemTime>,
+        reports: &mpsc::UnboundedSender<(WatchId, Report)>,
+    ) -> io::Result<Self> {
+        let watch = start_watch(&path, id, config, changed_since, reports)?;
+        let identity = root_identity(&path);
+        let condition = Condition::Starting;
+        Ok(Self { path, id, condition, identity, unwatched: BTreeMap::new(), watch, replaced: None })
+    }
+
+    /// Watches the same root in another way. The old watch goes on until the new one is ready.
+    pub fn watch_anew(
+        &mut self,
+        id: WatchId,
+        config: &Config,
+        reports: &mpsc::UnboundedSender<(WatchId, Report)>,
+    ) -> io::Result<()> {
+        let watch = start_watch(&self.path, id, config, None, reports)?;
+        self.replaced = Some(std::mem::replace(&mut self.watch, watch));
+        self.id = id;
+        self.unwatched.clear();
+        Ok(())
+    }
+
+    /// All of it is watched from now on.
+    pub fn ready(&mut self) {
+        self.replaced = None;
+        self.condition = Condition::Ready;
+        self.identity = root_identity(&self.path);
+    }
+
+    /// It is not there.
+    pub fn missing(&mut self, why: String) {
+        self.replaced = None;
+        self.condition = Condition::Missing(why);
+        self.identity = None;
+        self.unwatched.clear();
+    }
+
+    /// Whether runs may read it.
+    pub fn is_there(&self) -> bool {
+        self.identity.is_some() && !matches!(self.condition, Condition::Missing(_))
+    }
+
+    /// The watch.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+fn start_watch(
+    path: &std::path::Path,
+    id: WatchId,
+    config: &Config,
+    changed_since: Option<SystemTime>,
+    reports: &mpsc::UnboundedSender<(WatchId, Report)>,
+) -> io::Result<Watch> {
+    let spec = watch::Spec {
+        root: path.to_path_buf(),
+        events: config.events,
+        filter: config.filter.clone(),
+        temporary_names: config.agent.temporary_names,
+        changed_since,
+    };
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let watch = watch::spawn(spec, sender)?;
+    let reports = reports.clone();
+    tokio::spawn(async move {
+        while let Some(report) = receiver.recv().await {
+            if reports.send((id, report)).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(watch)
+}

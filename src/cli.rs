@@ -1,0 +1,292 @@
+//! The agent's command line: the flags of sersync 2.5.4 and our own, and the agent's life from start to exit.
+
+use crate::agent::{self, CommandError, Handle, Heart, Launch};
+use crate::bus;
+use crate::config::{self, Config, FullSyncAtStart};
+use crate::service::{log, notify, status};
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// sysexits.h: something is wrong with the configuration. systemd does not restart after it.
+const EX_CONFIG: u8 = 78;
+
+/// Mirror directories to other hosts as they change.
+#[derive(Debug, Parser)]
+#[command(name = "sersync", version, about, long_about = None, after_help = "\
+Examples:
+  sersync -r -o /etc/sersync/www.xml
+  sersync --watch /data/www --to backup@web1::www --to web2:/srv/www --to /mnt/copy
+
+As a service: systemctl enable --now sersync@www (reads /etc/sersync/www.xml). See also sersyncctl.")]
+pub struct Cli {
+    /// Compare the whole tree with every remote at start, whatever the config says
+    #[arg(short = 'r')]
+    full_sync: bool,
+
+    /// Go to the background
+    #[arg(short = 'd')]
+    detach: bool,
+
+    /// At most N rsync processes at once [default: 10]
+    #[arg(short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    workers: Option<u16>,
+
+    /// The config [default: ./confxml.xml]
+    #[arg(short = 'o', value_name = "FILE", conflicts_with = "watch")]
+    config: Option<PathBuf>,
+
+    /// Give events to a plugin instead of rsync (not in this version)
+    #[arg(short = 'm', value_name = "PLUGIN")]
+    plugin: Option<String>,
+
+    /// The instance's name [default: the config's file name without .xml, or the watched directory's]
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Be on the user's message bus, not the system's
+    #[arg(long)]
+    user: bool,
+
+    /// Watch this directory; no config is read
+    #[arg(long, value_name = "DIR", requires = "to")]
+    watch: Option<PathBuf>,
+
+    /// Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR or /DIR
+    #[arg(long, value_name = "DEST", requires = "watch", num_args = 1..)]
+    to: Vec<String>,
+
+    /// Where pending paths are kept over a restart
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Tell every event and every rsync command
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Runs the agent to its end.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let prepared = match Prepared::new(&cli) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    if cli.detach
+        && let Err(error) = nix::unistd::daemon(false, true)
+    {
+        eprintln!("sersync: cannot go to the background: {error}");
+        return ExitCode::FAILURE;
+    }
+    // One thread serves: the engine is one task, and what could block has threads of its own.
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(serve(prepared, &cli));
+            // A thread that still looks at a disk that does not answer must not hold up the end.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            code
+        }
+        Err(error) => {
+            eprintln!("sersync: the system does not let it start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("sersync: -m {0}: plugins are not run by this version; without -m, changes are mirrored by rsync")]
+    Plugin(String),
+    #[error("{0}")]
+    Config(#[from] config::Mistakes),
+    #[error("sersync: {0}")]
+    CommandLine(#[from] config::CommandLineError),
+    #[error("sersync: {0}")]
+    InstanceName(#[from] config::InstanceNameError),
+    #[error("sersync: {0}: {1}")]
+    Path(PathBuf, std::io::Error),
+}
+
+impl StartError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            // What clap uses for a wrong command line.
+            Self::Plugin(_) => 2,
+            _ => EX_CONFIG,
+        }
+    }
+}
+
+/// All that can be wrong was looked at.
+struct Prepared {
+    instance: String,
+    config: Config,
+    warnings: Vec<String>,
+    state_directory: PathBuf,
+}
+
+impl Prepared {
+    fn new(cli: &Cli) -> Result<Self, StartError> {
+        if let Some(plugin) = &cli.plugin {
+            return Err(StartError::Plugin(plugin.clone()));
+        }
+        let (mut config, warnings, name) = match &cli.watch {
+            Some(watch) => {
+                let config = config::from_command_line(watch, &cli.to)?;
+                let name = config.roots.first().and_then(|root| root.path.file_name());
+                (config.clone(), Vec::new(), name.map(|name| name.to_string_lossy().into_owned()))
+            }
+            None => {
+                let file = cli.config.clone().unwrap_or_else(|| PathBuf::from("confxml.xml"));
+                // Going to the background changes the directory, and a reload must find the file again.
+                let file = std::path::absolute(&file).map_err(|error| StartError::Path(file, error))?;
+                let loaded = config::load(&file)?;
+                let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+                let name = if cli.instance.is_none() { Some(config::instance_name(&file)?) } else { None };
+                (loaded.config, warnings, name)
+            }
+        };
+        let instance = cli.instance.clone().or(name).unwrap_or_else(|| "sersync".to_owned());
+        config::check_instance_name(&instance)?;
+        override_settings(&mut config, cli);
+        let state_directory = state_directory(cli, &config, &instance);
+        let state_directory =
+            std::path::absolute(&state_directory).map_err(|error| StartError::Path(state_directory, error))?;
+        Ok(Self { instance, config, warnings, state_directory })
+    }
+}
+
+/// What the command line says goes before what the config says.
+fn override_settings(config: &mut Config, cli: &Cli) {
+    if cli.full_sync {
+        config.agent.full_sync_at_start = FullSyncAtStart::Always;
+    }
+    if let Some(workers) = cli.workers {
+        config.agent.workers = usize::from(workers);
+    }
+    config.debug |= cli.debug;
+}
+
+/// `--state-dir`, else what the config says, else what systemd gives, else `/var/lib/sersync/NAME` for root and the
+/// XDG state directory for others.
+fn state_directory(cli: &Cli, config: &Config, instance: &str) -> PathBuf {
+    if let Some(directory) = cli.state_dir.as_ref().or(config.agent.state_directory.as_ref()) {
+        return directory.clone();
+    }
+    // systemd separates several by colons; the unit has one.
+    if let Some(given) = std::env::var_os("STATE_DIRECTORY").filter(|given| !given.is_empty()) {
+        return PathBuf::from(given);
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Path::new("/var/lib/sersync").join(instance);
+    }
+    let state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(".local/state");
+    state_home.unwrap_or_else(home).join("sersync").join(instance)
+}
+
+async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
+    let Prepared { instance, config, warnings, state_directory } = prepared;
+    let log = match log::init(&instance, config.debug) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("sersync: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    for note in &config.notes {
+        tracing::info!("{note}");
+    }
+    let launch =
+        Launch { load: loader(&config, cli), instance: instance.clone(), config, state_directory, heart: heart() };
+    let (handle, engine) = match agent::launch(launch) {
+        Ok(launched) => launched,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let engine = tokio::spawn(engine);
+    let which = if cli.user { bus::Which::Session } else { bus::Which::System };
+    let bus = match bus::serve(handle.clone(), &instance, which, log).await {
+        Ok(bus) => Some(bus),
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
+    };
+    notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
+    let reporting = tokio::spawn(notify::report_status(handle.snapshots()));
+    let following = tokio::spawn(follow_signals(handle.clone()));
+    let ended = engine.await;
+    reporting.abort();
+    following.abort();
+    if let Some(bus) = bus {
+        bus.close().await;
+    }
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the engine broke: {error}; this is a defect, please report it");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the config again, as it was read at start.
+fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
+    let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
+    let (full_sync, workers, debug) = (config.agent.full_sync_at_start, cli.workers, cli.debug);
+    Box::new(move || {
+        let loaded = config::load(&file).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut config = loaded.config;
+        config.agent.full_sync_at_start = full_sync;
+        if let Some(workers) = workers {
+            config.agent.workers = usize::from(workers);
+        }
+        config.debug |= debug;
+        Ok(config)
+    })
+}
+
+/// systemd's watchdog, beaten by the engine itself.
+fn heart() -> Option<Heart> {
+    let mut watchdog = notify::Watchdog::from_env();
+    let interval = watchdog.interval()?;
+    Some(Heart { interval, beat: Box::new(move || watchdog.beat()) })
+}
+
+/// SIGTERM and SIGINT end the agent, SIGHUP reads the config again.
+async fn follow_signals(handle: Handle) {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
+        tracing::error!("signals cannot be caught; `kill` ends the agent without notice");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                notify::reloading();
+                // The engine has told in the journal what came of it.
+                let _ = handle.reload().await;
+                notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
+            }
+        }
+    }
+    notify::stopping("stopping");
+    handle.stop().await;
+}

@@ -1,0 +1,378 @@
+//! From the elements of a confxml.xml to a [`Config`]: what each means, and what holds where it is missing.
+//!
+//! Reads on after a mistake, so that all of them are told at once. What it returns is to be used only when none of
+//! them was an error.
+
+use super::mistake::nearest;
+use super::params::{Params, ParamsError};
+use super::reading::Reading;
+use super::tree::{Document, Element};
+use super::{
+    AgentSettings, Config, Crontab, Destination, EventSwitches, FailLog, FullSyncAtStart, Root, RsyncOptions, Secret,
+    TemporaryNames, address, password, plugins, schema,
+};
+use crate::filter::Filter;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Two weeks in minutes would be short for a yearly full sync, a century would be a slip.
+const MINUTES: std::ops::RangeInclusive<u64> = 1..=527_040;
+
+/// Makes a config of `document`, and notes every mistake in `reading`.
+pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path) -> Config {
+    let head = find_head(reading, document);
+    if let Some(head) = head {
+        schema::check(reading, head, &schema::HEAD);
+    }
+    let sersync = head.and_then(|head| head.child("sersync"));
+    let rsync = sersync.and_then(|sersync| sersync.child("rsync"));
+    let debug = reading.flag(head.and_then(|head| head.child("debug")), "start", false);
+    reading.flag(head.and_then(|head| head.child("fileSystem")), "xfs", false);
+    let events = events(reading, head.and_then(|head| head.child("inotify")));
+    let filter = filter(reading, head.and_then(|head| head.child("filter")));
+    let agent = agent(reading, head, sersync);
+    let mut notes = Vec::new();
+    let rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
+    let access = Access::read(reading, rsync);
+    let roots = roots(reading, document, head, sersync, &access);
+    check_shared_destinations(reading, sersync, &roots, events);
+    let fail_log = fail_log(reading, sersync.and_then(|sersync| sersync.child("failLog")));
+    let crontab = crontab(reading, sersync.and_then(|sersync| sersync.child("crontab")));
+    let plugins = plugins::read(reading, head, sersync);
+    Config {
+        file: Some(file.to_path_buf()),
+        debug,
+        roots: roots.into_iter().map(|(root, _)| root).collect(),
+        events,
+        filter: Arc::new(filter),
+        rsync: rsync_options,
+        agent,
+        fail_log,
+        crontab,
+        plugins,
+        notes,
+    }
+}
+
+fn find_head<'d>(reading: &mut Reading<'_>, document: &'d Document) -> Option<&'d Element> {
+    let head = document.roots.iter().find(|element| element.is("head"));
+    for element in &document.roots {
+        if head.is_some_and(|head| std::ptr::eq(head, element)) {
+            continue;
+        }
+        let message = format!("<{}> stands outside of <head>", element.name);
+        let help = match nearest(&element.name, ["head"]) {
+            Some(_) if head.is_none() => "did you mean <head>?",
+            _ => "one element holds all others: <head version=\"2.5\">…</head>",
+        };
+        reading.error(element.tag.clone(), message, help);
+    }
+    if document.roots.is_empty() && document.sound {
+        let help = "a config starts with <head version=\"2.5\"> and ends with </head>; conf/ has examples";
+        reading.error(0..0, "the file holds no elements", help);
+    }
+    head
+}
+
+fn events(reading: &mut Reading<'_>, inotify: Option<&Element>) -> EventSwitches {
+    let Some(inotify) = inotify else { return EventSwitches::SHIPPED };
+    let mut switch = |name| reading.flag(inotify.child(name), "start", false);
+    let events = EventSwitches {
+        delete: switch("delete"),
+        create_folder: switch("createFolder"),
+        create_file: switch("createFile"),
+        close_write: switch("closeWrite"),
+        move_from: switch("moveFrom"),
+        move_to: switch("moveTo"),
+        attrib: switch("attrib"),
+        modify: switch("modify"),
+    };
+    if events == EventSwitches::NONE {
+        let help = "leave <inotify> out for the usual events, or start=\"true\" those that count";
+        reading.warn(inotify.name_span(), "no event is switched on: only full syncs will mirror anything", help);
+    }
+    events
+}
+
+fn filter(reading: &mut Reading<'_>, element: Option<&Element>) -> Filter {
+    let Some(element) = element.filter(|element| reading.flag(Some(element), "start", false)) else {
+        return Filter::none();
+    };
+    let mut expressions = Vec::new();
+    for exclude in element.children("exclude") {
+        // Blanks at the ends of an expression count: they may be part of a name.
+        if reading.text_of(exclude, "expression", "a regular expression that matches the whole path").is_none() {
+            continue;
+        }
+        let Some(attribute) = exclude.attribute("expression") else { continue };
+        match Filter::check(&attribute.value) {
+            Ok(()) => expressions.push((attribute.value.as_str(), attribute.value_span.clone())),
+            Err(error) => reading.error(attribute.value_span.clone(), error.to_string(), error.help()),
+        }
+    }
+    if element.child("exclude").is_none() && !element.broken {
+        reading.warn(element.name_span(), "this filter excludes nothing", "write <exclude expression=\"…\"/> in it");
+    }
+    Filter::new(expressions.iter().map(|(expression, _)| expression)).unwrap_or_else(|error| {
+        let span = expressions.iter().find(|(expression, _)| *expression == error.expression);
+        reading.error(span.map_or(element.name_span(), |(_, span)| span.clone()), error.to_string(), error.help());
+        Filter::none()
+    })
+}
+
+/// `<agent>`, wherever it stands.
+fn agent(reading: &mut Reading<'_>, head: Option<&Element>, sersync: Option<&Element>) -> AgentSettings {
+    let in_head = head.and_then(|head| head.child("agent"));
+    let in_sersync = sersync.and_then(|sersync| sersync.child("agent"));
+    if let (Some(_), Some(second)) = (in_head, in_sersync) {
+        reading.error(second.tag.clone(), "<agent> is given twice: in <head> and here", "keep the one in <head>");
+    }
+    let mut settings = AgentSettings::default();
+    let Some(agent) = in_head.or(in_sersync) else { return settings };
+    if let Some(gather) = reading.number(agent.child("gather"), "milliseconds", 0..=10_000, "milliseconds") {
+        settings.gather = Duration::from_millis(gather);
+    }
+    let mut count = |element, name, range, unit, setting: &mut usize| {
+        if let Some(number) = reading.number(agent.child(element), name, range, unit) {
+            *setting = usize::try_from(number).unwrap_or(usize::MAX);
+        }
+    };
+    count("batch", "paths", 1..=1_000_000, "paths", &mut settings.batch_paths);
+    count("streams", "perRemote", 1..=64, "rsync runs", &mut settings.streams);
+    count("workers", "max", 1..=1024, "rsync runs", &mut settings.workers);
+    count("pending", "limit", 1_000..=100_000_000, "paths", &mut settings.pending_limit);
+    let at_start =
+        [("auto", FullSyncAtStart::Auto), ("always", FullSyncAtStart::Always), ("never", FullSyncAtStart::Never)];
+    if let Some(choice) = reading.one_of(agent.child("fullSync"), "atStart", &at_start) {
+        settings.full_sync_at_start = choice;
+    }
+    if let Some(state) = agent.child("state") {
+        settings.state_directory = reading.absolute_path(state, "directory", "the directory to keep pending paths in");
+    }
+    let modes = [("hold", TemporaryNames::Hold), ("skip", TemporaryNames::Skip)];
+    if let Some(mode) = reading.one_of(agent.child("temporaryNames"), "mode", &modes) {
+        settings.temporary_names = mode;
+    }
+    settings.keep_newer = reading.flag(agent.child("newerOnRemote"), "keep", false);
+    settings
+}
+
+fn rsync_options(
+    reading: &mut Reading<'_>,
+    rsync: Option<&Element>,
+    keep_newer: bool,
+    notes: &mut Vec<String>,
+) -> RsyncOptions {
+    let child = |name| rsync.and_then(|rsync| rsync.child(name));
+    let written = child("commonParams").and_then(|element| element.attribute("params"));
+    let params = match Params::read(written.map_or("-artuz", |params| &params.value), keep_newer) {
+        Ok(params) => {
+            if written.is_some() {
+                notes.extend(params.notes);
+            }
+            params.kept
+        }
+        Err(error) => {
+            let help = match error {
+                ParamsError::Unbalanced => "quote as in a shell: --rsh='ssh -p 22'",
+                ParamsError::NoOption(_) => "only options stand here, each with `-` or `--`",
+                ParamsError::NoValue(_) => "write the value, or leave the option out",
+                ParamsError::RemovesSource(_) => "leave it out",
+            };
+            if let Some(attribute) = written {
+                reading.error(attribute.value_span.clone(), error.to_string(), help);
+            }
+            Vec::new()
+        }
+    };
+    let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
+    let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
+    RsyncOptions { params, timeout }
+}
+
+/// How all remotes of a config are reached: `<ssh>`, `<auth>`, `<userDefinedPort>`.
+struct Access {
+    ssh: bool,
+    user: Option<String>,
+    password: Option<Secret>,
+    port: Option<u16>,
+}
+
+impl Access {
+    fn read(reading: &mut Reading<'_>, rsync: Option<&Element>) -> Self {
+        let child = |name| rsync.and_then(|rsync| rsync.child(name));
+        let ssh = reading.flag(child("ssh"), "start", false);
+        let port = reading.port(child("userDefinedPort"), "port").unwrap_or(874);
+        let port = reading.flag(child("userDefinedPort"), "start", false).then_some(port);
+        let (user, password) = match child("auth") {
+            Some(auth) if reading.flag(Some(auth), "start", false) => Self::auth(reading, auth, ssh),
+            _ => (None, None),
+        };
+        Self { ssh, user, password, port }
+    }
+
+    fn auth(reading: &mut Reading<'_>, auth: &Element, ssh: bool) -> (Option<String>, Option<Secret>) {
+        let user = reading.text_of(auth, "users", "the user that rsyncd.conf names in `auth users`").and_then(
+            |(text, span)| {
+                address::user(text).map_err(|error| reading.error(span, error.to_string(), "one user's name")).ok()
+            },
+        );
+        if ssh {
+            if let Some(attribute) = auth.attribute("passwordfile") {
+                let message = "the password file is not used: ssh asks for no rsync password";
+                reading.warn(
+                    attribute.value_span.clone(),
+                    message,
+                    "remove it; ssh needs a key that works without questions",
+                );
+            }
+            return (user, None);
+        }
+        let help = "the file that holds the rsyncd password, mode 0600";
+        let path = reading.absolute_path(auth, "passwordfile", help);
+        let span = auth.attribute("passwordfile").map(|attribute| attribute.value_span.clone());
+        let password = path.zip(span).and_then(|(path, span)| {
+            password::read(&path).map_err(|error| reading.error(span, error.to_string(), error.help(&path))).ok()
+        });
+        (user, password)
+    }
+}
+
+/// The roots, each with the element it comes from.
+fn roots<'d>(
+    reading: &mut Reading<'_>,
+    document: &Document,
+    head: Option<&'d Element>,
+    sersync: Option<&'d Element>,
+    access: &Access,
+) -> Vec<(Root, &'d Element)> {
+    let localpaths: Vec<&Element> = sersync.into_iter().flat_map(|sersync| sersync.children("localpath")).collect();
+    if let (true, true, Some(outer)) = (localpaths.is_empty(), document.sound, sersync.or(head)) {
+        let help =
+            "write in <sersync>: <localpath watch=\"/directory\"><remote ip=\"host\" name=\"module\"/></localpath>";
+        reading.error(outer.name_span(), "no <localpath>: nothing to watch", help);
+    }
+    let mut roots: Vec<(Root, &Element)> = Vec::new();
+    for localpath in localpaths {
+        let path = reading.absolute_path(localpath, "watch", "the directory to watch");
+        let remotes = remotes(reading, document, localpath, path.as_deref(), access);
+        let Some(path) = path else { continue };
+        if roots.iter().any(|(root, _)| root.path == path) {
+            let message = format!("{} is watched by two <localpath>", path.display());
+            reading.error(localpath.tag.clone(), message, "put all its <remote> into one of them");
+            continue;
+        }
+        roots.push((Root { path, remotes }, localpath));
+    }
+    roots
+}
+
+fn remotes(
+    reading: &mut Reading<'_>,
+    document: &Document,
+    localpath: &Element,
+    watch: Option<&Path>,
+    access: &Access,
+) -> Vec<Destination> {
+    let mut remotes = Vec::new();
+    if localpath.child("remote").is_none() && document.sound {
+        let help = "write <remote ip=\"host\" name=\"module\"/> in it";
+        reading.error(localpath.name_span(), "no <remote>: nowhere to mirror to", help);
+    }
+    for element in localpath.children("remote") {
+        let Some(destination) = remote(reading, element, access) else { continue };
+        if let Some(watch) = watch
+            && let Some(directory) = address::entangled(watch, &destination)
+        {
+            let message = format!("{} of this machine and {} hold one another", directory.display(), watch.display());
+            let help = "the copy would be copied into itself, or the source deleted: mirror to a place apart";
+            reading.error(element.tag.clone(), message, help);
+        } else if remotes.contains(&destination) {
+            reading.warn(element.tag.clone(), format!("{destination} is given twice"), "it is mirrored to once");
+        } else {
+            remotes.push(destination);
+        }
+    }
+    remotes
+}
+
+fn remote(reading: &mut Reading<'_>, element: &Element, access: &Access) -> Option<Destination> {
+    let login = reading.text_of(element, "ip", "the remote's host name or address").and_then(|(text, span)| {
+        address::login(text).map_err(|error| reading.error(span, error.to_string(), error.help())).ok()
+    });
+    let name_help = match access.ssh {
+        true => "the directory on the remote",
+        false => "the module, as rsyncd.conf on the remote calls it",
+    };
+    let name = reading.text_of(element, "name", name_help);
+    let ((user, host), (name, span)) = (login?, name?);
+    // The more particular place wins.
+    let user = user.or_else(|| access.user.clone());
+    let read = match access.ssh {
+        true => address::directory(name, &host),
+        false => address::module(name),
+    };
+    let name = read.map_err(|error| reading.error(span, error.to_string(), name_help)).ok()?;
+    Some(match access.ssh {
+        true => Destination::Ssh { user, host, port: access.port, directory: name },
+        false => Destination::Daemon { user, host, port: access.port, module: name, password: access.password.clone() },
+    })
+}
+
+/// Two roots mirrored to one place would delete each other's files there. 2.5.4 read only the first `<localpath>`, so
+/// a file may have carried that slip for years.
+fn check_shared_destinations(
+    reading: &mut Reading<'_>,
+    sersync: Option<&Element>,
+    roots: &[(Root, &Element)],
+    events: EventSwitches,
+) {
+    if sersync.is_none() || !events.delete {
+        return;
+    }
+    for (index, (root, element)) in roots.iter().enumerate() {
+        let earlier = roots[..index].iter().find_map(|(other, _)| {
+            root.remotes.iter().find(|remote| other.remotes.contains(remote)).map(|remote| (&other.path, remote))
+        });
+        if let Some((other, remote)) = earlier {
+            let message =
+                format!("{remote} mirrors {} already: each would delete what the other sent", other.display());
+            reading.error(
+                element.tag.clone(),
+                message,
+                "give each <localpath> its own module or directory, such as name=\"www/sub\"",
+            );
+        }
+    }
+}
+
+fn fail_log(reading: &mut Reading<'_>, element: Option<&Element>) -> FailLog {
+    let mut log = FailLog::default();
+    if let Some(element) = element.filter(|element| element.attribute("path").is_some())
+        && let Some(path) = reading.absolute_path(element, "path", "where the report of failed paths goes")
+    {
+        log.path = path;
+    }
+    if let Some(minutes) = reading.number(element, "timeToExecute", MINUTES, "minutes") {
+        log.interval = Duration::from_secs(minutes * 60);
+    }
+    log
+}
+
+fn crontab(reading: &mut Reading<'_>, element: Option<&Element>) -> Option<Crontab> {
+    let minutes = reading.number(element, "schedule", MINUTES, "minutes").unwrap_or(600);
+    let started = reading.flag(element, "start", false);
+    let filter = element.and_then(|crontab| crontab.child("crontabfilter"));
+    let mut excludes = Vec::new();
+    if reading.flag(filter, "start", false) {
+        for exclude in filter.into_iter().flat_map(|filter| filter.children("exclude")) {
+            if let Some((pattern, _)) =
+                reading.text_of(exclude, "expression", "an rsync exclude pattern, such as *.log")
+            {
+                excludes.push(pattern.to_owned());
+            }
+        }
+    }
+    started.then(|| Crontab { interval: Duration::from_secs(minutes * 60), excludes })
+}

@@ -1,0 +1,97 @@
+//! The rsyncd password, from the file that `<auth>` names.
+//!
+//! The file is refused unless its owner alone can read it: rsync itself would refuse it when others can, and a
+//! password that a group knows is none. This is the one place that reads a password from a file.
+
+use super::Secret;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Longer files are no password files.
+const SIZE_LIMIT: u64 = 64 * 1024;
+
+/// Why a password file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// It cannot be found, opened or read.
+    #[error("the password file cannot be read: {0}")]
+    Unreadable(#[source] std::io::Error),
+    /// A directory, a pipe, a device.
+    #[error("the password file is no regular file")]
+    NotRegular,
+    /// Its group or others may read or change it.
+    #[error("the password file has mode {0:04o}: others than its owner can use it")]
+    Open(u32),
+    /// Nothing on its first line.
+    #[error("the first line of the password file is empty")]
+    Empty,
+    /// Its first line is not UTF-8, holds a NUL byte, or it is far too long.
+    #[error("the first line of the password file is no password: it is not plain text")]
+    NotText,
+}
+
+impl PasswordError {
+    /// What would be right.
+    pub(super) fn help(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Unreadable(_) => {
+                format!(
+                    "write the password into it: install -m 600 /dev/stdin {path}, and see that the agent's user may read it"
+                )
+            }
+            Self::NotRegular => "name a plain file that holds the password on its first line".to_owned(),
+            Self::Open(_) => format!("chmod 600 {path}"),
+            Self::Empty | Self::NotText => "write the password, and nothing else, on the first line".to_owned(),
+        }
+    }
+}
+
+/// The first line of the file at `path`, without its end.
+pub(super) fn read(path: &Path) -> Result<Secret, PasswordError> {
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(PasswordError::Unreadable)?.is_file() {
+        return Err(PasswordError::NotRegular);
+    }
+    let file = std::fs::File::open(path).map_err(PasswordError::Unreadable)?;
+    let mode = file.metadata().map_err(PasswordError::Unreadable)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(PasswordError::Open(mode));
+    }
+    let mut bytes = Vec::new();
+    file.take(SIZE_LIMIT).read_to_end(&mut bytes).map_err(PasswordError::Unreadable)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match std::str::from_utf8(line) {
+        _ if line.is_empty() => Err(PasswordError::Empty),
+        Ok(password) if !password.contains('\0') => Ok(Secret::new(password.to_owned())),
+        _ => Err(PasswordError::NotText),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn takes_one_line_of_a_private_file_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let file = |content: &[u8], mode| {
+            let path = place.path().join("password");
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            read(&path)
+        };
+        assert_eq!(file(b" s3cret \r\nmore\n", 0o600).unwrap().reveal(), " s3cret ");
+        assert_eq!(file(b"s3cret", 0o400).unwrap().reveal(), "s3cret");
+        assert!(matches!(file(b"s3cret", 0o640), Err(PasswordError::Open(0o640))));
+        assert!(matches!(file(b"s3cret", 0o604), Err(PasswordError::Open(0o604))));
+        assert!(matches!(file(b"\ns3cret", 0o600), Err(PasswordError::Empty)));
+        assert!(matches!(file(b"", 0o600), Err(PasswordError::Empty)));
+        assert!(matches!(file(b"\xff\xfe", 0o600), Err(PasswordError::NotText)));
+        assert!(matches!(read(place.path()), Err(PasswordError::NotRegular)));
+        assert!(matches!(read(&place.path().join("none")), Err(PasswordError::Unreadable(_))));
+    }
+}

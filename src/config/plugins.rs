@@ -1,0 +1,272 @@
+//! The `<plugin>` elements: what is to be told of each synced path, and how.
+//!
+//! Read and kept; nothing runs them yet. A plugin that is written incompletely is left out with a warning: it never
+//! keeps the mirror from running.
+
+use super::Secret;
+use super::mistake::nearest;
+use super::reading::Reading;
+use super::tree::Element;
+use crate::filter::Filter;
+use std::path::PathBuf;
+
+/// All `<plugin>` elements of one config.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plugins {
+    /// `<sersync><plugin start="true" name="…">`: run after each synced path, in the file's order.
+    pub started: Vec<PluginName>,
+    /// `<plugin name="command">`.
+    pub command: Option<CommandPlugin>,
+    /// `<plugin name="socket">`, one for each `<deshost>`.
+    pub socket: Vec<SocketPlugin>,
+    /// `<plugin name="http">`, one for each `<deshost>`.
+    pub http: Vec<HttpPlugin>,
+    /// `<plugin name="refreshCDN">`, one for each `<localpath>`.
+    pub refresh_cdn: Vec<RefreshCdnPlugin>,
+}
+
+/// The four plugins there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginName {
+    /// Runs a command with the path.
+    Command,
+    /// Sends the path over TCP.
+    Socket,
+    /// Posts the path as a form.
+    Http,
+    /// Asks a content delivery network to fetch the path anew.
+    RefreshCdn,
+}
+
+impl PluginName {
+    /// Every plugin, with its name in the config file.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("command", Self::Command), ("socket", Self::Socket), ("http", Self::Http), ("refreshCDN", Self::RefreshCdn)];
+}
+
+/// Runs `PREFIX PATH SUFFIX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandPlugin {
+    /// What stands before the path; may be empty.
+    pub prefix: String,
+    /// What stands behind the path; may be empty.
+    pub suffix: String,
+    /// A command that fails is no failure of the path.
+    pub ignore_error: bool,
+    /// `<filter start="true">`: only absolute paths that one of these regular expressions matches.
+    pub include: Option<Vec<String>>,
+}
+
+/// Sends each path below `watch` to one TCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketPlugin {
+    /// Absolute.
+    pub watch: PathBuf,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Posts each path below `watch` to one web server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpPlugin {
+    /// Absolute.
+    pub watch: PathBuf,
+    /// As written: a URL, with or without `http://`.
+    pub url: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Asks a ChinaCache server to fetch what lies below `watch` anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshCdnPlugin {
+    /// Absolute.
+    pub watch: PathBuf,
+    /// The server, `cdninfo domainname`.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The account.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+    /// `sendurl base`.
+    pub base: String,
+    /// `<regexurl regex="true">`: searched in the absolute path; group 1 and what follows the match make the URL.
+    pub pattern: Option<String>,
+}
+
+/// Reads the plugins of `head` and of the `<sersync>` in it.
+pub(super) fn read(reading: &mut Reading<'_>, head: Option<&Element>, sersync: Option<&Element>) -> Plugins {
+    let mut plugins = Plugins::default();
+    for element in head.into_iter().flat_map(|head| head.children("plugin")) {
+        match name_of(reading, element) {
+            Some(PluginName::Command) if plugins.command.is_some() => {
+                reading.warn(element.tag.clone(), "a second command plugin is left out", "keep one of them");
+            }
+            Some(PluginName::Command) => plugins.command = Some(command(reading, element)),
+            Some(PluginName::Socket) => plugins.socket.extend(socket(reading, element)),
+            Some(PluginName::Http) => plugins.http.extend(http(reading, element)),
+            Some(PluginName::RefreshCdn) => plugins.refresh_cdn.extend(refresh_cdn(reading, element)),
+            None => {}
+        }
+    }
+    for element in sersync.into_iter().flat_map(|sersync| sersync.children("plugin")) {
+        let started = reading.flag(Some(element), "start", false);
+        let Some(name) = name_of(reading, element) else { continue };
+        if started {
+            plugins.started.push(name);
+            let message = "plugins are not run by this version yet";
+            reading.warn(element.tag.clone(), message, "the mirror works without; set start=\"false\" to silence this");
+        }
+    }
+    plugins
+}
+
+fn name_of(reading: &mut Reading<'_>, element: &Element) -> Option<PluginName> {
+    let Some(attribute) = element.attribute("name") else {
+        reading.warn(element.name_span(), "<plugin> lacks `name` and is left out", one_of_them());
+        return None;
+    };
+    let written = attribute.value.trim();
+    let found = PluginName::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+    if found.is_none() {
+        let help = match nearest(written, PluginName::ALL.iter().map(|(name, _)| *name)) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => one_of_them(),
+        };
+        reading.warn(attribute.value_span.clone(), format!("there is no plugin \"{written}\": it is left out"), help);
+    }
+    found.map(|(_, name)| *name)
+}
+
+fn one_of_them() -> String {
+    format!("the plugins are: {}", PluginName::ALL.map(|(name, _)| name).join(", "))
+}
+
+fn command(reading: &mut Reading<'_>, plugin: &Element) -> CommandPlugin {
+    let param = plugin.child("param");
+    let text = |name| param.and_then(|param| param.attribute(name)).map_or(String::new(), |found| found.value.clone());
+    let filter = plugin.child("filter");
+    let include = reading.flag(filter, "start", false).then(|| {
+        let mut expressions = Vec::new();
+        for element in filter.into_iter().flat_map(|filter| filter.children("include")) {
+            if let Some(attribute) = wanted(reading, element, "expression")
+                && compiles(reading, attribute)
+            {
+                expressions.push(attribute.value.clone());
+            }
+        }
+        expressions
+    });
+    CommandPlugin {
+        prefix: text("prefix"),
+        suffix: text("suffix"),
+        ignore_error: reading.flag(param, "ignoreError", false),
+        include,
+    }
+}
+
+fn socket(reading: &mut Reading<'_>, plugin: &Element) -> Vec<SocketPlugin> {
+    let mut found = Vec::new();
+    for localpath in plugin.children("localpath") {
+        let Some(watch) = watch_of(reading, localpath) else { continue };
+        for target in localpath.children("deshost") {
+            let host = wanted_text(reading, target, "ip");
+            let port = wanted_port(reading, target);
+            if let (Some(host), Some(port)) = (host, port) {
+                found.push(SocketPlugin { watch: watch.clone(), host, port });
+            }
+        }
+    }
+    found
+}
+
+fn http(reading: &mut Reading<'_>, plugin: &Element) -> Vec<HttpPlugin> {
+    let mut found = Vec::new();
+    for localpath in plugin.children("localpath") {
+        let Some(watch) = watch_of(reading, localpath) else { continue };
+        for target in localpath.children("deshost") {
+            let url = wanted_text(reading, target, "url");
+            let port = wanted_port(reading, target);
+            if let (Some(url), Some(port)) = (url, port) {
+                found.push(HttpPlugin { watch: watch.clone(), url, port });
+            }
+        }
+    }
+    found
+}
+
+fn refresh_cdn(reading: &mut Reading<'_>, plugin: &Element) -> Vec<RefreshCdnPlugin> {
+    let mut found = Vec::new();
+    for localpath in plugin.children("localpath") {
+        let Some(watch) = watch_of(reading, localpath) else { continue };
+        let (Some(cdn), Some(send)) = (localpath.child("cdninfo"), localpath.child("sendurl")) else {
+            let help = "it needs <cdninfo …/> and <sendurl base=\"…\"/>";
+            reading.warn(localpath.name_span(), "this <localpath> is left out", help);
+            continue;
+        };
+        let host = wanted_text(reading, cdn, "domainname");
+        let port = wanted_port(reading, cdn);
+        let user = wanted_text(reading, cdn, "username");
+        let password = wanted_text(reading, cdn, "passwd").map(Secret::new);
+        let base = wanted_text(reading, send, "base");
+        let regex = localpath.child("regexurl");
+        let pattern = match (reading.flag(regex, "regex", false), regex) {
+            (true, Some(regex)) => {
+                let Some(attribute) = wanted(reading, regex, "match") else { continue };
+                if !compiles(reading, attribute) {
+                    continue;
+                }
+                Some(attribute.value.clone())
+            }
+            _ => None,
+        };
+        if let (Some(host), Some(port), Some(user), Some(password), Some(base)) = (host, port, user, password, base) {
+            found.push(RefreshCdnPlugin { watch, host, port, user, password, base, pattern });
+        }
+    }
+    found
+}
+
+fn compiles(reading: &mut Reading<'_>, attribute: &super::tree::Attribute) -> bool {
+    match Filter::check(&attribute.value) {
+        Ok(()) => true,
+        Err(error) => {
+            reading.error(attribute.value_span.clone(), error.to_string(), error.help());
+            false
+        }
+    }
+}
+
+fn watch_of(reading: &mut Reading<'_>, localpath: &Element) -> Option<PathBuf> {
+    let attribute = wanted(reading, localpath, "watch")?;
+    let value = attribute.value.trim();
+    if !value.starts_with('/') {
+        let help = "write the whole path, from `/` on";
+        reading.warn(attribute.value_span.clone(), "a relative path: this <localpath> is left out", help);
+        return None;
+    }
+    Some(super::reading::tidy(value.as_ref()))
+}
+
+fn wanted_port(reading: &mut Reading<'_>, element: &Element) -> Option<u16> {
+    wanted(reading, element, "port")?;
+    reading.port(Some(element), "port")
+}
+
+fn wanted_text(reading: &mut Reading<'_>, element: &Element, name: &str) -> Option<String> {
+    wanted(reading, element, name).map(|attribute| attribute.value.trim().to_owned())
+}
+
+/// An attribute that is there and not empty; else a warning.
+fn wanted<'e>(reading: &mut Reading<'_>, element: &'e Element, name: &str) -> Option<&'e super::tree::Attribute> {
+    let found = element.attribute(name).filter(|attribute| !attribute.value.trim().is_empty());
+    if found.is_none() && !element.broken {
+        let message = format!("<{}> lacks `{name}` and is left out", element.name);
+        reading.warn(element.name_span(), message, "");
+    }
+    found
+}

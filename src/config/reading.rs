@@ -1,0 +1,217 @@
+//! [`Reading`]: a config file while it is read: its text, and the mistakes found so far. Also the typed values that
+//! attributes hold, each refused with what would be right.
+//!
+//! In an element that is switched off (`start="false"`) a wrong value is only a warning: nothing depends on it.
+
+use super::mistake::{Mistake, Severity, nearest};
+use super::source::Source;
+use super::tree::{Attribute, Element};
+use std::ops::{Range, RangeInclusive};
+use std::path::{Component, Path, PathBuf};
+
+/// A file with more mistakes is no config; to go on would only take time.
+const LIMIT: usize = 500;
+
+/// A config file while it is read.
+pub(super) struct Reading<'a> {
+    source: &'a Source,
+    found: Vec<(usize, Mistake)>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(source: &'a Source) -> Self {
+        Self { source, found: Vec::new() }
+    }
+
+    pub(super) fn text(&self) -> &'a str {
+        &self.source.text
+    }
+
+    pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.complain(Severity::Error, span, message, help);
+    }
+
+    pub(super) fn warn(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.complain(Severity::Warning, span, message, help);
+    }
+
+    /// Notes a mistake; an empty `help` is none.
+    pub(super) fn complain(
+        &mut self,
+        severity: Severity,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        if self.is_full() {
+            return;
+        }
+        let help = help.into();
+        let mistake = Mistake {
+            severity,
+            file: self.source.file.clone(),
+            place: Some(self.source.place(&span)),
+            message: message.into(),
+            help: (!help.is_empty()).then_some(help),
+        };
+        self.found.push((span.start, mistake));
+    }
+
+    /// Whether so much was found that nothing more is noted.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= LIMIT
+    }
+
+    /// All mistakes, in the file's order.
+    pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
+        if self.is_full() {
+            let (severity, file) = (Severity::Error, self.source.file.clone());
+            let message = format!("{LIMIT} mistakes were found, and reading ended there");
+            let help = Some("is this a config of sersync?".to_owned());
+            self.found.push((usize::MAX, Mistake { severity, file, place: None, message, help }));
+        }
+        self.found.sort_by_key(|(at, _)| *at);
+        self.found.into_iter().map(|(_, mistake)| mistake).collect()
+    }
+
+    /// Says that `element` lacks an attribute, unless its tag is broken and was told of.
+    pub(super) fn lacks(&mut self, element: &Element, attribute: &str, help: &str) {
+        if !element.broken {
+            let message = format!("<{}> lacks `{attribute}`", element.name);
+            self.complain(severity_in(element), element.name_span(), message, help);
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, element: Option<&Element>, name: &str, default: bool) -> bool {
+        self.one_of(element, name, &[("true", true), ("false", false)]).unwrap_or(default)
+    }
+
+    /// One of the words of `choices`, without case.
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        element: Option<&Element>,
+        name: &str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let (element, attribute) = written(element, name)?;
+        let value = attribute.value.trim();
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
+            return Some(*choice);
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let help = match meant(value, &words) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => format!("write one of: {}", words.join(", ")),
+        };
+        self.refuse(element, attribute, format!("`{name}` is one of {}, not \"{value}\"", words.join(", ")), help);
+        None
+    }
+
+    /// A whole number in `range`; `unit` completes "a number of …".
+    pub(super) fn number(
+        &mut self,
+        element: Option<&Element>,
+        name: &str,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<u64> {
+        let (element, attribute) = written(element, name)?;
+        let value = attribute.value.trim();
+        match value.parse::<u64>() {
+            Ok(number) if range.contains(&number) => Some(number),
+            parsed => {
+                let what = if parsed.is_ok() { "is out of range" } else { "is no whole number" };
+                let help = format!("`{name}` is a number of {unit} from {} to {}", range.start(), range.end());
+                self.refuse(element, attribute, format!("\"{value}\" {what}"), help);
+                None
+            }
+        }
+    }
+
+    /// A TCP port.
+    pub(super) fn port(&mut self, element: Option<&Element>, name: &str) -> Option<u16> {
+        let (element, attribute) = written(element, name)?;
+        let value = attribute.value.trim();
+        match value.parse::<u16>() {
+            Ok(port) if port > 0 => Some(port),
+            _ => {
+                self.refuse(
+                    element,
+                    attribute,
+                    format!("\"{value}\" is no port"),
+                    "a port is a number from 1 to 65535",
+                );
+                None
+            }
+        }
+    }
+
+    /// A text that is not empty, without blanks at its ends.
+    pub(super) fn text_of<'e>(
+        &mut self,
+        element: &'e Element,
+        name: &str,
+        help: &str,
+    ) -> Option<(&'e str, Range<usize>)> {
+        let Some(attribute) = element.attribute(name) else {
+            self.lacks(element, name, help);
+            return None;
+        };
+        let value = attribute.value.trim();
+        if value.is_empty() {
+            self.refuse(element, attribute, format!("`{name}` is empty"), help);
+            return None;
+        }
+        Some((value, attribute.value_span.clone()))
+    }
+
+    /// An absolute path; slashes at the end and double ones go.
+    pub(super) fn absolute_path(&mut self, element: &Element, name: &str, help: &str) -> Option<PathBuf> {
+        let (value, span) = self.text_of(element, name, help)?;
+        if !value.starts_with('/') {
+            let message = format!("`{name}` is a relative path: \"{value}\"");
+            self.complain(severity_in(element), span, message, "write the whole path, from `/` on");
+            return None;
+        }
+        Some(tidy(Path::new(value)))
+    }
+
+    /// Refuses an attribute's value.
+    pub(super) fn refuse(
+        &mut self,
+        element: &Element,
+        attribute: &Attribute,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.complain(severity_in(element), attribute.value_span.clone(), message, help);
+    }
+}
+
+/// How grave a wrong value in `element` is.
+pub(super) fn severity_in(element: &Element) -> Severity {
+    let off = element.attribute("start").is_some_and(|start| start.value.trim().eq_ignore_ascii_case("false"));
+    if off { Severity::Warning } else { Severity::Error }
+}
+
+/// `path` without double slashes, `.` components and slashes at its end.
+pub(super) fn tidy(path: &Path) -> PathBuf {
+    path.components().filter(|component| *component != Component::CurDir).collect()
+}
+
+fn written<'e>(element: Option<&'e Element>, name: &str) -> Option<(&'e Element, &'e Attribute)> {
+    let element = element?;
+    Some((element, element.attribute(name)?))
+}
+
+/// The word that was meant by `value`: other programs' words for yes and no count.
+fn meant<'w>(value: &str, words: &[&'w str]) -> Option<&'w str> {
+    let lower = value.to_lowercase();
+    let usual = match lower.as_str() {
+        "yes" | "y" | "on" | "1" | "enable" | "enabled" => "true",
+        "no" | "n" | "off" | "0" | "disable" | "disabled" => "false",
+        other => other,
+    };
+    nearest(usual, words.iter().copied())
+}

@@ -1,0 +1,149 @@
+//! `resync`: starts a full sync and follows its job to the end. Whoever stops following does not stop the job.
+
+use super::error::CtlError;
+use super::proxy::JobProxy;
+use super::signals::Signals;
+use super::view::{Job, View};
+use super::{Session, done};
+use crate::bus::names;
+use crate::human::{bytes, plural};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use zbus::OwnedObjectPath;
+use zbus::proxy::CacheProperties;
+
+/// Starts a full sync; with `wait`, shows its progress and returns when it ended well.
+pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: bool) -> Result<(), CtlError> {
+    let agent = session.agent(name).await?;
+    if !wait {
+        let path = done(session, name, agent.full_sync(remotes).await).await?;
+        let id = number(&path);
+        if session.json {
+            writeln!(anstream::stdout(), "{}", serde_json::json!({ "job": id }))?;
+        }
+        return session.say(&format!("full sync {id} is under way; see: sersyncctl{} status {name}", session.user));
+    }
+    // Listening first, so that even the shortest job is heard to end.
+    let mut signals = Signals::of(session, name).await?;
+    let path = done(session, name, agent.full_sync(remotes).await).await?;
+    let mut progress = Progress::new(session, name, number(&path));
+    let bus_name = names::bus_name(name);
+    let mut job = Job::read(&session.bus, &bus_name, path.as_str()).await?;
+    progress.show(&job)?;
+    while !job.is_over() {
+        tokio::select! {
+            signal = signals.next() => {
+                let signal = signal?;
+                if signal.header().path().is_some_and(|from| from.as_str() == path.as_str()) {
+                    job = Job::read(&session.bus, &bus_name, path.as_str()).await?;
+                    progress.show(&job)?;
+                }
+            }
+            // Without a handler for Ctrl-C the process ends as usual, and the job goes on as well.
+            Ok(()) = tokio::signal::ctrl_c() => {
+                progress.leave()?;
+                return Ok(());
+            }
+        }
+    }
+    progress.end(&job)
+}
+
+/// Cancels all full syncs of an instance that run or wait.
+pub async fn cancel(session: &Session, name: &str) -> Result<(), CtlError> {
+    let bus_name = names::bus_name(name);
+    let view = View::read(&session.bus, &bus_name, name).await.map_err(Into::into);
+    let view = done(session, name, view).await?;
+    for job in &view.jobs {
+        let proxy = JobProxy::builder(&session.bus)
+            .destination(bus_name.as_str())
+            .path(names::job_path(name, crate::agent::snapshot::JobId(job.id)))
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        done(session, name, proxy.cancel().await).await?;
+    }
+    if session.json {
+        let ids: Vec<_> = view.jobs.iter().map(|job| job.id).collect();
+        writeln!(anstream::stdout(), "{}", serde_json::json!({ "canceled": ids }))?;
+    }
+    match view.jobs.len() {
+        0 => session.say("no full sync runs or waits"),
+        count => session.say(&format!("{} canceled", plural(count as u64, "full sync", "full syncs"))),
+    }
+}
+
+/// The number at the end of a job's object path.
+fn number(path: &OwnedObjectPath) -> u64 {
+    path.as_str().rsplit('/').next().and_then(|id| id.parse().ok()).unwrap_or_default()
+}
+
+/// How progress is shown: a bar on a terminal, else a line for each tenth, or JSON lines.
+struct Progress<'s> {
+    session: &'s Session,
+    name: &'s str,
+    id: u64,
+    bar: Option<ProgressBar>,
+    told: Option<u64>,
+}
+
+impl<'s> Progress<'s> {
+    fn new(session: &'s Session, name: &'s str, id: u64) -> Self {
+        let on_terminal = std::io::stderr().is_terminal() && !session.json;
+        let bar = on_terminal.then(|| {
+            let style = ProgressStyle::with_template("{prefix} [{bar:40}] {percent:>3} % {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ");
+            ProgressBar::new(1000).with_style(style).with_prefix(name.to_owned())
+        });
+        Self { session, name, id, bar, told: None }
+    }
+
+    fn show(&mut self, job: &Job) -> Result<(), CtlError> {
+        if self.session.json {
+            writeln!(anstream::stdout(), "{}", job.to_json())?;
+        } else if let Some(bar) = &self.bar {
+            bar.set_position((job.progress * 1000.0) as u64);
+            bar.set_message(format!("{} sent, {}", bytes(job.bytes_sent), job.state));
+        } else {
+            let tenth = (job.progress * 10.0) as u64;
+            if self.told != Some(tenth) && !job.is_over() {
+                self.told = Some(tenth);
+                let percent = (job.progress * 100.0).floor();
+                self.session.say(&format!(
+                    "full sync {}: {}, {percent:.0} %, {} sent",
+                    job.id,
+                    job.state,
+                    bytes(job.bytes_sent)
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&self) -> Result<(), CtlError> {
+        if let Some(bar) = &self.bar {
+            bar.abandon();
+        }
+        let (user, name) = (self.session.user, self.name);
+        let text = format!("full sync {} goes on; to end it: sersyncctl{user} resync {name} --cancel", self.id);
+        writeln!(anstream::stderr(), "{text}")?;
+        Ok(())
+    }
+
+    fn end(&self, job: &Job) -> Result<(), CtlError> {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if job.state == "done" {
+            let result = if job.result.is_empty() { "done" } else { &job.result };
+            return self.session.say(&format!("full sync {}: {result}", job.id));
+        }
+        Err(CtlError::JobFailed {
+            instance: self.name.to_owned(),
+            state: job.state.clone(),
+            result: job.result.clone(),
+            user: self.session.user,
+        })
+    }
+}

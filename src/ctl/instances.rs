@@ -1,0 +1,139 @@
+//! Which instances there are: those on the bus, and those that systemd knows but that do not run.
+
+use super::Session;
+use super::error::{CtlError, is_absent};
+use super::proxy::SystemdProxy;
+use super::view::View;
+use crate::bus::names;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zbus::fdo::DBusProxy;
+
+/// An agent answers from memory; one that takes longer is stuck.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// One instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub presence: Presence,
+}
+
+/// Whether an instance runs.
+#[derive(Debug)]
+pub enum Presence {
+    /// On the bus, and this is what it says.
+    Running(Box<View>),
+    /// On the bus, and it says nothing.
+    Silent,
+    /// Not on the bus; what systemd says, such as `stopped (enabled)` or `failed`.
+    Stopped(String),
+}
+
+/// All instances, by name. One that stops while we look is left out or shown as stopped.
+pub async fn all(session: &Session) -> Result<Vec<Instance>, CtlError> {
+    let owned = DBusProxy::new(&session.bus).await?.list_names().await.map_err(zbus::Error::from)?;
+    let mut found = BTreeMap::new();
+    for bus_name in owned {
+        let Some(name) = names::instance_of(bus_name.as_str()) else { continue };
+        if let Some(instance) = ask(session, bus_name.as_str(), &name).await? {
+            found.insert(instance.name.clone(), instance);
+        }
+    }
+    for (name, state) in stopped(session).await {
+        found.entry(name.clone()).or_insert(Instance { name, presence: Presence::Stopped(state) });
+    }
+    Ok(found.into_values().collect())
+}
+
+/// One instance by its name; `None` when nobody knows it.
+pub async fn one(session: &Session, name: &str) -> Result<Option<Instance>, CtlError> {
+    if let Some(instance) = ask(session, &names::bus_name(name), name).await? {
+        return Ok(Some(instance));
+    }
+    let state = stopped(session).await.remove(name);
+    let state = match state {
+        Some(state) => Some(state),
+        None => enabled(session, name).await,
+    };
+    Ok(state.map(|state| Instance { name: name.to_owned(), presence: Presence::Stopped(state) }))
+}
+
+async fn ask(session: &Session, bus_name: &str, name: &str) -> Result<Option<Instance>, CtlError> {
+    let view = tokio::time::timeout(ANSWER_TIME, View::read(&session.bus, bus_name, name)).await;
+    Ok(match view {
+        Ok(Ok(view)) => {
+            // The escaped name may be ambiguous, the property is not.
+            Some(Instance { name: view.agent.instance.clone(), presence: Presence::Running(Box::new(view)) })
+        }
+        Ok(Err(error)) if is_absent(&error) => None,
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => Some(Instance { name: name.to_owned(), presence: Presence::Silent }),
+    })
+}
+
+/// The units in systemd's memory: one that is enabled is, through its target. Without systemd on the bus there are
+/// none, and that is no error.
+async fn stopped(session: &Session) -> BTreeMap<String, String> {
+    let Ok(systemd) = SystemdProxy::new(&session.bus).await else { return BTreeMap::new() };
+    let Ok(units) = systemd.list_units_by_patterns(&[], &["sersync@*.service"]).await else { return BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    for unit in units {
+        let Some(name) = instance_of_unit(&unit.0) else { continue };
+        let file = systemd.get_unit_file_state(&unit.0).await.unwrap_or_default();
+        found.insert(name, stopped_state(&unit.3, &file));
+    }
+    found
+}
+
+/// An instance that systemd would start, though its unit is not in memory.
+async fn enabled(session: &Session, name: &str) -> Option<String> {
+    let systemd = SystemdProxy::new(&session.bus).await.ok()?;
+    let file = systemd.get_unit_file_state(&unit_of(name)).await.ok()?;
+    file.starts_with("enabled").then(|| stopped_state("inactive", &file))
+}
+
+fn unit_of(instance: &str) -> String {
+    format!("sersync@{instance}.service")
+}
+
+fn instance_of_unit(unit: &str) -> Option<String> {
+    unit.strip_prefix("sersync@")?.strip_suffix(".service").filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// An instance that is not on the bus, by its unit's active state and its unit file's.
+fn stopped_state(active: &str, file: &str) -> String {
+    match active {
+        "failed" => "failed".to_owned(),
+        // On its way to the bus or away from it, or run without one.
+        "active" | "reloading" => "running without the bus".to_owned(),
+        "activating" => "starting".to_owned(),
+        "deactivating" => "stopping".to_owned(),
+        _ if file.is_empty() => "stopped".to_owned(),
+        _ => format!("stopped ({file})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_systemd_means() {
+        assert_eq!(stopped_state("inactive", "enabled"), "stopped (enabled)");
+        assert_eq!(stopped_state("inactive", "disabled"), "stopped (disabled)");
+        assert_eq!(stopped_state("inactive", ""), "stopped");
+        assert_eq!(stopped_state("failed", "enabled"), "failed");
+        assert_eq!(stopped_state("active", "enabled"), "running without the bus");
+    }
+
+    #[test]
+    fn units_name_their_instances() {
+        assert_eq!(instance_of_unit("sersync@www.service").as_deref(), Some("www"));
+        assert_eq!(instance_of_unit(&unit_of("a.b-c")).as_deref(), Some("a.b-c"));
+        assert_eq!(instance_of_unit("sersync@.service"), None);
+        assert_eq!(instance_of_unit("sersync.target"), None);
+    }
+}

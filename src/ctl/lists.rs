@@ -1,0 +1,136 @@
+//! `failures` and `pending`: paths, page by page.
+
+use super::error::CtlError;
+use super::proxy::AgentProxy;
+use super::table::{Cell, Table};
+use super::view::{now_usec, path_json, time_json};
+use super::{List, Session, done};
+use crate::bus::{Error, FailureRow, PendingRow};
+use crate::human::{plural, safe, when};
+use crate::path::RelPath;
+use serde_json::Value;
+use std::io::Write;
+
+/// So many lines fit what a person reads at once.
+const LINES: usize = 50;
+/// Rows asked for at once.
+const PAGE: u32 = 5000;
+
+/// Prints the failed paths.
+pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
+    let ask = async |agent: &AgentProxy<'_>, offset, limit| agent.list_failures(offset, limit).await;
+    let (rows, more) = pages(session, list, ask).await?;
+    if session.json {
+        return print_json(rows.iter().map(failure_json));
+    }
+    if rows.is_empty() {
+        return session.say("no path has failed");
+    }
+    let now = now_usec();
+    let mut table = Table::new(&["REMOTE", "PATH", "ERROR", "TRIES", "LAST", "NEXT", "REASON"]);
+    for (remote, path, error, message, attempts, failed_at, next_try) in &rows {
+        table.row([
+            safe(remote).into(),
+            shown(path).into(),
+            safe(error).into(),
+            Cell::from(attempts.to_string()).right(),
+            when(*failed_at, now).into(),
+            when(*next_try, now).into(),
+            safe(message.lines().next().unwrap_or_default()).into(),
+        ]);
+    }
+    write!(anstream::stdout(), "{table}")?;
+    tell_of_more(session, list, more, "failures")
+}
+
+/// Prints the pending paths.
+pub async fn pending(session: &Session, list: &List) -> Result<(), CtlError> {
+    let ask = async |agent: &AgentProxy<'_>, offset, limit| agent.list_pending(offset, limit).await;
+    let (rows, more) = pages(session, list, ask).await?;
+    if session.json {
+        return print_json(rows.iter().map(pending_json));
+    }
+    if rows.is_empty() {
+        return session.say("nothing is pending");
+    }
+    let now = now_usec();
+    let mut table = Table::new(&["REMOTE", "PATH", "KIND", "SINCE", ""]);
+    for (remote, path, kind, since, in_flight) in &rows {
+        let flight = if *in_flight { "in flight" } else { "" };
+        table.row([safe(remote), shown(path), safe(kind), when(*since, now), flight.to_owned()].map(Cell::from));
+    }
+    write!(anstream::stdout(), "{table}")?;
+    tell_of_more(session, list, more, "pending")
+}
+
+/// All rows that the caller wants, and whether there are more.
+async fn pages<T>(
+    session: &Session,
+    list: &List,
+    ask: impl AsyncFn(&AgentProxy<'_>, u32, u32) -> Result<Vec<T>, Error>,
+) -> Result<(Vec<T>, bool), CtlError> {
+    let wanted = match list.lines {
+        Some(lines) => lines,
+        None if list.all || session.json => usize::MAX,
+        None => LINES,
+    };
+    let agent = session.agent(&list.name).await?;
+    let mut rows = Vec::new();
+    loop {
+        // One more than wanted tells whether there are more.
+        let missing = wanted.saturating_add(1) - rows.len();
+        let limit = u32::try_from(missing).unwrap_or(PAGE).min(PAGE);
+        let Ok(offset) = u32::try_from(rows.len()) else { return Ok((rows, true)) };
+        let page = done(session, &list.name, ask(&agent, offset, limit).await).await?;
+        let last = page.len() < limit as usize;
+        rows.extend(page);
+        if rows.len() > wanted {
+            rows.truncate(wanted);
+            return Ok((rows, true));
+        }
+        if last {
+            return Ok((rows, false));
+        }
+    }
+}
+
+fn tell_of_more(session: &Session, list: &List, more: bool, verb: &str) -> Result<(), CtlError> {
+    if !more {
+        return Ok(());
+    }
+    let lines = plural(list.lines.unwrap_or(LINES) as u64, "path", "paths");
+    session.say(&format!("the first {lines}; for all: sersyncctl{} {verb} {} --all", session.user, list.name))
+}
+
+fn shown(path: &[u8]) -> String {
+    match RelPath::new(path) {
+        Ok(path) => path.display().to_string(),
+        // Not a path that an agent of ours names; shown all the same.
+        Err(_) => safe(&String::from_utf8_lossy(path)),
+    }
+}
+
+fn print_json(rows: impl Iterator<Item = Value>) -> Result<(), CtlError> {
+    writeln!(anstream::stdout(), "{:#}", rows.collect::<Value>())?;
+    Ok(())
+}
+
+fn failure_json((remote, path, error, message, attempts, failed_at, next_try): &FailureRow) -> Value {
+    let mut row = path_json("path", path);
+    row["remote"] = remote.as_str().into();
+    row["error"] = error.as_str().into();
+    row["message"] = message.as_str().into();
+    row["attempts"] = (*attempts).into();
+    row["failed_at"] = time_json(*failed_at);
+    row["next_try_at"] = time_json(*next_try);
+    row
+}
+
+fn pending_json((remote, path, kind, since, in_flight): &PendingRow) -> Value {
+    let mut row = path_json("path", path);
+    row["remote"] = remote.as_str().into();
+    row["kind"] = kind.as_str().into();
+    row["pending_since"] = time_json(*since);
+    row["in_flight"] = (*in_flight).into();
+    row
+}

@@ -1,0 +1,127 @@
+//! How numbers, times, sizes and foreign text read to people: in `systemctl status` and in `sersyncctl`. Plain
+//! functions of their arguments; nothing here knows where a value comes from.
+
+use std::time::Duration;
+
+/// `1 204`: thousands parted by a space, as SI does.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 remote`, `3 remotes`.
+pub fn plural(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// `3 min`: one unit, rounded down, as one says it.
+pub fn rough(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 if duration.is_zero() => "0 s".to_owned(),
+        0 if duration.as_millis() == 0 => "under 1 ms".to_owned(),
+        0 => format!("{} ms", duration.as_millis()),
+        s @ 1..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min", s / 60),
+        s @ 3600..172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", count(s / 86_400)),
+    }
+}
+
+/// `3 min ago`, `in 5 s`, `never`: a time of D-Bus (microseconds since 1970, 0 for never) seen from `now`.
+pub fn when(usec: u64, now_usec: u64) -> String {
+    if usec == 0 {
+        return "never".to_owned();
+    }
+    let apart = rough(Duration::from_micros(usec.abs_diff(now_usec)));
+    match usec.cmp(&now_usec) {
+        std::cmp::Ordering::Greater => format!("in {apart}"),
+        _ if now_usec - usec < 1_000_000 => "just now".to_owned(),
+        _ => format!("{apart} ago"),
+    }
+}
+
+/// `1.5 GiB`: binary units, as systemd shows them.
+pub fn bytes(number: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 0;
+    let mut value = number as f64;
+    // 1023.95 would be shown as 1024.0.
+    while value >= if unit == 0 { 1024.0 } else { 1023.95 } {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Text of others for a terminal: control characters escaped, on one line.
+pub fn safe(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control();
+            let plain = (!escaped).then_some(character);
+            plain.into_iter().chain(escaped.then(|| character.escape_default()).into_iter().flatten())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        for (number, text) in [(0, "0"), (999, "999"), (1204, "1 204"), (1_000_000, "1 000 000")] {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(plural(1, "remote", "remotes"), "1 remote");
+        assert_eq!(plural(1204, "directory", "directories"), "1 204 directories");
+    }
+
+    #[test]
+    fn durations_take_one_unit() {
+        let text = |micros| rough(Duration::from_micros(micros));
+        assert_eq!(text(0), "0 s");
+        assert_eq!(text(900), "under 1 ms");
+        assert_eq!(text(340_000), "340 ms");
+        assert_eq!(text(59_999_999), "59 s");
+        assert_eq!(text(60_000_000), "1 min");
+        assert_eq!(text(3_600_000_000), "1 h");
+        assert_eq!(text(47 * 3_600_000_000), "47 h");
+        assert_eq!(text(48 * 3_600_000_000), "2 days");
+    }
+
+    #[test]
+    fn times_are_seen_from_now() {
+        let now = 1_000_000_000_000;
+        assert_eq!(when(0, now), "never");
+        assert_eq!(when(now - 180_000_000, now), "3 min ago");
+        assert_eq!(when(now - 1, now), "just now");
+        assert_eq!(when(now + 5_000_000, now), "in 5 s");
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        for (number, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_572_864, "1.5 MiB"),
+            (1_073_741_823, "1.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(bytes(number), text);
+        }
+    }
+
+    #[test]
+    fn foreign_text_moves_no_cursor() {
+        assert_eq!(safe("a\x1b[2J\nb ü"), "a\\u{1b}[2J\\nb ü");
+    }
+}

@@ -1,0 +1,370 @@
+//! Batches in flight: which may start beside which, and what returns to the set when one ends.
+
+use super::{BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, PASS_AFTER, PendingSet, Seq};
+use crate::path::RelPath;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A batch's number, unique within its remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BatchId(pub u64);
+
+/// What a batch travels with, so that one sort of work never waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Changes as they happen.
+    Live,
+    /// Large files, found to be large by an earlier try to send them with others.
+    Bulk,
+    /// The root, recursively: a full sync.
+    Background,
+}
+
+/// Paths for one rsync run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its number.
+    pub id: BatchId,
+    /// How it travels.
+    pub lane: Lane,
+    /// What all its paths need.
+    pub kind: Kind,
+    /// Sorted by their bytes, each once.
+    pub paths: Vec<RelPath>,
+    /// A full sync that somebody asked for.
+    pub requested: bool,
+}
+
+/// A batch that an rsync run has now.
+#[derive(Debug)]
+pub(super) struct Flight<F> {
+    lane: Lane,
+    kind: Kind,
+    started: Instant,
+    /// Sorted by path.
+    pub(super) entries: Vec<(RelPath, Entry<F>)>,
+    /// Paths below this recursive flight that were taken while it flew.
+    shadowed: BTreeMap<RelPath, Kind>,
+    /// Directories that another flight changes entries in, too: the run that ends last may have set an older time.
+    shared_parents: HashSet<RelPath>,
+}
+
+impl<F> Flight<F> {
+    /// The oldest report in it, requests aside.
+    pub(super) fn oldest(&self) -> Option<(Seq, SystemTime)> {
+        self.entries.iter().filter(|(_, entry)| !entry.requested).map(|(_, entry)| (entry.seq, entry.since)).min()
+    }
+
+    /// Whether `path` itself is in it.
+    pub(super) fn holds(&self, path: &RelPath) -> bool {
+        self.entries.binary_search_by(|(held, _)| held.cmp(path)).is_ok()
+    }
+
+    fn is_recursive(&self) -> bool {
+        self.kind >= Kind::Tree
+    }
+
+    /// Whether it holds a directory above `path`.
+    fn is_above(&self, path: &RelPath) -> bool {
+        !path.is_root() && (self.holds(&RelPath::root()) || path.ancestors_below_root().any(|above| self.holds(&above)))
+    }
+
+    /// Whether it holds something inside `path`.
+    fn is_below(&self, path: &RelPath) -> bool {
+        if path.is_root() {
+            return true;
+        }
+        let mut first_inside = path.as_bytes().to_vec();
+        first_inside.push(b'/');
+        let at = self.entries.partition_point(|(held, _)| held.as_bytes() < first_inside.as_slice());
+        self.entries.get(at).is_some_and(|(held, _)| held.is_inside(path))
+    }
+
+    /// The directories that hold its entries, the root aside (rsync leaves the root's own times alone).
+    fn parents(&self) -> HashSet<RelPath> {
+        self.entries.iter().filter_map(|(path, _)| path.parent()).filter(|parent| !parent.is_root()).collect()
+    }
+}
+
+/// How a path may be taken while others fly.
+enum Verdict {
+    Free,
+    /// Free, but to be reported again when these flights end.
+    Shadowed(Vec<BatchId>),
+    Blocked,
+}
+
+/// What an ended run says of its paths. Whatever it does not name has succeeded.
+#[derive(Debug)]
+pub struct Ending<F> {
+    /// These failed by themselves, and are tried again after a pause that grows with each failure.
+    pub failed: Vec<(RelPath, Arc<F>)>,
+    /// These changed or vanished while they were sent: pending again at once.
+    pub again: Vec<RelPath>,
+    /// These are large: not sent, to travel in [`Lane::Bulk`].
+    pub bulk: Vec<RelPath>,
+    /// The whole run failed with this: all its paths return.
+    pub fault: Option<Arc<F>>,
+    /// When it ended, by the wall clock.
+    pub at: SystemTime,
+    /// The same moment, for pauses.
+    pub now: Instant,
+}
+
+impl<F> Ending<F> {
+    /// Everything succeeded.
+    pub fn success(at: SystemTime, now: Instant) -> Self {
+        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), fault: None, at, now }
+    }
+
+    /// Nothing was done.
+    pub fn failure(fault: Arc<F>, at: SystemTime, now: Instant) -> Self {
+        Self { fault: Some(fault), ..Self::success(at, now) }
+    }
+}
+
+/// What changed in the failure list when a flight ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct FailureChanges {
+    /// Paths that failed for the first time.
+    pub added: Vec<RelPath>,
+    /// Paths that had failed and succeeded now.
+    pub cleared: Vec<RelPath>,
+}
+
+impl<F> PendingSet<F> {
+    /// Takes the oldest waiting paths that may travel in `lane` now, of one kind, at most `most`.
+    ///
+    /// At the end the paths are in flight until [`PendingSet::finish`]. `None`: there is nothing that could go.
+    pub fn take(&mut self, lane: Lane, most: usize, now: Instant) -> Option<Batch> {
+        for class in self.classes_by_age(lane) {
+            let (taken, shadows) = self.search(class, most, now);
+            if !taken.is_empty() {
+                return Some(self.launch(lane, taken, shadows, now));
+            }
+        }
+        None
+    }
+
+    /// Whether [`PendingSet::take`] would look at anything for `lane`.
+    pub fn has_waiting(&self, lane: Lane) -> bool {
+        !self.classes_by_age(lane).is_empty()
+    }
+
+    /// Flights in `lane`, with their start.
+    pub fn flights(&self, lane: Lane) -> impl Iterator<Item = (BatchId, Instant)> {
+        self.flights.iter().filter(move |(_, flight)| flight.lane == lane).map(|(id, flight)| (*id, flight.started))
+    }
+
+    /// The next moment after `after` at which a recursive flight begins to let the paths below it pass.
+    pub fn next_pass(&self, after: Instant) -> Option<Instant> {
+        let recursive = self.flights.values().filter(|flight| flight.is_recursive() && flight.lane == Lane::Live);
+        recursive.map(|flight| flight.started + PASS_AFTER).filter(|at| *at > after).min()
+    }
+
+    /// Whether what batch `id` carries was only asked for, so that it may be given up.
+    pub fn is_only_requested(&self, id: BatchId) -> bool {
+        self.flights.get(&id).is_some_and(|flight| flight.entries.iter().all(|(_, entry)| entry.requested))
+    }
+
+    /// Ends batch `id`. What failed, vanished or is large returns to the set as old as it was; what it shadowed is
+    /// reported anew as `seq`.
+    pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
+        let mut changes = FailureChanges::default();
+        let Some(flight) = self.flights.remove(&id) else { return changes };
+        let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
+        verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
+        verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
+        verdicts.extend(ending.failed.into_iter().map(|(path, fault)| (path, Returns::Failed(fault))));
+
+        for (path, mut entry) in flight.entries {
+            if let Some(fault) = &ending.fault {
+                if entry.failed.is_none() {
+                    changes.added.push(path.clone());
+                }
+                entry.fail(fault.clone(), ending.at, None);
+                self.put(path, entry);
+                continue;
+            }
+            match verdicts.remove(&path) {
+                None => changes.cleared.extend(entry.failed.is_some().then_some(path)),
+                Some(Returns::Bulk) => self.put(path, Entry { bulk: true, ..entry }),
+                Some(Returns::Again) => self.put(path, entry),
+                Some(Returns::Failed(fault)) => {
+                    if entry.failed.is_none() {
+                        changes.added.push(path.clone());
+                    }
+                    entry.fail(fault, ending.at, Some(ending.now));
+                    // A newer report waits already: that one is tried at once, it may be what mends this.
+                    self.put(path, entry);
+                }
+            }
+        }
+        // What is left was found below a recursive path of the batch.
+        for (path, verdict) in verdicts {
+            let mut entry = Entry {
+                kind: Kind::Entry,
+                seq,
+                since: ending.at,
+                requested: false,
+                bulk: false,
+                failed: None,
+                parked: None,
+            };
+            if let Returns::Failed(fault) = verdict {
+                entry.fail(fault, ending.at, Some(ending.now));
+                changes.added.push(path.clone());
+            }
+            self.put(path, entry);
+        }
+        for (path, kind) in flight.shadowed {
+            self.report(path, kind, seq, ending.at, false);
+        }
+        for path in flight.shared_parents {
+            self.report(path, Kind::Attributes, seq, ending.at, false);
+        }
+        if self.waiting.len() > self.limit {
+            self.fold();
+        }
+        changes
+    }
+
+    /// Whether `path`, or one above it, is to be reported again when a flight ends.
+    #[cfg(test)]
+    pub(super) fn is_shadowed(&self, path: &RelPath) -> bool {
+        let shadows = self.flights.values().flat_map(|flight| flight.shadowed.keys());
+        shadows.into_iter().any(|shadow| shadow == path || path.is_inside(shadow))
+    }
+
+    /// The classes of `lane` that have something waiting, the one with the oldest report first.
+    fn classes_by_age(&self, lane: Lane) -> Vec<Class> {
+        let classes: &[Class] = match lane {
+            Lane::Live => &LIVE,
+            Lane::Bulk => &[Class::Bulk],
+            Lane::Background => &[Class::Root],
+        };
+        let mut by_age: Vec<(Seq, Class)> = classes
+            .iter()
+            .filter_map(|class| self.queues[*class as usize].first().map(|(seq, _)| (*seq, *class)))
+            .collect();
+        by_age.sort_unstable();
+        by_age.into_iter().map(|(_, class)| class).collect()
+    }
+
+    fn search(&self, class: Class, most: usize, now: Instant) -> (Vec<RelPath>, Vec<(BatchId, RelPath)>) {
+        let mut taken = Vec::new();
+        let mut shadows = Vec::new();
+        let mut blocked = 0;
+        for (_, path) in &self.queues[class as usize] {
+            if taken.len() >= most.max(1) || blocked >= BLOCKED_AT_MOST {
+                break;
+            }
+            match self.verdict(path, now) {
+                Verdict::Free => taken.push(path.clone()),
+                Verdict::Shadowed(by) => {
+                    shadows.extend(by.into_iter().map(|id| (id, path.clone())));
+                    taken.push(path.clone());
+                }
+                Verdict::Blocked => blocked += 1,
+            }
+        }
+        (taken, shadows)
+    }
+
+    fn verdict(&self, path: &RelPath, now: Instant) -> Verdict {
+        let mut shadowed_by = Vec::new();
+        for (id, flight) in &self.flights {
+            // A full sync goes beside everything: what is in flight now is newer than what it will send, and
+            // what it could overwrite with something older is shadowed when it is taken.
+            if path.is_root() && flight.lane != Lane::Background {
+                shadowed_by.push(*id);
+                continue;
+            }
+            if flight.holds(path) || flight.is_below(path) {
+                return Verdict::Blocked;
+            }
+            if flight.is_above(path) {
+                let passes = flight.is_recursive()
+                    && (flight.lane == Lane::Background || now.duration_since(flight.started) >= PASS_AFTER);
+                if !passes {
+                    return Verdict::Blocked;
+                }
+                shadowed_by.push(*id);
+            }
+        }
+        if shadowed_by.is_empty() { Verdict::Free } else { Verdict::Shadowed(shadowed_by) }
+    }
+
+    fn launch(&mut self, lane: Lane, mut paths: Vec<RelPath>, shadows: Vec<(BatchId, RelPath)>, now: Instant) -> Batch {
+        paths.sort_unstable();
+        let entries: Vec<(RelPath, Entry<F>)> =
+            paths.iter().filter_map(|path| Some((path.clone(), self.remove(path)?))).collect();
+        let kind = entries.iter().map(|(_, entry)| entry.kind).max().unwrap_or(Kind::Entry);
+        let requested = entries.iter().all(|(_, entry)| entry.requested);
+        let id = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let mut flight =
+            Flight { lane, kind, started: now, entries, shadowed: BTreeMap::new(), shared_parents: HashSet::new() };
+        for (above, path) in shadows {
+            if path.is_root() {
+                // This full sync may end after a flight that started before it, and bring an older state of its
+                // paths: those are sent again once both have ended.
+                if let Some(earlier) = self.flights.get(&above) {
+                    flight.shadowed.extend(earlier.entries.iter().map(|(path, entry)| (path.clone(), entry.kind)));
+                }
+            } else if let Some(recursive) = self.flights.get_mut(&above) {
+                let shadow = recursive.shadowed.entry(path).or_insert(kind);
+                *shadow = kind.max(*shadow);
+            }
+        }
+        self.note_shared_parents(&mut flight);
+        self.flights.insert(id, flight);
+        Batch { id, lane, kind, paths, requested }
+    }
+
+    fn note_shared_parents(&mut self, flight: &mut Flight<F>) {
+        let others = self.flights.values_mut().filter(|other| !other.is_recursive());
+        let mut others = others.peekable();
+        if flight.is_recursive() || others.peek().is_none() {
+            return;
+        }
+        let parents = flight.parents();
+        for other in others {
+            let shared: Vec<RelPath> = other.parents().intersection(&parents).cloned().collect();
+            other.shared_parents.extend(shared.iter().cloned());
+            flight.shared_parents.extend(shared);
+        }
+    }
+}
+
+/// Why a path of an ended flight returns to the set.
+enum Returns<F> {
+    Bulk,
+    Again,
+    Failed(Arc<F>),
+}
+
+impl<F> Entry<F> {
+    /// Counts a failure. `park_at`: the path failed by itself, at this moment, and has to wait.
+    fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>) {
+        let attempts = self.attempts() + 1;
+        self.failed = Some(Failed { fault, attempts, at });
+        self.parked = park_at.map(|now| now + backoff(attempts));
+    }
+
+    /// How often it failed.
+    pub fn attempts(&self) -> u32 {
+        self.failed.as_ref().map_or(0, |failed| failed.attempts)
+    }
+}
+
+/// The longest pause after a failure.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+
+/// The pause after the failure that is the `attempts`th in a row: a second, doubled each time, at most
+/// [`LONGEST_BACKOFF`].
+pub fn backoff(attempts: u32) -> Duration {
+    let doubled = Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    doubled.min(LONGEST_BACKOFF)
+}

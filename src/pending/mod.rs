@@ -1,0 +1,348 @@
+//! The pending set of one remote: which paths may differ there, and which of them an rsync run has now.
+//!
+//! # Theory
+//!
+//! An event is only a hint that a path may differ. The set keeps one [`Entry`] for each such path until an rsync
+//! run that *started after the report* has succeeded for it. That is the invariant everything else rests on, and
+//! this is how it is kept:
+//!
+//! * [`PendingSet::report`] puts a path into the set, or strengthens the entry that waits there already.
+//! * [`PendingSet::take`] moves entries out of the set into a [`Batch`] *in flight*. A path that is reported while
+//!   its batch flies gets a new entry of its own: the batch, which may have read the file before, cannot clear it.
+//! * [`PendingSet::finish`] ends a flight: what succeeded is dropped, the rest returns to the set with its age.
+//!
+//! Batches of one remote may fly side by side, but never so that an older run could overwrite what a newer one
+//! wrote: a path is not taken while the same path, or one above or below it, is in flight. The one exception is a
+//! long recursive run: paths below it are taken nevertheless, so that they do not wait for hours, and are *shadowed*,
+//! which means reported once more when the recursive run has ended.
+//!
+//! Memory is bounded: above its limit the set folds siblings into one recursive entry of their directory
+//! (`fold`). A fold covers more than what it replaces, never less.
+//!
+//! The module is pure: it does no I/O and reads no clock; it knows nothing of rsync, D-Bus or the kernel.
+
+mod flight;
+mod fold;
+
+#[cfg(test)]
+mod model_test;
+
+use crate::path::RelPath;
+use crate::watch::Hint;
+use flight::Flight;
+pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_BACKOFF, Lane, backoff};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Counts reports over all remotes of the agent. What was reported earlier has the smaller number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seq(pub u64);
+
+/// What has to be done about a path. A greater kind does all that a smaller one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Compare the entry by size and time, not its content.
+    Attributes,
+    /// Send the entry whatever its size and time, or delete it. Of a directory: the directory itself.
+    Entry,
+    /// Make everything below equal, comparing by size and time.
+    Tree,
+    /// Make everything below equal, comparing contents.
+    VerifiedTree,
+}
+
+impl Kind {
+    /// The word for people and D-Bus.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Attributes => "attributes",
+            Self::Entry => "entry",
+            Self::Tree | Self::VerifiedTree => "tree",
+        }
+    }
+}
+
+/// Why a path failed, as often as it did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed<F> {
+    /// The last error.
+    pub fault: Arc<F>,
+    /// How often it failed.
+    pub attempts: u32,
+    /// When it failed the last time.
+    pub at: SystemTime,
+}
+
+/// One path that waits, or is in flight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<F> {
+    /// What has to be done.
+    pub kind: Kind,
+    /// The oldest report that is not yet served.
+    pub seq: Seq,
+    /// When that report came.
+    pub since: SystemTime,
+    /// Somebody asked for it (a full sync); no change is known to be missing.
+    pub requested: bool,
+    /// So large that it travels in a run of its own.
+    pub bulk: bool,
+    /// It failed before.
+    pub failed: Option<Failed<F>>,
+    /// It failed by itself (not with its whole batch) and is not tried again before this moment.
+    parked: Option<Instant>,
+}
+
+impl<F> Entry<F> {
+    /// Takes in another report of the same path: the greater need, the greater age.
+    fn absorb(&mut self, other: Self) {
+        if other.seq < self.seq {
+            self.seq = other.seq;
+            self.since = other.since;
+        }
+        self.kind = self.kind.max(other.kind);
+        self.requested &= other.requested;
+        self.bulk |= other.bulk;
+        if self.failed.is_none() {
+            self.failed = other.failed;
+        }
+        self.parked = None;
+    }
+
+    /// When it is tried again, having failed by itself; `None`: with the remote's next run.
+    pub fn parked_until(&self) -> Option<Instant> {
+        self.parked
+    }
+
+    fn class(&self, path: &RelPath) -> Class {
+        match self.kind {
+            _ if path.is_root() => Class::Root,
+            Kind::Attributes => Class::Attributes,
+            Kind::Entry if self.bulk => Class::Bulk,
+            Kind::Entry => Class::Entry,
+            Kind::Tree => Class::Tree,
+            Kind::VerifiedTree => Class::VerifiedTree,
+        }
+    }
+}
+
+/// Entries of one class wait in one queue: a batch holds one class only, so that one rsync command serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Class {
+    Attributes,
+    Entry,
+    Bulk,
+    Tree,
+    VerifiedTree,
+    Root,
+}
+
+const CLASSES: usize = 6;
+
+/// The classes that travel in [`Lane::Live`].
+const LIVE: [Class; 4] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree];
+
+/// A recursive run this old lets paths below it pass.
+const PASS_AFTER: Duration = Duration::from_secs(1);
+
+/// So many entries that cannot be taken now are looked at before a search for others is given up.
+const BLOCKED_AT_MOST: usize = 1_000;
+
+/// The pending paths of one remote. `F` is the error that a failed path carries.
+#[derive(Debug)]
+pub struct PendingSet<F> {
+    waiting: HashMap<RelPath, Entry<F>>,
+    /// By class, the waiting paths that are not parked, oldest report first. A report number can stand for
+    /// several paths when one report names many or a fold merges them.
+    queues: [BTreeSet<(Seq, RelPath)>; CLASSES],
+    parked: BTreeSet<(Instant, RelPath)>,
+    flights: BTreeMap<BatchId, Flight<F>>,
+    next_batch: u64,
+    verified_trees: usize,
+    failed: usize,
+    limit: usize,
+    folds: u64,
+}
+
+impl<F> PendingSet<F> {
+    /// An empty set that folds above `limit` waiting paths.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            waiting: HashMap::new(),
+            queues: Default::default(),
+            parked: BTreeSet::new(),
+            flights: BTreeMap::new(),
+            next_batch: 1,
+            verified_trees: 0,
+            failed: 0,
+            limit: limit.max(1),
+            folds: 0,
+        }
+    }
+
+    /// Changes the limit; it holds from the next report on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(1);
+    }
+
+    /// Paths that wait, in flight not counted.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Paths in flight.
+    pub fn in_flight(&self) -> usize {
+        self.flights.values().map(|flight| flight.entries.len()).sum()
+    }
+
+    /// Nothing waits, nothing flies.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.flights.is_empty()
+    }
+
+    /// Paths that failed and are not mended yet, in flight or not.
+    pub fn failures(&self) -> usize {
+        let flying = self.flights.values().flat_map(|flight| &flight.entries);
+        self.failed + flying.filter(|(_, entry)| entry.failed.is_some()).count()
+    }
+
+    /// How often the set was folded since its making.
+    pub fn folds(&self) -> u64 {
+        self.folds
+    }
+
+    /// Puts `path` into the set for the change that `hint` names.
+    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime) {
+        let kind = match hint {
+            Hint::Attributes => Kind::Attributes,
+            Hint::Entry => Kind::Entry,
+            // Where nothing was pending the remote has nothing, so there is nothing to delete below: no recursion.
+            Hint::NewDirectory if self.has(&path) => Kind::Tree,
+            Hint::NewDirectory => Kind::Entry,
+            Hint::Rescan => Kind::Tree,
+            Hint::Arrived => Kind::VerifiedTree,
+        };
+        self.report(path, kind, seq, since, false);
+    }
+
+    /// Puts `path` into the set. `requested`: no change is known, somebody asked.
+    pub fn report(&mut self, path: RelPath, kind: Kind, seq: Seq, since: SystemTime, requested: bool) {
+        if self.is_covered(&path) {
+            return;
+        }
+        self.put(path, Entry { kind, seq, since, requested, bulk: false, failed: None, parked: None });
+        if self.waiting.len() > self.limit {
+            self.fold();
+        }
+    }
+
+    /// Whether `path` waits or is in flight.
+    fn has(&self, path: &RelPath) -> bool {
+        self.waiting.contains_key(path) || self.flights.values().any(|flight| flight.holds(path))
+    }
+
+    /// Whether a waiting recursive entry above `path` will compare its content anyway.
+    fn is_covered(&self, path: &RelPath) -> bool {
+        self.verified_trees > 0
+            && !path.is_root()
+            && (self.is_verified_tree(&RelPath::root())
+                || path.ancestors_below_root().any(|above| self.is_verified_tree(&above)))
+    }
+
+    fn is_verified_tree(&self, path: &RelPath) -> bool {
+        self.waiting.get(path).is_some_and(|entry| entry.kind == Kind::VerifiedTree)
+    }
+
+    fn put(&mut self, path: RelPath, mut entry: Entry<F>) {
+        if let Some(present) = self.remove(&path) {
+            entry.absorb(present);
+        }
+        match entry.parked {
+            Some(until) => self.parked.insert((until, path.clone())),
+            None => self.queues[entry.class(&path) as usize].insert((entry.seq, path.clone())),
+        };
+        self.verified_trees += usize::from(entry.kind == Kind::VerifiedTree);
+        self.failed += usize::from(entry.failed.is_some());
+        self.waiting.insert(path, entry);
+    }
+
+    fn remove(&mut self, path: &RelPath) -> Option<Entry<F>> {
+        let entry = self.waiting.remove(path)?;
+        match entry.parked {
+            Some(until) => self.parked.remove(&(until, path.clone())),
+            None => self.queues[entry.class(path) as usize].remove(&(entry.seq, path.clone())),
+        };
+        self.verified_trees -= usize::from(entry.kind == Kind::VerifiedTree);
+        self.failed -= usize::from(entry.failed.is_some());
+        Some(entry)
+    }
+
+    /// Drops the waiting paths that `unwanted` names: they are excluded from now on.
+    pub fn drop_waiting(&mut self, unwanted: impl Fn(&RelPath) -> bool) {
+        let doomed: Vec<RelPath> = self.waiting.keys().filter(|path| unwanted(path)).cloned().collect();
+        for path in doomed {
+            self.remove(&path);
+        }
+    }
+
+    /// Takes a requested full sync back, if it waits and nothing but the request speaks for it.
+    pub fn withdraw_request(&mut self) {
+        let root = RelPath::root();
+        if self.waiting.get(&root).is_some_and(|entry| entry.requested) {
+            self.remove(&root);
+        }
+    }
+
+    /// The oldest report not yet served, requests aside.
+    pub fn oldest(&self) -> Option<(Seq, SystemTime)> {
+        // Only the root can be requested, so each other queue is headed by its oldest.
+        let heads = self.queues.iter().filter_map(|queue| queue.first()).map(|(_, path)| path);
+        let parked = self.parked.iter().map(|(_, path)| path);
+        let waiting = heads.chain(parked).filter_map(|path| self.waiting.get(path));
+        let flying = self.flights.values().filter_map(Flight::oldest);
+        waiting.filter(|entry| !entry.requested).map(|entry| (entry.seq, entry.since)).chain(flying).min()
+    }
+
+    /// Makes parked paths ready whose time has come.
+    pub fn unpark(&mut self, now: Instant) {
+        while let Some((until, path)) = self.parked.first().cloned() {
+            if until > now {
+                break;
+            }
+            self.ready_at_once(&path);
+        }
+    }
+
+    /// Makes all parked paths ready at once; returns how many failed paths wait now.
+    pub fn retry(&mut self) -> usize {
+        while let Some((_, path)) = self.parked.first().cloned() {
+            self.ready_at_once(&path);
+        }
+        self.failed
+    }
+
+    fn ready_at_once(&mut self, path: &RelPath) {
+        if let Some(entry) = self.remove(path) {
+            self.put(path.clone(), Entry { parked: None, ..entry });
+        }
+    }
+
+    /// When the next parked path becomes ready.
+    pub fn next_unpark(&self) -> Option<Instant> {
+        self.parked.first().map(|(until, _)| *until)
+    }
+
+    /// The pending paths, in flight first, then those that wait, by age within each; with whether they fly.
+    pub fn paths(&self) -> impl Iterator<Item = (&RelPath, &Entry<F>, bool)> {
+        let flying = self.flights.values().flat_map(|flight| &flight.entries).map(|(path, entry)| (path, entry, true));
+        let parked = self.parked.iter().map(|(_, path)| path);
+        let queued = self.queues.iter().flatten().map(|(_, path)| path);
+        let waiting = queued.chain(parked).filter_map(|path| Some((path, self.waiting.get(path)?, false)));
+        flying.chain(waiting)
+    }
+
+    /// The entry that waits for `path`.
+    pub fn get(&self, path: &RelPath) -> Option<&Entry<F>> {
+        self.waiting.get(path)
+    }
+}

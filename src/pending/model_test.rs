@@ -1,0 +1,252 @@
+//! The set against a naive world: every path has a version on disk, each remote copy is the version that some run
+//! read. Runs are as unkind as they may be: each reads at its very start, writes at its very end, ends in any order,
+//! fails in any way. When all has settled, the remote must have the newest version of everything.
+
+use super::{BatchId, Ending, Kind, Lane, PendingSet, Seq};
+use crate::path::RelPath;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Names on three levels, so that every path has siblings, ancestors and descendants.
+const PATHS: [&str; 14] =
+    ["a", "a/a", "a/a/a", "a/a/b", "a/b", "a/b/a", "a/b/b", "b", "b/a", "b/a/a", "b/b", "c", "c/a", "c/b"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// The path changes and is reported.
+    Change(usize),
+    /// The path and everything below it changes, as by a rename, and only the path is reported.
+    Arrive(usize),
+    /// A comparison by size and time is asked for, of the path or (14) the root.
+    Compare(usize, bool),
+    Take(usize, usize),
+    /// The flight at this position ends, in one of the ways.
+    End(usize, How, Vec<bool>),
+    Wait(u64),
+    Retry,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    Success,
+    Failure,
+    SomeFailed,
+    SomeAgain,
+    SomeBulk,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let path = 0..PATHS.len();
+    let how = prop_oneof![
+        3 => Just(How::Success),
+        1 => Just(How::Failure),
+        1 => Just(How::SomeFailed),
+        1 => Just(How::SomeAgain),
+        1 => Just(How::SomeBulk),
+    ];
+    prop_oneof![
+        6 => path.clone().prop_map(Step::Change),
+        1 => path.prop_map(Step::Arrive),
+        1 => (0..=PATHS.len(), any::<bool>()).prop_map(|(path, requested)| Step::Compare(path, requested)),
+        4 => (0..3usize, 1..5usize).prop_map(|(lane, most)| Step::Take(lane, most)),
+        4 => (0..4usize, how, prop::collection::vec(any::<bool>(), PATHS.len() + 1))
+            .prop_map(|(flight, how, bits)| Step::End(flight, how, bits)),
+        1 => (0..3_000u64).prop_map(Step::Wait),
+        1 => Just(Step::Retry),
+    ]
+}
+
+struct Run {
+    id: BatchId,
+    lane: Lane,
+    kind: Kind,
+    paths: Vec<RelPath>,
+    read: BTreeMap<RelPath, u64>,
+}
+
+struct World {
+    set: PendingSet<&'static str>,
+    now: Instant,
+    seq: u64,
+    disk: BTreeMap<RelPath, u64>,
+    remote: BTreeMap<RelPath, u64>,
+    runs: Vec<Run>,
+}
+
+impl World {
+    fn new(limit: usize) -> Self {
+        let all: BTreeMap<RelPath, u64> = PATHS.iter().map(|path| (rel(path), 0)).collect();
+        Self {
+            set: PendingSet::new(limit),
+            now: Instant::now(),
+            seq: 0,
+            remote: all.clone(),
+            disk: all,
+            runs: Vec::new(),
+        }
+    }
+
+    fn report(&mut self, path: RelPath, kind: Kind, requested: bool) {
+        self.seq += 1;
+        self.set.report(path, kind, Seq(self.seq), SystemTime::UNIX_EPOCH + Duration::from_secs(self.seq), requested);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Change(index) => {
+                let path = rel(PATHS[index]);
+                *self.disk.get_mut(&path).unwrap() += 1;
+                self.report(path, Kind::Entry, false);
+            }
+            Step::Arrive(index) => {
+                let path = rel(PATHS[index]);
+                for (below, version) in &mut self.disk {
+                    if *below == path || below.is_inside(&path) {
+                        *version += 1;
+                    }
+                }
+                self.report(path, Kind::VerifiedTree, false);
+            }
+            Step::Compare(index, requested) => {
+                let path = PATHS.get(index).map_or_else(RelPath::root, |path| rel(path));
+                let requested = requested && path.is_root();
+                self.report(path, Kind::Tree, requested);
+            }
+            Step::Take(lane, most) => self.take([Lane::Live, Lane::Bulk, Lane::Background][lane], most),
+            Step::End(at, how, bits) if at < self.runs.len() => self.end(at, how, &bits),
+            Step::End(..) => {}
+            Step::Wait(millis) => {
+                self.now += Duration::from_millis(millis);
+                self.set.unpark(self.now);
+            }
+            Step::Retry => {
+                self.set.retry();
+            }
+        }
+    }
+
+    fn take(&mut self, lane: Lane, most: usize) {
+        if let Some(batch) = self.set.take(lane, most, self.now) {
+            assert!(batch.paths.is_sorted() && !batch.paths.is_empty() && batch.paths.len() <= most);
+            let read = self.disk.clone();
+            self.runs.push(Run { id: batch.id, lane, kind: batch.kind, paths: batch.paths, read });
+        }
+    }
+
+    fn end(&mut self, at: usize, how: How, bits: &[bool]) {
+        let run = self.runs.remove(at);
+        let mut ending = Ending::success(SystemTime::UNIX_EPOCH, self.now);
+        let some: Vec<RelPath> =
+            run.paths.iter().zip(bits).filter(|(_, chosen)| **chosen).map(|(path, _)| path.clone()).collect();
+        match how {
+            How::Success => {}
+            How::Failure => ending = Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, self.now),
+            How::SomeFailed => ending.failed = some.iter().map(|path| (path.clone(), Arc::new("bad"))).collect(),
+            How::SomeAgain => ending.again = some.clone(),
+            How::SomeBulk if run.lane == Lane::Live && run.kind == Kind::Entry => ending.bulk = some.clone(),
+            How::SomeBulk => {}
+        }
+        let undone = |path: &RelPath| match how {
+            How::Success => false,
+            How::Failure => true,
+            How::SomeFailed | How::SomeAgain => some.contains(path),
+            How::SomeBulk => ending.bulk.contains(path),
+        };
+        for path in run.paths.iter().filter(|path| !undone(path)) {
+            for (below, version) in &run.read {
+                // A comparison by size and time may or may not notice a difference.
+                let reached = below == path
+                    || match run.kind {
+                        Kind::VerifiedTree => below.is_inside(path),
+                        Kind::Tree => below.is_inside(path) && bits[0],
+                        Kind::Entry | Kind::Attributes => false,
+                    };
+                if reached {
+                    self.remote.insert(below.clone(), *version);
+                }
+            }
+        }
+        self.seq += 1;
+        self.set.finish(run.id, ending, Seq(self.seq));
+    }
+
+    /// Lets everything end well.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            self.set.retry();
+            self.now += Duration::from_secs(2);
+            for lane in [Lane::Live, Lane::Bulk, Lane::Background] {
+                self.take(lane, 100);
+            }
+            if self.runs.is_empty() {
+                break;
+            }
+            self.end(0, How::Success, &[true; PATHS.len() + 1]);
+        }
+        assert!(self.set.is_empty(), "the set never settles: {:?}", self.set);
+    }
+}
+
+fn rel(path: &str) -> RelPath {
+    RelPath::new(path.as_bytes()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn nothing_is_lost_whatever_order_runs_end_in(
+        limit in prop_oneof![Just(100usize), 1..6usize],
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut world = World::new(limit);
+        for step in steps {
+            world.step(step);
+            prop_assert!(world.set.waiting() <= limit.max(1) + PATHS.len(), "the set outgrows its limit");
+            // A path whose newest version is not on the remote is pending, itself or through one above it.
+            let behind: Vec<&RelPath> =
+                world.disk.iter().filter(|(path, version)| world.remote[*path] != **version).map(|(path, _)| path).collect();
+            for path in behind {
+                let known = world.set.paths().any(|(pending, _, _)| pending == path || path.is_inside(pending))
+                    || world.set.is_shadowed(path);
+                prop_assert!(known, "{path:?} is behind, but not pending");
+            }
+            let counted = world.set.paths().filter(|(_, entry, _)| entry.failed.is_some()).count();
+            prop_assert_eq!(world.set.failures(), counted);
+        }
+        world.settle();
+        prop_assert_eq!(&world.remote, &world.disk);
+        prop_assert_eq!(world.set.failures(), 0);
+        prop_assert_eq!(world.set.oldest(), None);
+    }
+}
+
+#[test]
+fn a_limit_is_kept_by_folding_into_crowded_directories() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    for index in 0..10_000u64 {
+        let path = rel(&format!("uploads/{}/{index}", index % 3));
+        set.report(path, Kind::Entry, Seq(index), SystemTime::UNIX_EPOCH, false);
+        assert!(set.waiting() <= 100);
+    }
+    assert!(set.folds() > 0);
+    let batch = set.take(Lane::Live, 1_000, Instant::now()).unwrap();
+    assert_eq!(batch.kind, Kind::VerifiedTree);
+    assert!(batch.paths.iter().all(|path| path.as_bytes().starts_with(b"uploads/")), "no need to fold the root");
+}
+
+#[test]
+fn a_directory_made_anew_is_compared_only_where_something_was_pending() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+    };
+    hint(&mut set, "new", crate::watch::Hint::NewDirectory, 1);
+    hint(&mut set, "old", crate::watch::Hint::Entry, 2);
+    hint(&mut set, "old", crate::watch::Hint::NewDirectory, 3);
+    let kinds: BTreeMap<_, _> = set.paths().map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
+    assert_eq!(kinds[&rel("new")], Kind::Entry);
+    assert_eq!(kinds[&rel("old")], Kind::Tree);
+}

@@ -1,0 +1,322 @@
+//! Where the agent's words go: to journald with fields, when the agent's standard error is the journal's; else to
+//! standard error as lines for people. The level can be changed at run time through [`LogControl`].
+//!
+//! Fields that other parts of the agent put on their tracing events, and their names in the journal:
+//!
+//! | tracing field | journal field | holds |
+//! |---|---|---|
+//! | `message_id` | `MESSAGE_ID` | one of [`crate::message_ids`] |
+//! | `sersync_remote` | `SERSYNC_REMOTE` | the remote's name |
+//! | `sersync_path` | `SERSYNC_PATH` | one path below the root |
+//! | `sersync_paths` | `SERSYNC_PATHS` | a number of paths |
+//! | `sersync_bytes` | `SERSYNC_BYTES` | bytes sent |
+//! | `sersync_duration_usec` | `SERSYNC_DURATION_USEC` | microseconds |
+//! | `sersync_rsync_exit` | `SERSYNC_RSYNC_EXIT` | rsync's exit status |
+//!
+//! `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync` are on every entry by themselves. Lines for people carry no
+//! time: a terminal needs none, and whoever collects them stamps them.
+
+use anstyle::{AnsiColor, Style};
+use std::fmt::{self, Write};
+use std::os::fd::AsFd;
+use std::str::FromStr;
+use std::sync::Arc;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Registry, reload};
+
+/// What `SYSLOG_IDENTIFIER` says.
+pub const IDENTIFIER: &str = "sersync";
+/// The variable that sets the level at start: a name that [`LogControl::set_level`] takes, or `trace`.
+pub const LEVEL_VARIABLE: &str = "SERSYNC_LOG";
+
+/// A level that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no log level; take emerg, alert, crit, err, warning, notice, info or debug")]
+pub struct UnknownLevel(String);
+
+/// Changes what is logged while the agent runs.
+#[derive(Debug, Clone)]
+pub struct LogControl {
+    level: Arc<dyn Filter>,
+    target: &'static str,
+}
+
+/// The part of a reload handle that does not depend on the layers below it.
+trait Filter: fmt::Debug + Send + Sync {
+    fn get(&self) -> LevelFilter;
+    fn set(&self, level: LevelFilter);
+}
+
+impl Filter for reload::Handle<LevelFilter, Registry> {
+    fn get(&self) -> LevelFilter {
+        self.clone_current().unwrap_or(LevelFilter::INFO)
+    }
+
+    fn set(&self, level: LevelFilter) {
+        // Fails only when the subscriber is gone, and then nothing is logged anyway.
+        let _ = self.modify(|filter| *filter = level);
+    }
+}
+
+impl LogControl {
+    /// The level in syslog's words, as org.freedesktop.LogControl1(5) wants it.
+    pub fn level(&self) -> &'static str {
+        match self.level.get().into_level() {
+            None => "emerg",
+            Some(Level::ERROR) => "err",
+            Some(Level::WARN) => "warning",
+            Some(Level::INFO) => "info",
+            Some(Level::DEBUG | Level::TRACE) => "debug",
+        }
+    }
+
+    /// Sets the level, in syslog's words.
+    pub fn set_level(&self, level: &str) -> Result<(), UnknownLevel> {
+        self.level.set(parse_level(level)?);
+        Ok(())
+    }
+
+    /// `journal` or `console`.
+    pub fn target(&self) -> &'static str {
+        self.target
+    }
+}
+
+/// Begins to log. `debug` is the config's or the command line's wish; [`LEVEL_VARIABLE`] goes before it, and when
+/// that names no level it is told and left aside.
+///
+/// Fails only when the process logs already.
+pub fn init(instance: &str, debug: bool) -> Result<LogControl, TryInitError> {
+    let wish = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let variable = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
+    let asked = variable.map(|level| parse_level(&level));
+    let level = asked.as_ref().and_then(|level| level.as_ref().ok().copied()).unwrap_or(wish);
+    let (filter, handle) = reload::Layer::new(level);
+    let subscriber = tracing_subscriber::registry().with(filter);
+    let target = match journal(instance) {
+        Some(journal) => {
+            subscriber.with(journal).try_init()?;
+            "journal"
+        }
+        None => {
+            let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(Stderr);
+            subscriber.with(lines).try_init()?;
+            "console"
+        }
+    };
+    if let Some(Err(error)) = asked {
+        tracing::warn!("{LEVEL_VARIABLE}: {error}");
+    }
+    Ok(LogControl { level: Arc::new(handle), target })
+}
+
+/// A control over nothing, for a process that does not log.
+pub fn silent() -> LogControl {
+    let (_, handle) = reload::Layer::<LevelFilter, Registry>::new(LevelFilter::INFO);
+    LogControl { level: Arc::new(handle), target: "console" }
+}
+
+fn parse_level(name: &str) -> Result<LevelFilter, UnknownLevel> {
+    match name.to_ascii_lowercase().as_str() {
+        "emerg" | "alert" | "crit" | "err" | "error" => Ok(LevelFilter::ERROR),
+        "warning" | "warn" => Ok(LevelFilter::WARN),
+        "notice" | "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(UnknownLevel(name.to_owned())),
+    }
+}
+
+/// The journal, when standard error leads there and journald answers.
+fn journal(instance: &str) -> Option<tracing_journald::Layer> {
+    let stream = std::env::var("JOURNAL_STREAM").ok()?;
+    let stderr = nix::sys::stat::fstat(std::io::stderr().as_fd()).ok()?;
+    if parse_stream(&stream)? != (stderr.st_dev, stderr.st_ino) {
+        return None;
+    }
+    let levels = PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
+    let layer = tracing_journald::layer().ok()?;
+    Some(
+        layer
+            .with_field_prefix(None)
+            .with_syslog_identifier(IDENTIFIER.to_owned())
+            .with_priority_mappings(levels)
+            .with_custom_fields([("SERSYNC_INSTANCE", instance)]),
+    )
+}
+
+/// `$JOURNAL_STREAM` of systemd.exec(5): device and inode, in decimal, joined by a colon.
+fn parse_stream(text: &str) -> Option<(u64, u64)> {
+    let (device, inode) = text.split_once(':')?;
+    Some((u64::from_str(device).ok()?, u64::from_str(inode).ok()?))
+}
+
+/// Standard error, with colours on a terminal only.
+struct Stderr;
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = anstream::AutoStream<std::io::Stderr>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        anstream::stderr()
+    }
+}
+
+/// `warning: web2 is down (remote=web2)`: what a person reads.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut words = Words::default();
+        event.record(&mut words);
+        let (style, prefix) = match *event.metadata().level() {
+            Level::ERROR => (AnsiColor::Red.on_default().bold(), "error: "),
+            Level::WARN => (AnsiColor::Yellow.on_default().bold(), "warning: "),
+            Level::INFO => (Style::new(), ""),
+            Level::DEBUG | Level::TRACE => (Style::new().dimmed(), "debug: "),
+        };
+        write!(writer, "{style}{prefix}{style:#}{}", words.message)?;
+        if !words.fields.is_empty() {
+            let dim = Style::new().dimmed();
+            write!(writer, " {dim}({}){dim:#}", words.fields)?;
+        }
+        writeln!(writer)
+    }
+}
+
+#[derive(Default)]
+struct Words {
+    message: String,
+    fields: String,
+}
+
+impl Words {
+    fn add(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            // Config mistakes span lines, on purpose.
+            "message" => push_safe(&mut self.message, value, true),
+            // Numbers for machines.
+            "message_id" => {}
+            name => {
+                let space = if self.fields.is_empty() { "" } else { " " };
+                let name = name.strip_prefix("sersync_").unwrap_or(name);
+                self.fields.push_str(space);
+                self.fields.push_str(name);
+                self.fields.push('=');
+                push_safe(&mut self.fields, value, false);
+            }
+        }
+    }
+}
+
+impl Visit for Words {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"));
+    }
+}
+
+/// A file's name may hold what moves a terminal's cursor: control characters are escaped.
+fn push_safe(to: &mut String, text: &str, lines: bool) {
+    for character in text.chars() {
+        if character.is_control() && !(lines && matches!(character, '\n' | '\t')) {
+            // Writing to a string cannot fail.
+            let _ = write!(to, "{}", character.escape_default());
+        } else {
+            to.push(character);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Paper {
+        fn read(&self) -> String {
+            anstream::adapter::strip_str(&String::from_utf8(self.0.lock().unwrap().clone()).unwrap()).to_string()
+        }
+    }
+
+    /// The layers of [`init`], on paper and for this thread only.
+    fn on_paper(act: impl FnOnce(&LogControl)) -> String {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
+        let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+        let control = LogControl { level: Arc::new(handle), target: "console" };
+        tracing::subscriber::with_default(subscriber, || act(&control));
+        paper.read()
+    }
+
+    #[test]
+    fn lines_are_for_people() {
+        let text = on_paper(|_| {
+            tracing::info!(message_id = "1234", sersync_remote = "web1", sersync_paths = 3, "batch done");
+            tracing::warn!(sersync_path = "a\x1b[2Jb", "odd \x07 name\nsecond line");
+            tracing::error!("stop");
+        });
+        assert_eq!(
+            text,
+            "batch done (remote=web1 paths=3)\n\
+             warning: odd \\u{7} name\nsecond line (path=a\\u{1b}[2Jb)\n\
+             error: stop\n"
+        );
+    }
+
+    #[test]
+    fn the_level_changes_at_run_time() {
+        let text = on_paper(|control| {
+            tracing::debug!("one");
+            control.set_level("debug").unwrap();
+            assert_eq!(control.level(), "debug");
+            tracing::debug!("two");
+            control.set_level("err").unwrap();
+            tracing::warn!("three");
+            assert_eq!(control.level(), "err");
+            let refused = control.set_level("loud").unwrap_err();
+            assert!(refused.to_string().contains("\"loud\" is no log level"), "{refused}");
+            assert_eq!(control.level(), "err");
+        });
+        assert_eq!(text, "debug: two\n");
+    }
+
+    #[test]
+    fn reads_journal_stream() {
+        assert_eq!(parse_stream("8:1234"), Some((8, 1234)));
+        assert_eq!(parse_stream("8"), None);
+        assert_eq!(parse_stream("a:b"), None);
+    }
+}

@@ -1,0 +1,263 @@
+//! [`Endpoint`]: one remote as rsync's command line sees it: which words name it, which environment it needs.
+//!
+//! A password goes into the environment of the rsync process and nowhere else. No word passes a shell.
+
+use super::capabilities::{Capabilities, Used};
+use crate::config::{Destination, RsyncOptions};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a connection may take to be made, in seconds.
+const CONNECT_TIMEOUT: u32 = 20;
+
+/// One remote, ready to be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    destination: Destination,
+    params: Vec<String>,
+    timeout: Option<Duration>,
+    /// The control socket of a shared ssh connection, where there is one.
+    control_socket: Option<PathBuf>,
+}
+
+/// The forms of a run. All but `DeleteMatching` read NUL-separated paths, relative to the root, from stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The entries named, and nothing below them; missing ones are deleted, or left alone.
+    Entries {
+        /// Send even what is equal by size and time.
+        ignore_times: bool,
+        delete: bool,
+    },
+    /// The directories named, with all below; what only the remote has below them is deleted, or left alone.
+    Trees { ignore_times: bool, delete: bool, progress: bool },
+    /// Sends nothing, deletes nothing: prints what `Trees` would delete.
+    ListTreeDeletions,
+    /// Sends nothing, deletes nothing: prints what `Entries` would delete.
+    ListEntryDeletions,
+    /// Deletes what the patterns on stdin name and nothing else; works with every rsync since 3.0.
+    DeleteMatching,
+    /// Sends nothing, deletes nothing: prints what `DeleteMatching` would delete.
+    ListMatching,
+}
+
+/// A command line, and which doubtful options are on it.
+#[derive(Debug)]
+pub(super) struct CommandLine {
+    pub arguments: Vec<OsString>,
+    pub environment: Vec<(&'static str, OsString)>,
+    pub used: Used,
+}
+
+impl Endpoint {
+    /// Joins an address to the options every run of the config gets.
+    pub fn new(destination: Destination, options: &RsyncOptions) -> Self {
+        Self { destination, params: options.params.clone(), timeout: options.timeout, control_socket: None }
+    }
+
+    /// The same, over the shared ssh connection behind `socket`.
+    pub fn with_control_socket(self, socket: PathBuf) -> Self {
+        Self { control_socket: Some(socket), ..self }
+    }
+
+    /// The address.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// What the remote puts before a path below the root when it names one in a message.
+    pub(super) fn message_prefix(&self) -> Vec<u8> {
+        match &self.destination {
+            Destination::Daemon { module, .. } => match module.split_once('/') {
+                Some((_, below)) => format!("{below}/").into_bytes(),
+                None => Vec::new(),
+            },
+            Destination::Ssh { directory, .. } => format!("{}/", directory.trim_matches('/')).into_bytes(),
+            Destination::Local { directory } => {
+                let text = directory.as_os_str().as_encoded_bytes();
+                [text.strip_prefix(b"/").unwrap_or(text), b"/"].concat()
+            }
+        }
+    }
+
+    /// The whole command line of a run in `form`.
+    pub(super) fn command_line(&self, form: Form, capabilities: Capabilities) -> CommandLine {
+        let mut used = Used::default();
+        let mut arguments: Vec<OsString> = self.params.iter().map(OsString::from).collect();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+
+        match form {
+            Form::DeleteMatching | Form::ListMatching => {
+                add(&["--recursive", "--from0", "--include-from=-", "--exclude=*", "--delete", "--force"]);
+            }
+            _ => add(&["--files-from=-", "--from0"]),
+        }
+        let deletes = match form {
+            Form::Entries { ignore_times, delete } => {
+                add(&["--no-recursive"]);
+                add(if ignore_times { &["--ignore-times"] } else { &[] });
+                delete
+            }
+            Form::Trees { ignore_times, delete, progress } => {
+                add(&["--recursive"]);
+                add(if ignore_times { &["--ignore-times"] } else { &[] });
+                add(if delete { &["--delete"] } else { &[] });
+                if progress && capabilities.info.is_worth_a_try() {
+                    used.info = true;
+                    add(&["--info=progress2"]);
+                }
+                delete
+            }
+            Form::ListTreeDeletions => {
+                add(&["--recursive", "--delete"]);
+                true
+            }
+            Form::ListEntryDeletions => {
+                add(&["--no-recursive"]);
+                true
+            }
+            Form::DeleteMatching | Form::ListMatching => false,
+        };
+        match form {
+            Form::DeleteMatching | Form::ListMatching => {}
+            _ if deletes && capabilities.delete_missing_args.is_worth_a_try() => {
+                used.delete_missing_args = true;
+                add(&["--delete-missing-args", "--force"]);
+            }
+            _ => add(if deletes { &["--ignore-missing-args", "--force"] } else { &["--ignore-missing-args"] }),
+        }
+        if let Form::ListTreeDeletions | Form::ListEntryDeletions | Form::ListMatching = form {
+            // With nothing to create and nothing to update, deletions are all that is left to list.
+            add(&["--dry-run", "--itemize-changes", "--existing", "--ignore-existing"]);
+        }
+        if capabilities.nanoseconds.is_worth_a_try() {
+            used.nanoseconds = true;
+            add(&["--modify-window=-1"]);
+        }
+        add(&["--stats", "--no-human-readable"]);
+        if let Some(timeout) = self.timeout {
+            add(&[&format!("--timeout={}", timeout.as_secs().max(1))]);
+        }
+        let environment = self.add_destination(&mut arguments);
+        CommandLine { arguments, environment, used }
+    }
+
+    fn add_destination(&self, arguments: &mut Vec<OsString>) -> Vec<(&'static str, OsString)> {
+        let mut environment = vec![("LC_ALL", OsString::from("C"))];
+        let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let login = |user: &Option<String>| user.as_ref().map_or(String::new(), |user| format!("{user}@"));
+        let target: OsString = match &self.destination {
+            Destination::Daemon { user, host, port, module, password } => {
+                // Without it a small push waits for four delayed acknowledgements of 40 ms.
+                arguments.push("--sockopts=TCP_NODELAY".into());
+                arguments.push(format!("--contimeout={CONNECT_TIMEOUT}").into());
+                if let Some(password) = password {
+                    environment.push(("RSYNC_PASSWORD", password.reveal().into()));
+                }
+                let port = port.map_or(String::new(), |port| format!(":{port}"));
+                format!("rsync://{}{}{port}/{module}/", login(user), bracketed(host)).into()
+            }
+            Destination::Ssh { user, host, port, directory } => {
+                // The directory's name is not for the remote's shell.
+                arguments.push("--protect-args".into());
+                arguments.push("--rsh".into());
+                arguments.push(self.remote_shell(*port).into());
+                let directory = if directory.is_empty() { "." } else { directory };
+                format!("{}{}:{}/", login(user), bracketed(host), directory.trim_end_matches('/')).into()
+            }
+            Destination::Local { directory } => {
+                let mut directory = directory.clone().into_os_string();
+                directory.push("/");
+                directory
+            }
+        };
+        arguments.extend(["--".into(), "./".into(), target]);
+        environment
+    }
+
+    /// rsync splits this at spaces, but for quoted ones.
+    fn remote_shell(&self, port: Option<u16>) -> String {
+        let mut shell = format!("ssh -o BatchMode=yes -o ConnectTimeout={CONNECT_TIMEOUT}");
+        if let Some(port) = port {
+            shell.push_str(&format!(" -p {port}"));
+        }
+        if let Some(socket) = &self.control_socket {
+            shell.push_str(&format!(" -o ControlMaster=no -S \"{}\"", socket.display()));
+        }
+        shell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::capabilities::Support;
+    use super::*;
+    use crate::config::Secret;
+
+    fn endpoint(destination: Destination) -> Endpoint {
+        Endpoint::new(destination, &RsyncOptions { params: vec!["-atz".into()], timeout: Some(Duration::from_secs(9)) })
+    }
+
+    fn daemon() -> Destination {
+        Destination::Daemon {
+            user: Some("backup".into()),
+            host: "::1".into(),
+            port: Some(874),
+            module: "www/site".into(),
+            password: Some(Secret::new("hunter2".into())),
+        }
+    }
+
+    fn words(line: &CommandLine) -> String {
+        line.arguments.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_password_is_in_the_environment_alone() {
+        let line = endpoint(daemon())
+            .command_line(Form::Entries { ignore_times: true, delete: true }, Capabilities::default());
+        assert!(!words(&line).contains("hunter2"));
+        assert!(line.environment.contains(&("RSYNC_PASSWORD", "hunter2".into())));
+        assert!(words(&line).ends_with("-- ./ rsync://backup@[::1]:874/www/site/"), "{}", words(&line));
+        assert!(!format!("{:?}", endpoint(daemon())).contains("hunter2"));
+    }
+
+    #[test]
+    fn what_a_remote_refuses_is_left_out() {
+        let old = Capabilities {
+            nanoseconds: Support::Refused,
+            delete_missing_args: Support::Refused,
+            info: Support::Refused,
+        };
+        let form = Form::Trees { ignore_times: false, delete: true, progress: true };
+        let line = words(&endpoint(daemon()).command_line(form, old));
+        for option in ["--modify-window", "--delete-missing-args", "--info"] {
+            assert!(!line.contains(option), "{line}");
+        }
+        assert!(line.contains("--ignore-missing-args") && line.contains("--delete "), "{line}");
+    }
+
+    #[test]
+    fn nothing_is_deleted_where_deleting_is_off() {
+        for form in [
+            Form::Entries { ignore_times: true, delete: false },
+            Form::Trees { ignore_times: false, delete: false, progress: false },
+        ] {
+            let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
+            assert!(!line.contains("--delete") && !line.contains("--force"), "{line}");
+        }
+    }
+
+    #[test]
+    fn ssh_asks_nothing_and_its_directory_meets_no_shell() {
+        let ssh = Destination::Ssh { user: None, host: "web2".into(), port: Some(22), directory: "/srv/w w".into() };
+        let line = words(
+            &endpoint(ssh)
+                .with_control_socket("/run/s".into())
+                .command_line(Form::Entries { ignore_times: true, delete: true }, Capabilities::default()),
+        );
+        assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));
+        assert!(line.ends_with("-- ./ web2:/srv/w w/"), "{line}");
+    }
+}

@@ -1,0 +1,277 @@
+//! Runs under a filter whose regular expressions rsync does not understand, and deletion by name.
+//!
+//! Sending: the tree is walked here, and rsync gets the list of what is not excluded. Deleting: a dry run lists what
+//! would go, what is excluded is struck out together with the directories that hold it, the rest is deleted by name.
+//! The same way by name serves remotes that know no `--delete-missing-args`.
+
+use super::endpoint::Form;
+use super::fault::{Fault, name};
+use super::process::Feed;
+use super::{Work, null_separated, output, plan, push_path};
+use crate::filter::{EntryKind, Filter};
+use crate::path::RelPath;
+use std::collections::{BTreeSet, HashSet};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+
+/// The walk hands its findings over in pieces of about this size, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// A path that a run would delete.
+pub(super) struct Doomed {
+    path: RelPath,
+    is_directory: bool,
+}
+
+impl Work<'_> {
+    /// Makes `directories` and all below them equal, but for what is excluded.
+    pub(super) async fn send_filtered_trees(
+        &mut self,
+        directories: &[RelPath],
+        ignore_times: bool,
+    ) -> Result<(), Fault> {
+        let unreadable = Arc::new(Mutex::new(Vec::new()));
+        let (root, filter, top, found) =
+            (self.root.clone(), self.order.filter.clone(), directories.to_vec(), unreadable.clone());
+        let feed = move || {
+            let (sender, pieces) = mpsc::channel(4);
+            let walk = Walk {
+                root: root.clone(),
+                filter: filter.clone(),
+                pieces: sender,
+                piece: Vec::with_capacity(PIECE),
+                unreadable: found.clone(),
+            };
+            let top = top.clone();
+            tokio::task::spawn_blocking(move || walk.all(&top));
+            Feed::Pieces(pieces)
+        };
+        self.run(Form::Entries { ignore_times, delete: false }, feed, |_| ()).await?;
+        let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
+        if !unreadable.is_empty() {
+            self.complaints.trees_incomplete = true;
+            self.complaints.failed.extend(unreadable);
+            return Ok(());
+        }
+        if !self.order.delete {
+            return Ok(());
+        }
+        let doomed = self.list_tree_deletions(directories).await?;
+        self.delete_unless_excluded(doomed).await
+    }
+
+    /// Deletes `missing`, none of which exists here, and all that the remote has below them, but for what is excluded.
+    pub(super) async fn delete(&mut self, missing: &[RelPath]) -> Result<(), Fault> {
+        if self.order.filter.is_empty() {
+            return self.delete_matching(missing).await;
+        }
+        let mut doomed = Vec::new();
+        if self.capabilities.delete_missing_args.is_worth_a_try() {
+            let list = null_separated(missing);
+            let accepted = self
+                .run(Form::ListEntryDeletions, || Feed::Whole(list.clone()), |line| note(&mut doomed, line))
+                .await?;
+            if accepted.delete_missing_args.is_worth_a_try() {
+                return self.delete_unless_excluded(doomed).await;
+            }
+        }
+        let patterns = patterns(missing);
+        self.run(Form::ListMatching, || Feed::Whole(patterns.clone()), |line| note(&mut doomed, line)).await?;
+        self.delete_unless_excluded(doomed).await
+    }
+
+    /// What a recursive run of `directories` would delete.
+    pub(super) async fn list_tree_deletions(&mut self, directories: &[RelPath]) -> Result<Vec<Doomed>, Fault> {
+        let mut doomed = Vec::new();
+        let list = null_separated(directories);
+        self.run(Form::ListTreeDeletions, || Feed::Whole(list.clone()), |line| note(&mut doomed, line)).await?;
+        Ok(doomed)
+    }
+
+    async fn delete_unless_excluded(&mut self, doomed: Vec<Doomed>) -> Result<(), Fault> {
+        let condemned = plan::topmost_only(condemned(doomed, &self.order.filter));
+        if condemned.is_empty() {
+            return Ok(());
+        }
+        // By its name, where the directory above it is still here; else by a pattern.
+        let (root, paths) = (self.root.clone(), condemned);
+        let looking = tokio::task::spawn_blocking(move || {
+            let plan = plan::look(root.as_fd(), &paths, false);
+            let (by_name, by_pattern): (Vec<_>, Vec<_>) =
+                paths.into_iter().partition(|path| plan.missing.binary_search(path).is_ok());
+            // What has come back meanwhile is reported by itself.
+            let still_gone =
+                by_pattern.into_iter().filter(|path| plan.missing.iter().any(|above| path.is_inside(above)));
+            (by_name, still_gone.collect::<Vec<_>>())
+        });
+        let (by_name, mut by_pattern) =
+            looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
+        if !by_name.is_empty() {
+            let list = null_separated(&by_name);
+            let form = Form::Entries { ignore_times: false, delete: true };
+            let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
+                true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
+                false => self.capabilities,
+            };
+            if !accepted.delete_missing_args.is_worth_a_try() {
+                by_pattern.extend(by_name);
+            }
+        }
+        if by_pattern.is_empty() { Ok(()) } else { self.delete_matching(&by_pattern).await }
+    }
+
+    async fn delete_matching(&mut self, paths: &[RelPath]) -> Result<(), Fault> {
+        let patterns = patterns(paths);
+        self.run(Form::DeleteMatching, || Feed::Whole(patterns.clone()), |_| ()).await.map(drop)
+    }
+}
+
+/// Notes a deletion that a dry run prints; a new attempt (`None`) starts anew.
+fn note(doomed: &mut Vec<Doomed>, line: Option<&[u8]>) {
+    match line {
+        None => doomed.clear(),
+        Some(line) => {
+            doomed.extend(output::deletion(line).map(|(path, is_directory)| Doomed { path, is_directory }));
+        }
+    }
+}
+
+/// What may go: neither excluded nor a directory that holds something excluded.
+fn condemned(doomed: Vec<Doomed>, filter: &Filter) -> Vec<RelPath> {
+    let (spared, condemned): (Vec<Doomed>, Vec<Doomed>) =
+        doomed.into_iter().partition(|Doomed { path, is_directory }| {
+            filter.excludes(path, if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory })
+        });
+    let holds_spared: HashSet<RelPath> =
+        spared.iter().flat_map(|doomed| doomed.path.ancestors_below_root().collect::<Vec<_>>()).collect();
+    condemned.into_iter().map(|doomed| doomed.path).filter(|path| !holds_spared.contains(path)).collect()
+}
+
+/// Include patterns that reach `paths` and all below them, to be followed by an exclusion of everything else.
+fn patterns(paths: &[RelPath]) -> Vec<u8> {
+    let ways: BTreeSet<RelPath> =
+        paths.iter().flat_map(|path| path.ancestors_below_root().collect::<Vec<_>>()).collect();
+    let mut list = Vec::new();
+    for way in &ways {
+        push_pattern(&mut list, way, b"/");
+    }
+    for path in paths {
+        push_pattern(&mut list, path, b"");
+        push_pattern(&mut list, path, b"/***");
+    }
+    list
+}
+
+/// rsync takes a backslash for an escape only in a pattern that has a wildcard, so without one nothing is escaped.
+fn push_pattern(list: &mut Vec<u8>, path: &RelPath, ending: &[u8]) {
+    let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[');
+    let escape = ending.contains(&b'*') || path.as_bytes().iter().any(is_special);
+    list.push(b'/');
+    for byte in path.as_bytes() {
+        if escape && (is_special(byte) || *byte == b'\\') {
+            list.push(b'\\');
+        }
+        list.push(*byte);
+    }
+    list.extend_from_slice(ending);
+    list.push(0);
+}
+
+/// A walk through directories that leaves out what is excluded.
+struct Walk {
+    root: Arc<OwnedFd>,
+    filter: Arc<Filter>,
+    pieces: mpsc::Sender<Vec<u8>>,
+    piece: Vec<u8>,
+    unreadable: Arc<Mutex<Vec<(RelPath, Fault)>>>,
+}
+
+impl Walk {
+    fn all(mut self, directories: &[RelPath]) {
+        for directory in directories {
+            if self.name(directory).and_then(|()| self.below(directory)).is_err() {
+                return;
+            }
+        }
+        // rsync may have ended; then it has said why.
+        let _ = self.pieces.blocking_send(self.piece);
+    }
+
+    /// `Err` means that nobody listens any more.
+    fn below(&mut self, top: &RelPath) -> Result<(), ()> {
+        let base = PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()));
+        let mut open = vec![top.clone()];
+        while let Some(directory) = open.pop() {
+            // One unreadable entry makes the directory unreadable: what is not listed must not be deleted there.
+            let listed = std::fs::read_dir(directory.under(&base)).and_then(|entries| {
+                entries
+                    .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?.is_dir()))))
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            let entries = match listed {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let fault = Fault::new(name::PERMISSION_DENIED, format!("cannot list the directory: {error}"));
+                    self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push((directory, fault));
+                    continue;
+                }
+            };
+            for (entry, is_directory) in entries {
+                let path = directory.join(&entry);
+                let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
+                if self.filter.matches(&path, kind) {
+                    continue;
+                }
+                self.name(&path)?;
+                if is_directory {
+                    open.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, path: &RelPath) -> Result<(), ()> {
+        // The root, named, would bring its entries along, excluded or not.
+        if path.is_root() {
+            return Ok(());
+        }
+        push_path(&mut self.piece, path);
+        if self.piece.len() >= PIECE {
+            let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+            return self.pieces.blocking_send(piece).map_err(drop);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rel(path: &str) -> RelPath {
+        RelPath::new(path.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_excluded_stays_with_the_directories_that_hold_it() {
+        let filter = Filter::new([".*\\.log"]).unwrap();
+        let doomed = [("d/a.log", false), ("d/b", false), ("d", true), ("e/c", false), ("e", true)]
+            .map(|(path, is_directory)| Doomed { path: rel(path), is_directory });
+        assert_eq!(plan::topmost_only(condemned(doomed.into(), &filter)), [rel("d/b"), rel("e")]);
+    }
+
+    #[test]
+    fn patterns_reach_a_path_and_take_no_name_for_a_wildcard() {
+        let text = |paths: &[RelPath]| {
+            let list = patterns(paths);
+            list.split(|byte| *byte == 0).map(|p| String::from_utf8_lossy(p).into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(text(&[rel("a/b")]), ["/a/", "/a/b", "/a/b/***", ""]);
+        assert_eq!(text(&[rel(r"[x]\*")]), [r"/\[x]\\\*", r"/\[x]\\\*/***", ""]);
+        assert_eq!(text(&[rel(r"a\b")]), [r"/a\b", r"/a\\b/***", ""]);
+    }
+}

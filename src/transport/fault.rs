@@ -1,0 +1,178 @@
+//! [`Fault`]: a named error of a run or of one path, in rsync's own words where it has some, and what to do about it.
+
+/// A named error: `name` for programs, `message` for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Such as `AuthFailed`, `ConnectionRefused`, `NoSpace`; stable.
+    pub name: &'static str,
+    /// What rsync said, and what to do. Never holds a secret.
+    pub message: String,
+}
+
+/// The names, so that nobody spells one twice.
+pub mod name {
+    #![allow(missing_docs, reason = "each name says what it means, and `REMEDIES` what to do about it")]
+    pub const AUTH_FAILED: &str = "AuthFailed";
+    pub const CONNECTION_LOST: &str = "ConnectionLost";
+    pub const CONNECTION_REFUSED: &str = "ConnectionRefused";
+    pub const DELETE_LIMIT: &str = "DeleteLimit";
+    pub const HOST_KEY_UNKNOWN: &str = "HostKeyUnknown";
+    pub const HOST_UNKNOWN: &str = "HostUnknown";
+    pub const IO_ERROR: &str = "IoError";
+    pub const NAME_TOO_LONG: &str = "NameTooLong";
+    pub const NO_DIRECTORY: &str = "NoDirectory";
+    pub const NO_SPACE: &str = "NoSpace";
+    pub const OPTION_REFUSED: &str = "OptionRefused";
+    pub const PARTIAL_TRANSFER: &str = "PartialTransfer";
+    pub const PERMISSION_DENIED: &str = "PermissionDenied";
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    pub const READ_ONLY: &str = "ReadOnly";
+    pub const ROOT_EMPTY: &str = "RootEmpty";
+    pub const ROOT_MISSING: &str = "RootMissing";
+    pub const RSYNC_FAILED: &str = "RsyncFailed";
+    pub const RSYNC_KILLED: &str = "RsyncKilled";
+    pub const RSYNC_MISSING: &str = "RsyncMissing";
+    pub const TIMEOUT: &str = "Timeout";
+    pub const TOO_MANY_CONNECTIONS: &str = "TooManyConnections";
+    pub const UNKNOWN_MODULE: &str = "UnknownModule";
+    pub const UNREACHABLE: &str = "Unreachable";
+}
+
+/// A phrase of rsync, ssh or the C library, the fault it names, and what to do. The first that occurs decides.
+/// Phrases: rsync 3.0.6 to 3.5.0, OpenSSH 9, glibc's strerror in the C locale.
+const REMEDIES: [(&str, &str, &str); 29] = [
+    (
+        "auth failed on module",
+        name::AUTH_FAILED,
+        "check the user and password file here, and `auth users` and `secrets file` in the server's rsyncd.conf",
+    ),
+    ("password file must", name::AUTH_FAILED, "make the password file readable by its owner alone"),
+    ("Unknown module", name::UNKNOWN_MODULE, "check the module's name here and in the server's rsyncd.conf"),
+    (
+        "max connections",
+        name::TOO_MANY_CONNECTIONS,
+        "raise `max connections` in the server's rsyncd.conf, or lower <streams perRemote> here",
+    ),
+    ("module is read only", name::READ_ONLY, "set `read only = no` for the module in the server's rsyncd.conf"),
+    ("Read-only file system", name::READ_ONLY, "the remote's file system is mounted read-only"),
+    ("access denied to", name::PERMISSION_DENIED, "check `hosts allow` and `hosts deny` in the server's rsyncd.conf"),
+    (
+        "Permission denied (publickey",
+        name::AUTH_FAILED,
+        "the ssh key was not accepted: try `ssh` to that host as the agent's user",
+    ),
+    ("Host key verification failed", name::HOST_KEY_UNKNOWN, "add the host to the known_hosts of the agent's user"),
+    (
+        "configured to refuse",
+        name::OPTION_REFUSED,
+        "allow the option in `refuse options` of the server's rsyncd.conf, or switch <delete> off if it is the deletion that is refused",
+    ),
+    ("unknown option", name::OPTION_REFUSED, "the remote's rsync is too old for an option in <commonParams>"),
+    ("Connection refused", name::CONNECTION_REFUSED, "is rsyncd (or sshd) running there, and is the port right?"),
+    ("No route to host", name::UNREACHABLE, "check the network between here and the remote"),
+    ("Network is unreachable", name::UNREACHABLE, "check the network between here and the remote"),
+    ("Connection timed out", name::UNREACHABLE, "check the network between here and the remote"),
+    ("Name or service not known", name::HOST_UNKNOWN, "check the host's name, and the resolver"),
+    ("Temporary failure in name resolution", name::HOST_UNKNOWN, "check the host's name, and the resolver"),
+    ("Could not resolve hostname", name::HOST_UNKNOWN, "check the host's name, and the resolver"),
+    ("No space left on device", name::NO_SPACE, "make room on the remote"),
+    ("Disk quota exceeded", name::QUOTA_EXCEEDED, "raise the quota on the remote, or make room"),
+    ("File name too long", name::NAME_TOO_LONG, "the remote's file system cannot hold this name"),
+    ("Input/output error", name::IO_ERROR, "look at the kernel's log: a disk may be failing"),
+    ("chroot failed", name::NO_DIRECTORY, "the module's path does not exist on the server"),
+    ("chdir failed", name::NO_DIRECTORY, "the module's path does not exist on the server"),
+    ("change_dir", name::NO_DIRECTORY, "the directory does not exist on the remote"),
+    ("Connection reset by peer", name::CONNECTION_LOST, "the remote closed the connection: its log may say why"),
+    ("connection unexpectedly closed", name::CONNECTION_LOST, "the remote closed the connection: its log may say why"),
+    ("Permission denied", name::PERMISSION_DENIED, "check owner and mode of what is named"),
+    ("Operation not permitted", name::PERMISSION_DENIED, "check owner and mode of what is named"),
+];
+
+impl Fault {
+    /// A fault in our own words.
+    pub fn new(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, message: message.into() }
+    }
+
+    /// What rsync's `words` mean, if they hold a phrase that is known.
+    pub(super) fn from_words(words: &str) -> Option<Self> {
+        let (_, name, remedy) = REMEDIES.iter().find(|(phrase, _, _)| words.contains(phrase))?;
+        Some(Self::new(name, format!("{}; {remedy}", words.trim())))
+    }
+
+    /// What a whole run's end means: its exit status as in rsync(1), "EXIT VALUES", and what it wrote to stderr.
+    pub(super) fn from_exit(exit: Option<i32>, stderr: &str) -> Self {
+        let words = telling_lines(stderr);
+        let Some(exit) = exit else {
+            return Self::new(name::RSYNC_KILLED, format!("rsync was killed by a signal {words}").trim_end());
+        };
+        let named = match exit {
+            30 => Some((name::TIMEOUT, "nothing moved for the time that <timeout> allows")),
+            35 => Some((name::UNREACHABLE, "no answer to the attempt to connect: check the network, and the port")),
+            25 => Some((name::DELETE_LIMIT, "`--max-delete` in <commonParams> stopped the run")),
+            _ => None,
+        };
+        if let Some((name, remedy)) = named {
+            return Self::new(name, format!("{words}; {remedy}"));
+        }
+        if let Some(fault) = Self::from_words(&words) {
+            return fault;
+        }
+        match exit {
+            10 | 12 => {
+                Self::new(name::CONNECTION_LOST, format!("{words} (rsync exit {exit}); the remote's log may say why"))
+            }
+            20 => Self::new(name::RSYNC_KILLED, format!("rsync was told to stop: {words}")),
+            _ => Self::new(name::RSYNC_FAILED, format!("{words} (rsync exit {exit})")),
+        }
+    }
+}
+
+/// The lines that say something, on one line, at most a few hundred characters.
+fn telling_lines(stderr: &str) -> String {
+    const ENOUGH: usize = 600;
+    let mut told = String::new();
+    for line in stderr.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if told.len() + line.len() > ENOUGH {
+            told.push_str(" …");
+            break;
+        }
+        if !told.is_empty() {
+            told.push_str(" | ");
+        }
+        told.push_str(line);
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_words_get_their_name_and_a_remedy() {
+        let cases = [
+            (
+                5,
+                "@ERROR: auth failed on module www\nrsync error: error starting client-server protocol (code 5) at main.c(1863)",
+                name::AUTH_FAILED,
+            ),
+            (5, "@ERROR: max connections (1) reached -- try again later", name::TOO_MANY_CONNECTIONS),
+            (
+                10,
+                "rsync: [sender] failed to connect to 127.0.0.1 (127.0.0.1): Connection refused (111)",
+                name::CONNECTION_REFUSED,
+            ),
+            (11, "rsync: [receiver] write failed on \"x\" (in www): No space left on device (28)", name::NO_SPACE),
+            (30, "rsync error: timeout in data send/receive (code 30) at io.c(201)", name::TIMEOUT),
+            (12, "rsync error: error in rsync protocol data stream (code 12)", name::CONNECTION_LOST),
+            (3, "what is this", name::RSYNC_FAILED),
+        ];
+        for (exit, words, name) in cases {
+            let fault = Fault::from_exit(Some(exit), words);
+            assert_eq!(fault.name, name, "{words}");
+            assert!(!fault.message.contains('\n'), "{fault:?}");
+        }
+        assert_eq!(Fault::from_exit(None, "").name, name::RSYNC_KILLED);
+    }
+}

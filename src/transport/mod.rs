@@ -1,0 +1,370 @@
+//! The transport: makes a remote equal to what is on disk *now* at the paths of a batch, with rsync.
+//!
+//! # Theory
+//!
+//! A batch names paths, not changes. [`carry_out`] looks at each path once (`plan`): what exists is sent, what does
+//! not is deleted. Two forms of run do the work (`endpoint::Form`): *entries*, for what was reported path by path,
+//! sends even what is equal by size and time, since a change within one clock tick shows in neither; *trees*, for
+//! directories of which anything may differ, compares everything below and deletes what only the remote has.
+//!
+//! What a remote's rsync accepts is learned, not configured (`capabilities`). Excluded paths are kept from the remote
+//! by listing what is not excluded, and kept *on* the remote by listing what a run would delete, striking out what is
+//! excluded, and deleting the rest by name (`excluded`): so that any regular expression will do.
+//!
+//! Paths reach rsync through its stdin, NUL-separated; nothing passes a shell and nothing is taken for a pattern.
+//! A password travels in the environment of the rsync process. Dropping the future of [`carry_out`] ends its rsync.
+//!
+//! This module knows nothing of D-Bus, systemd, inotify, or when to try again.
+
+mod capabilities;
+mod endpoint;
+mod excluded;
+mod fault;
+mod output;
+mod plan;
+mod process;
+mod ssh;
+
+pub use capabilities::{Capabilities, Support};
+pub use endpoint::Endpoint;
+pub use fault::{Fault, name as fault_name};
+pub use output::{Progress, Totals};
+pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub use ssh::SharedConnection;
+
+use crate::filter::Filter;
+use crate::path::RelPath;
+use crate::pending::{Kind, Lane};
+use endpoint::Form;
+use output::Complaints;
+use plan::Plan;
+use process::{Ended, Feed, Run};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// One batch, with all that is needed to carry it out.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The watched root.
+    pub root: PathBuf,
+    /// Which directory that has to be; `None`: whatever is there.
+    pub identity: Option<RootIdentity>,
+    /// The batch's paths, sorted.
+    pub paths: Vec<RelPath>,
+    /// What they need.
+    pub kind: Kind,
+    /// How they travel.
+    pub lane: Lane,
+    /// Somebody asked for this full sync, and so for what it deletes.
+    pub requested: bool,
+    /// Whether anything may be deleted on the remote.
+    pub delete: bool,
+    /// What never reaches the remote, nor is deleted there.
+    pub filter: Arc<Filter>,
+    /// What is known of the remote.
+    pub capabilities: Capabilities,
+}
+
+/// How a batch ended. A path of the batch that none of the lists names has succeeded, unless there is a `fault`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Paths that failed by themselves; some may lie below a path of the batch.
+    pub failed: Vec<(RelPath, Fault)>,
+    /// Paths that vanished on the way.
+    pub again: Vec<RelPath>,
+    /// Paths that were not sent because they are large and the batch was not.
+    pub bulk: Vec<RelPath>,
+    /// The batch failed as a whole.
+    pub fault: Option<Fault>,
+    /// What is known of the remote now.
+    pub capabilities: Capabilities,
+    /// What was sent, also by a run that failed later.
+    pub totals: Totals,
+}
+
+/// Carries `order` out at `endpoint`. `on_progress` hears of the progress of recursive runs.
+pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(Progress) + Send + Sync) -> Outcome {
+    let root = match plan::open_root(&order.root) {
+        Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => Arc::new(root),
+        Ok(_) => return Outcome::faulty(&order, root_missing("another directory has taken its place")),
+        Err(error) => return Outcome::faulty(&order, root_missing(error.desc())),
+    };
+    let (paths, split_bulk, looked_at) =
+        (order.paths.clone(), order.lane == Lane::Live && order.kind == Kind::Entry, root.clone());
+    let looking = tokio::task::spawn_blocking(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
+    let plan = match looking.await {
+        Ok(plan) => plan,
+        Err(panicked) => {
+            return Outcome::faulty(
+                &order,
+                Fault::new(fault_name::RSYNC_FAILED, format!("looking at the batch: {panicked}")),
+            );
+        }
+    };
+    let mut work = Work {
+        endpoint,
+        root,
+        capabilities: order.capabilities,
+        totals: Totals::default(),
+        complaints: Complaints::default(),
+        on_progress: &on_progress,
+        order: &order,
+    };
+    let fault = work.carry_out(&plan).await.err();
+    let Work { capabilities, totals, complaints, .. } = work;
+    Outcome::new(&order, plan, complaints, fault, capabilities, totals)
+}
+
+fn root_missing(why: &str) -> Fault {
+    Fault::new(fault_name::ROOT_MISSING, format!("the watched directory is not there: {why}; waiting for it"))
+}
+
+/// A batch being carried out.
+struct Work<'a> {
+    endpoint: &'a Endpoint,
+    order: &'a Order,
+    root: Arc<OwnedFd>,
+    capabilities: Capabilities,
+    totals: Totals,
+    complaints: Complaints,
+    on_progress: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
+impl Work<'_> {
+    async fn carry_out(&mut self, plan: &Plan) -> Result<(), Fault> {
+        let recursive = self.order.kind >= Kind::Tree;
+        let present: Vec<&RelPath> = match recursive {
+            true => plan.entries.iter().collect(),
+            false => plan.directories.iter().chain(&plan.entries).collect(),
+        };
+        // A path that was reported as a directory and is one no more can be told by nothing from what the remote has.
+        self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes).await?;
+        if recursive && !plan.directories.is_empty() {
+            self.send_trees(&plan::topmost_only(plan.directories.iter().cloned())).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_entries(
+        &mut self,
+        present: &[&RelPath],
+        missing: &[RelPath],
+        ignore_times: bool,
+    ) -> Result<(), Fault> {
+        let missing = if self.order.delete { missing } else { &[] };
+        let by_name = self.order.filter.is_empty() && self.capabilities.delete_missing_args.is_worth_a_try();
+        let list = null_separated(present.iter().copied().chain(missing.iter().filter(|_| by_name)));
+        if !list.is_empty() {
+            let form = Form::Entries { ignore_times, delete: self.order.delete && by_name && !missing.is_empty() };
+            let accepted = self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
+            if by_name && accepted.delete_missing_args.is_worth_a_try() {
+                return Ok(());
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { self.delete(missing).await }
+    }
+
+    async fn send_trees(&mut self, directories: &[RelPath]) -> Result<(), Fault> {
+        let whole_root = directories.iter().any(RelPath::is_root);
+        if whole_root && self.order.delete && !self.order.requested && plan::is_empty(&self.root) {
+            return self.doubt_emptiness().await;
+        }
+        let ignore_times = self.order.kind == Kind::VerifiedTree;
+        if !self.order.filter.is_empty() {
+            return self.send_filtered_trees(directories, ignore_times).await;
+        }
+        let form = Form::Trees { ignore_times, delete: self.order.delete, progress: whole_root };
+        let list = null_separated(directories);
+        self.run(form, || Feed::Whole(list.clone()), |_| ()).await.map(drop)
+    }
+
+    /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
+    /// is deleted path by path has been seen to go; what a comparison would delete waits for somebody to ask for it.
+    async fn doubt_emptiness(&mut self) -> Result<(), Fault> {
+        let doomed = self.list_tree_deletions(&[RelPath::root()]).await?;
+        if !doomed.is_empty() {
+            let message = format!(
+                "the watched directory is empty, and the remote holds {} entries: nothing is deleted there until a \
+                 full sync is asked for (`sersyncctl resync`) or something appears in the directory",
+                doomed.len()
+            );
+            self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
+        }
+        Ok(())
+    }
+
+    /// Runs rsync, with less where an option may be what the remote did not like. Returns what the run that
+    /// succeeded made use of; its complaints are added to what was complained of before.
+    async fn run(
+        &mut self,
+        form: Form,
+        feed: impl Fn() -> Feed,
+        mut on_line: impl FnMut(Option<&[u8]>),
+    ) -> Result<Capabilities, Fault> {
+        let mut effective = self.capabilities;
+        let mut first_fault = None;
+        loop {
+            let line = self.endpoint.command_line(form, effective);
+            tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
+            on_line(None);
+            let run = Run::start(&line, &self.root).map_err(|error| not_started(&error))?;
+            let mut totals = Totals::default();
+            let ended = run
+                .complete(feed(), |text| {
+                    totals.take_line(text);
+                    if let Some(progress) = Progress::from_line(text) {
+                        (self.on_progress)(progress);
+                    }
+                    on_line(Some(text));
+                })
+                .await
+                .map_err(|error| not_started(&error))?;
+            self.totals.add(totals);
+            match self.judge(&ended) {
+                Ok(complaints) => {
+                    self.capabilities.learn(effective, line.used);
+                    self.complaints.add(complaints);
+                    return Ok(effective);
+                }
+                Err(fault) => {
+                    let less = std::iter::successors(effective.with_less(), |caps| caps.with_less())
+                        .find(|less| self.endpoint.command_line(form, *less).used != line.used);
+                    match less {
+                        Some(less) if may_be_an_option(&fault) => effective = less,
+                        _ => {
+                            self.capabilities = self.capabilities.after_connection_loss();
+                            return Err(first_fault.unwrap_or(fault));
+                        }
+                    }
+                    first_fault.get_or_insert(fault);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, ended: &Ended) -> Result<Complaints, Fault> {
+        const PARTIAL: i32 = 23;
+        const VANISHED: i32 = 24;
+        let exit = ended.status.code();
+        if exit == Some(0) {
+            return Ok(Complaints::default());
+        }
+        if !matches!(exit, Some(PARTIAL | VANISHED)) || ended.truncated {
+            return Err(Fault::from_exit(exit, &ended.stderr));
+        }
+        let mut found = output::complaints(&ended.stderr, &self.order.root, &self.endpoint.message_prefix());
+        match found.unnamed.take() {
+            Some(fault) => Err(fault),
+            None if found.failed.is_empty() && found.vanished.is_empty() => {
+                if exit == Some(VANISHED) {
+                    found.vanished = self.order.paths.clone();
+                    return Ok(found);
+                }
+                Err(Fault::from_exit(exit, &ended.stderr))
+            }
+            None => Ok(found),
+        }
+    }
+}
+
+impl Complaints {
+    fn add(&mut self, other: Self) {
+        self.failed.extend(other.failed);
+        self.vanished.extend(other.vanished);
+        self.trees_incomplete |= other.trees_incomplete;
+    }
+}
+
+/// Whether an option that the remote does not know could be behind `fault`.
+fn may_be_an_option(fault: &Fault) -> bool {
+    matches!(fault.name, fault_name::CONNECTION_LOST | fault_name::OPTION_REFUSED | fault_name::RSYNC_FAILED)
+}
+
+fn not_started(error: &std::io::Error) -> Fault {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Fault::new(
+            fault_name::RSYNC_MISSING,
+            "rsync is not installed here, or not in PATH: install the package `rsync`",
+        ),
+        _ => Fault::new(fault_name::RSYNC_FAILED, format!("rsync could not be run: {error}")),
+    }
+}
+
+fn null_separated<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
+    let mut list = Vec::new();
+    for path in paths {
+        push_path(&mut list, path);
+    }
+    list
+}
+
+/// A path as rsync's list wants it: the root is `.`, and `./` before a name keeps `-` and `#` at its start harmless.
+fn push_path(list: &mut Vec<u8>, path: &RelPath) {
+    if path.is_root() {
+        list.extend_from_slice(b".\0");
+    } else {
+        list.extend_from_slice(b"./");
+        list.extend_from_slice(path.as_bytes());
+        list.push(0);
+    }
+}
+
+impl Outcome {
+    fn faulty(order: &Order, fault: Fault) -> Self {
+        Self {
+            failed: Vec::new(),
+            again: Vec::new(),
+            bulk: Vec::new(),
+            fault: Some(fault),
+            capabilities: order.capabilities,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Brings what rsync said of its paths back to the paths of the batch.
+    fn new(
+        order: &Order,
+        plan: Plan,
+        complaints: Complaints,
+        fault: Option<Fault>,
+        capabilities: Capabilities,
+        totals: Totals,
+    ) -> Self {
+        let mut failed: Vec<(RelPath, Fault)> = Vec::new();
+        let mut again = BTreeSet::new();
+        for (path, fault) in complaints.failed {
+            let owners = owners(order, &path);
+            if complaints.trees_incomplete && order.kind >= Kind::Tree {
+                let above = order.paths.iter().filter(|tree| path.is_inside(tree));
+                failed.extend(above.map(|tree| (tree.clone(), fault.clone())));
+            }
+            failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
+        }
+        for path in complaints.vanished {
+            again.extend(owners(order, &path));
+        }
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
+        failed.dedup_by(|a, b| a.0 == b.0);
+        let again =
+            again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
+        Self { failed, again, bulk: plan.bulk, fault, capabilities, totals }
+    }
+}
+
+/// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside
+/// it (they gave way to their topmost missing directory); else itself, found below a directory of the batch.
+fn owners(order: &Order, path: &RelPath) -> Vec<RelPath> {
+    if order.paths.binary_search(path).is_ok() || order.kind >= Kind::Tree {
+        return vec![path.clone()];
+    }
+    let inside: Vec<RelPath> = order.paths.iter().filter(|held| held.is_inside(path)).cloned().collect();
+    if !inside.is_empty() {
+        return inside;
+    }
+    // A deleted directory's entry that would not go, or an attribute of a directory on the way.
+    let above: Vec<RelPath> =
+        path.ancestors_below_root().filter(|above| order.paths.binary_search(above).is_ok()).collect();
+    if above.is_empty() { vec![path.clone()] } else { above }
+}

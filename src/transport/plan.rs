@@ -1,0 +1,199 @@
+//! What is on disk now at the paths of a batch: the one look that decides what a run is told.
+//!
+//! A path that exists is sent, a path that does not is deleted, and a missing path below a missing directory gives
+//! way to that directory (rsync would refuse it). A path that is reached through a symbolic link is none of ours.
+
+use crate::path::RelPath;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of this size and more travel in runs of their own.
+pub const BULK_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Which directory a root is: what has another identity, such as the bare mount point after an unmount, is not it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootIdentity {
+    device: u64,
+    inode: u64,
+}
+
+/// A batch's paths by what is to be done about them. Each list is sorted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Not directories.
+    pub entries: Vec<RelPath>,
+    /// Directories.
+    pub directories: Vec<RelPath>,
+    /// Gone; none lies below another.
+    pub missing: Vec<RelPath>,
+    /// Too large to travel with others.
+    pub bulk: Vec<RelPath>,
+}
+
+/// Opens a root, so that what follows is about this very directory.
+pub(super) fn open_root(root: &Path) -> Result<(OwnedFd, RootIdentity), Errno> {
+    let directory = open(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let stat = fstat(&directory)?;
+    Ok((directory, RootIdentity { device: stat.st_dev, inode: stat.st_ino }))
+}
+
+/// The identity of the directory that `root` names now.
+pub fn root_identity(root: &Path) -> Option<RootIdentity> {
+    open_root(root).ok().map(|(_, identity)| identity)
+}
+
+/// Whether a root holds nothing at all.
+pub(super) fn is_empty(root: &Arc<OwnedFd>) -> bool {
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(root.as_ref()));
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Looks at `paths` below the open directory `root`. With `split_bulk`, large files are set aside.
+pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) -> Plan {
+    let mut look = Look { root, directories: HashMap::new() };
+    let mut plan = Plan::default();
+    let mut entries = BTreeSet::new();
+    let mut missing = BTreeSet::new();
+    for path in paths {
+        match look.at(path) {
+            Found::Directory => plan.directories.push(path.clone()),
+            Found::Entry { bytes } if split_bulk && bytes >= BULK_BYTES => plan.bulk.push(path.clone()),
+            Found::Entry { .. } => {
+                entries.insert(path.clone());
+            }
+            Found::Missing(topmost) => {
+                missing.insert(topmost);
+            }
+            Found::BehindEntry(entry) => {
+                entries.insert(entry);
+            }
+        }
+    }
+    plan.entries = entries.into_iter().collect();
+    plan.missing = topmost_only(missing);
+    plan
+}
+
+/// Drops what lies inside another path of the set.
+pub(super) fn topmost_only(paths: impl IntoIterator<Item = RelPath>) -> Vec<RelPath> {
+    let mut kept: Vec<RelPath> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut paths: Vec<RelPath> = paths.into_iter().collect();
+    paths.sort_unstable_by_key(|path| path.as_bytes().iter().filter(|byte| **byte == b'/').count());
+    for path in paths {
+        let inside = seen.contains(&RelPath::root()) || path.ancestors_below_root().any(|above| seen.contains(&above));
+        if !inside && seen.insert(path.clone()) {
+            kept.push(path);
+        }
+    }
+    kept.sort_unstable();
+    kept
+}
+
+enum Found {
+    Directory,
+    Entry {
+        bytes: u64,
+    },
+    /// Nothing is there; nor at any path above it down from this one.
+    Missing(RelPath),
+    /// Something that is no directory stands in the way.
+    BehindEntry(RelPath),
+}
+
+/// What a directory of the way to a path turned out to be.
+#[derive(Clone)]
+enum Way {
+    Open,
+    Missing(RelPath),
+    Entry(RelPath),
+}
+
+struct Look<'fd> {
+    root: BorrowedFd<'fd>,
+    directories: HashMap<RelPath, Way>,
+}
+
+impl Look<'_> {
+    fn at(&mut self, path: &RelPath) -> Found {
+        let Some(parent) = path.parent() else { return Found::Directory };
+        match self.way(&parent) {
+            Way::Missing(topmost) => return Found::Missing(topmost),
+            Way::Entry(entry) => return Found::BehindEntry(entry),
+            Way::Open => {}
+        }
+        match self.stat(path) {
+            Ok(stat) if is_directory(&stat) => Found::Directory,
+            Ok(stat) => Found::Entry { bytes: u64::try_from(stat.st_size).unwrap_or(0) },
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Found::Missing(path.clone()),
+            // rsync will say what is wrong with it.
+            Err(_) => Found::Entry { bytes: 0 },
+        }
+    }
+
+    /// Whether the directory at `path` can be gone through.
+    fn way(&mut self, path: &RelPath) -> Way {
+        let Some(parent) = path.parent() else { return Way::Open };
+        if let Some(known) = self.directories.get(path) {
+            return known.clone();
+        }
+        let way = match self.way(&parent) {
+            Way::Open => match self.stat(path) {
+                Ok(stat) if is_directory(&stat) => Way::Open,
+                Ok(_) => Way::Entry(path.clone()),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => Way::Missing(path.clone()),
+                Err(_) => Way::Open,
+            },
+            closed => closed,
+        };
+        self.directories.insert(path.clone(), way.clone());
+        way
+    }
+
+    fn stat(&self, path: &RelPath) -> Result<FileStat, Errno> {
+        fstatat(self.root.as_fd(), path.as_path(), AtFlags::AT_SYMLINK_NOFOLLOW)
+    }
+}
+
+fn is_directory(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rel(path: &str) -> RelPath {
+        RelPath::new(path.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn each_path_goes_where_the_disk_says() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("d/sub")).unwrap();
+        std::fs::write(dir.path().join("d/file"), "x").unwrap();
+        std::fs::File::create(dir.path().join("big")).unwrap().set_len(BULK_BYTES).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+        let (root, _) = open_root(dir.path()).unwrap();
+        let asked = ["big", "d", "d/file", "d/file/x", "d/gone", "gone/a/b", "gone/c", "link/passwd"].map(rel);
+
+        let plan = look(root.as_fd(), &asked, true);
+
+        assert_eq!(plan.directories, [rel("d")]);
+        assert_eq!(plan.entries, [rel("d/file"), rel("link")], "never through a link, nor through a file");
+        assert_eq!(plan.missing, [rel("d/gone"), rel("gone")]);
+        assert_eq!(plan.bulk, [rel("big")]);
+        assert_eq!(look(root.as_fd(), &[rel("big")], false).entries, [rel("big")]);
+    }
+
+    #[test]
+    fn what_lies_inside_another_is_not_named_twice() {
+        let paths = ["a/b", "a", "ab", "c/d/e", "c/d"].map(rel);
+        assert_eq!(topmost_only(paths), [rel("a"), rel("ab"), rel("c/d")]);
+    }
+}

@@ -1,0 +1,146 @@
+//! One rsync process: started with its list still open, fed, listened to, and never left behind.
+//!
+//! Each process leads a group of its own. When a [`Run`] is dropped before its end, the whole group (rsync, its
+//! receiver on this machine, its ssh) is told to end. When the agent itself is killed, the kernel tells rsync.
+
+use super::endpoint::CommandLine;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+/// Above so many bytes rsync's complaints are not kept.
+const STDERR_AT_MOST: usize = 256 * 1024;
+
+/// The text for a run's stdin.
+pub(super) enum Feed {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Piece by piece, as it is found.
+    Pieces(mpsc::Receiver<Vec<u8>>),
+}
+
+/// A started rsync that waits for its list.
+#[derive(Debug)]
+pub(super) struct Run {
+    child: Child,
+    group: Option<nix::unistd::Pid>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub status: ExitStatus,
+    pub stderr: String,
+    /// Whether stderr was longer than what was kept.
+    pub truncated: bool,
+}
+
+impl Run {
+    /// Starts rsync in the directory `root`. Nothing is sent before [`Run::complete`] feeds it.
+    pub fn start(line: &CommandLine, root: &Arc<OwnedFd>) -> io::Result<Self> {
+        let mut command = Command::new("rsync");
+        command
+            .args(&line.arguments)
+            .envs(line.environment.iter().map(|(name, value)| (name, value)))
+            // The very directory that was looked at, whatever its name leads to by now.
+            .current_dir(format!("/proc/self/fd/{}", root.as_raw_fd()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes
+        // one prctl(2) system call and neither allocates nor locks.
+        unsafe {
+            command.pre_exec(|| {
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from)
+            });
+        }
+        let child = command.spawn()?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw);
+        Ok(Self { child, group })
+    }
+
+    /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end.
+    pub async fn complete(mut self, feed: Feed, mut on_line: impl FnMut(&[u8])) -> io::Result<Ended> {
+        let stdin = self.child.stdin.take();
+        let stdout = self.child.stdout.take();
+        let stderr = self.child.stderr.take();
+        let feeding = async {
+            let Some(mut stdin) = stdin else { return };
+            // An rsync that ended early has said why by itself.
+            match feed {
+                Feed::Whole(list) => drop(stdin.write_all(&list).await),
+                Feed::Pieces(mut pieces) => {
+                    while let Some(piece) = pieces.recv().await {
+                        if stdin.write_all(&piece).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            drop(stdin.shutdown().await);
+        };
+        let listening = async {
+            match stdout {
+                Some(stdout) => read_lines(stdout, &mut on_line).await,
+                None => Ok(()),
+            }
+        };
+        let ((), listened, complaints) = tokio::join!(feeding, listening, read_capped(stderr));
+        listened?;
+        let (stderr, truncated) = complaints?;
+        let status = self.child.wait().await?;
+        self.group = None;
+        Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), truncated })
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            // It may have ended by itself this moment.
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+}
+
+/// Progress ends in carriage returns, all else in newlines.
+async fn read_lines(mut stdout: impl AsyncRead + Unpin, on_line: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    let mut held = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let read = stdout.read(&mut buffer).await?;
+        if read == 0 {
+            break;
+        }
+        for byte in &buffer[..read] {
+            if matches!(byte, b'\n' | b'\r') {
+                on_line(&held);
+                held.clear();
+            } else {
+                held.push(*byte);
+            }
+        }
+    }
+    if !held.is_empty() {
+        on_line(&held);
+    }
+    Ok(())
+}
+
+async fn read_capped(stderr: Option<impl AsyncRead + Unpin>) -> io::Result<(Vec<u8>, bool)> {
+    let mut kept = Vec::new();
+    let Some(mut stderr) = stderr else { return Ok((kept, false)) };
+    (&mut stderr).take(STDERR_AT_MOST as u64).read_to_end(&mut kept).await?;
+    let mut rest = [0; 4096];
+    let mut truncated = false;
+    while stderr.read(&mut rest).await? > 0 {
+        truncated = true;
+    }
+    Ok((kept, truncated))
+}

@@ -1,0 +1,85 @@
+//! [`SharedConnection`]: one ssh connection that all runs to a remote share, so that a run pays no key exchange.
+//!
+//! The connection is an `ssh -M` of ours, a child like every rsync; it ends with the agent. Runs find it by its
+//! control socket; when it is not there they connect by themselves, so it can only make them faster.
+
+use crate::config::Destination;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+
+/// The longest path that a unix socket can have, less what ssh adds while it makes one.
+const SOCKET_PATH_AT_MOST: usize = 85;
+
+/// A connection that could not be held is not tried again before this.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// One remote's shared ssh connection.
+#[derive(Debug)]
+pub struct SharedConnection {
+    login: String,
+    port: Option<u16>,
+    socket: PathBuf,
+    master: Option<Child>,
+    last_start: Option<Instant>,
+}
+
+impl SharedConnection {
+    /// For a remote reached by ssh, with its socket in `directory` under a name made of `number`; `None` for other
+    /// remotes, and where the path would be too long for a socket.
+    pub fn new(destination: &Destination, directory: &Path, number: usize) -> Option<Self> {
+        let Destination::Ssh { user, host, port, .. } = destination else { return None };
+        let socket = directory.join(format!("ssh-{number}"));
+        let login = user.as_ref().map_or(host.clone(), |user| format!("{user}@{host}"));
+        let fits = socket.as_os_str().len() <= SOCKET_PATH_AT_MOST;
+        fits.then(|| Self { login, port: *port, socket, master: None, last_start: None })
+    }
+
+    /// Where runs find it.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Starts it, if it does not run and was not started a moment ago. Does not wait for it.
+    pub fn keep(&mut self, now: Instant) -> io::Result<()> {
+        if let Some(master) = &mut self.master
+            && master.try_wait()?.is_none()
+        {
+            return Ok(());
+        }
+        if self.last_start.is_some_and(|last| now.duration_since(last) < PAUSE) {
+            return Ok(());
+        }
+        self.last_start = Some(now);
+        match std::fs::remove_file(&self.socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut command = Command::new("ssh");
+        command.args(["-M", "-N", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ControlPersist=no"]);
+        command.args(["-o", "ServerAliveInterval=15", "-S"]).arg(&self.socket);
+        if let Some(port) = self.port {
+            command.args(["-p", &port.to_string()]);
+        }
+        command.arg("--").arg(&self.login);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes
+        // one prctl(2) system call and neither allocates nor locks.
+        unsafe {
+            command.pre_exec(|| {
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from)
+            });
+        }
+        self.master = Some(command.spawn()?);
+        Ok(())
+    }
+}
+
+impl Drop for SharedConnection {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
