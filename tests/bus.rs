@@ -452,12 +452,55 @@ async fn others_may_read_and_change_nothing() {
     assert_eq!(engine.handle.snapshot().state, State::Idle);
 }
 
+/// An interface as its description's structure: what it has, without comments and order.
+fn described(xml: &str, interface: &str) -> BTreeMap<String, String> {
+    use quick_xml::events::{BytesStart, Event};
+    let attributes = |tag: &BytesStart<'_>| -> BTreeMap<String, String> {
+        let pairs = tag.attributes().map(|pair| pair.unwrap());
+        pairs
+            .map(|pair| (pair.key.as_ref().to_string(), pair.value.to_string()))
+            .collect()
+    };
+    let mut reader = quick_xml::Reader::from_str(xml);
+    reader.config_mut().expand_empty_elements = true;
+    let (mut found, mut inside, mut member) = (BTreeMap::new(), false, String::new());
+    loop {
+        match reader.read_event().unwrap() {
+            Event::Start(tag) => {
+                let attributes = attributes(&tag);
+                let kind = tag.name().as_ref().to_string();
+                match kind.as_str() {
+                    "interface" => inside = attributes["name"] == interface,
+                    "method" | "signal" | "property" if inside => {
+                        member = format!("{kind} {}", attributes["name"]);
+                        found.insert(member.clone(), format!("{attributes:?}"));
+                    }
+                    "arg" | "annotation" if inside => {
+                        let of = found.get_mut(&member).unwrap();
+                        of.push_str(&format!(" {kind} {attributes:?}"));
+                    }
+                    _ => {}
+                }
+            }
+            Event::End(tag) if tag.name().as_ref() == "interface" => inside = false,
+            Event::Eof => return found,
+            _ => {}
+        }
+    }
+}
+
 #[tokio::test]
-async fn dump_introspection() {
+async fn the_shipped_descriptions_are_what_the_agent_answers() {
     let bus = PrivateBus::start();
     let engine = Engine::new(snapshot("www"));
-    engine.change(|snapshot| snapshot.jobs.push(support::job(JobId(1), vec![])));
+    engine.change(|snapshot| snapshot.jobs.push(support::job(JobId(1), Vec::new())));
     let _agent = at(&bus, &engine).await;
     let client = client(&bus).await;
-    println!("{}", agent(&client).await.introspect().await.unwrap());
+    let answered = agent(&client).await.introspect().await.unwrap();
+    for interface in [names::AGENT, names::REMOTE, names::JOB] {
+        let file = format!("{}/dbus/{interface}.xml", env!("CARGO_MANIFEST_DIR"));
+        let shipped = described(&std::fs::read_to_string(&file).unwrap(), interface);
+        assert!(!shipped.is_empty(), "{file} describes nothing");
+        assert_eq!(shipped, described(&answered, interface), "{file} differs from what the agent answers");
+    }
 }
