@@ -389,7 +389,7 @@ async fn comes_back_when_the_bus_does() {
     let bus = PrivateBus::listen(&address);
     let engine = Engine::new(snapshot("www")).answer_well();
     let _agent = serve(engine.handle.clone(), "www", Which::Address(address.clone()), log::silent()).await.unwrap();
-    bus.stop();
+    drop(bus);
     // The agent lives on, and what changes meanwhile is there afterwards.
     engine.change(|snapshot| snapshot.files_synced = 99);
     let bus = PrivateBus::listen(&address);
@@ -457,9 +457,7 @@ fn described(xml: &str, interface: &str) -> BTreeMap<String, String> {
     use quick_xml::events::{BytesStart, Event};
     let attributes = |tag: &BytesStart<'_>| -> BTreeMap<String, String> {
         let pairs = tag.attributes().map(|pair| pair.unwrap());
-        pairs
-            .map(|pair| (pair.key.as_ref().to_string(), pair.value.to_string()))
-            .collect()
+        pairs.map(|pair| (pair.key.as_ref().to_string(), pair.value.to_string())).collect()
     };
     let mut reader = quick_xml::Reader::from_str(xml);
     reader.config_mut().expand_empty_elements = true;

@@ -45,25 +45,16 @@ impl PrivateBus {
         assert!(address.starts_with("unix:"), "dbus-daemon said {line:?}");
         Self { daemon, address, _place: place }
     }
+}
 
-    /// Ends the daemon, as an upgrade of it would.
-    pub fn stop(mut self) {
-        self.kill();
-    }
-
-    fn kill(&mut self) {
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
         // It may have ended already.
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
         if let Some(path) = self.address.strip_prefix("unix:path=").and_then(|rest| rest.split(',').next()) {
             let _ = std::fs::remove_file(Path::new(path));
         }
-    }
-}
-
-impl Drop for PrivateBus {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
