@@ -417,14 +417,14 @@ async fn the_log_level_is_set_as_systemctl_does_it() {
     assert_eq!(log.get_property::<String>("LogTarget").await.unwrap(), "console");
 }
 
-/// Needs root, to call as another user.
+/// With the policy that ships. Needs root, to call as another user.
 #[tokio::test]
 async fn others_may_read_and_change_nothing() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can call as another user");
         return;
     }
-    let bus = PrivateBus::start();
+    let bus = PrivateBus::as_shipped();
     let engine = Engine::new(snapshot("www")).answer_well();
     let _agent = on(&bus, engine.handle.clone()).await;
     let nobody = async |arguments: &[&str]| {
@@ -450,6 +450,10 @@ async fn others_may_read_and_change_nothing() {
     let (done, text) = nobody(&level).await;
     assert!(!done && text.contains("user 65534 may not"), "{text}");
     assert_eq!(engine.handle.snapshot().state, State::Idle);
+    let dbus = "org.freedesktop.DBus";
+    let name = "org.sersync.Agent1.other";
+    let (owned, text) = nobody(&["call", dbus, "/org/freedesktop/DBus", dbus, "RequestName", "su", name, "4"]).await;
+    assert!(!owned && text.contains("Access denied"), "{text}");
 }
 
 /// An interface as its description's structure: what it has, without comments and order.

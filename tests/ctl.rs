@@ -75,7 +75,7 @@ async fn status_answers_with_its_exit_code() {
     let both = run(&bus, &["status", "www", "my-blog"]).await;
     assert_eq!(both.code, 1);
     assert!(both.out.contains("www - idle\n") && both.out.contains("my-blog - degraded\n"), "{}", both.out);
-    assert!(both.out.contains("web2:/srv/www: ConnectionRefused, failing since 3 min ago, 7 tries"), "{}", both.out);
+    assert!(both.out.contains("web2:/srv/www: ConnectionRefused, failing for 3 min, 7 tries"), "{}", both.out);
     assert!(both.out.contains("    failed to connect to web2\n    check rsyncd\n"), "{}", both.out);
     assert!(!both.out.contains('●') && !both.out.contains('\x1b'), "no decoration in a pipe");
 

@@ -30,9 +30,19 @@ impl PrivateBus {
 
     /// Listens at `address`, in libdbus's notation.
     pub fn listen(address: &str) -> Self {
+        Self::with_rules(address, OPEN)
+    }
+
+    /// Denies what a system bus denies, and has the policy that sersync ships.
+    pub fn as_shipped() -> Self {
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/dbus/org.sersync.Agent1.conf");
+        Self::with_rules("unix:tmpdir=/tmp", &format!("{STOCK}<include>{shipped}</include>"))
+    }
+
+    fn with_rules(address: &str, rules: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let config = place.path().join("bus.conf");
-        std::fs::write(&config, config_text(address)).unwrap();
+        std::fs::write(&config, config_text(address, rules)).unwrap();
         let mut daemon = std::process::Command::new("dbus-daemon")
             .arg(format!("--config-file={}", config.display()))
             .args(["--nofork", "--nopidfile", "--print-address=1"])
@@ -58,19 +68,37 @@ impl Drop for PrivateBus {
     }
 }
 
-fn config_text(address: &str) -> String {
+/// Anybody may do anything.
+const OPEN: &str = r#"<policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+  </policy>"#;
+
+/// The rules of a system bus that matter here: no name may be owned and no method called unless a policy allows it.
+const STOCK: &str = r#"<policy context="default">
+    <allow user="*"/>
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus"/>
+  </policy>"#;
+
+fn config_text(address: &str, rules: &str) -> String {
     format!(
         r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <listen>{address}</listen>
   <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <allow own="*"/>
-    <allow send_destination="*" eavesdrop="true"/>
-    <allow eavesdrop="true"/>
-  </policy>
+  {rules}
 </busconfig>
 "#
     )
