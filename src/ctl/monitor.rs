@@ -3,10 +3,9 @@
 use super::Session;
 use super::error::CtlError;
 use super::signals::Signals;
-use super::view::{now_usec, path_json};
+use super::view::{now_usec, path_json, shown};
 use crate::bus::names;
 use crate::human::{bytes, plural, rough, safe};
-use crate::path::RelPath;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -155,10 +154,6 @@ fn object(path: &str) -> String {
 
 fn last_element(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
-}
-
-fn shown(path: &[u8]) -> String {
-    RelPath::new(path).map_or_else(|_| safe(&String::from_utf8_lossy(path)), |path| path.display().to_string())
 }
 
 /// The kinds of values that our properties have; others as zbus writes them.
