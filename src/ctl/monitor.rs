@@ -10,11 +10,13 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use zbus::{Message, OwnedVariant};
 
 /// Prints until Ctrl-C.
 pub async fn run(session: &Session, name: &str) -> Result<(), CtlError> {
     let mut signals = Signals::of(session, name).await?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CtlError::CtrlC)?;
     loop {
         tokio::select! {
             signal = signals.next() => {
@@ -28,7 +30,7 @@ pub async fn run(session: &Session, name: &str) -> Result<(), CtlError> {
                     writeln!(out, "{}", event.to_line())?;
                 }
             }
-            Ok(()) = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
         }
     }
 }
