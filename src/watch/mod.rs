@@ -1,14 +1,59 @@
 //! The watch: one thread for each root that turns inotify events into [`Change`]s.
 //!
 //! A change says only that a path *may* differ from the remotes. This module promises that every change the kernel
-//! reported, or may have failed to report, comes out as at least one [`Change`] at its path or above it.
+//! reported, or may have failed to report, comes out as at least one [`Change`] at its path or above it; and that a
+//! change above it comes only when all below is watched, so that whoever acts on it misses nothing after.
+//!
+//! It never reads a file, never writes to the tree, never follows a symbolic link below the root, and knows nothing of
+//! remotes.
+//!
+//! # How it works
+//!
+//! * [`tree`] keeps the directories as (parent, name), each with its watch. Renaming a directory of a million others
+//!   is one step.
+//! * [`walk`] watches a directory first, then lists it. What it finds is reported as the occasion demands.
+//! * [`interpret`] takes events as hints where to look: while they wait in the queue the disk goes on, and what is on
+//!   disk decides. So the tree and the disk agree in the end, whatever the order in which they are seen.
+//! * [`engine`] does both in turns, so that neither waits long for the other.
+//! * [`hold`] keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file.
+//! * [`rescan`] and [`unwatched`] remember what is owed: a walk after the kernel's queue overflowed, directories that
+//!   could not be watched.
+//! * [`root`] waits for a root that is not there, and takes no bare mount point for it.
+//!
+//! # What inotify does not tell
+//!
+//! Writes through a memory mapping, truncate(2) by path unless `modify` is on, writes to a file through another of its
+//! hard links than the one in the tree, changes made by other hosts of a network file system. The full sync is for them.
+
+mod descriptor;
+mod disk;
+mod engine;
+mod hold;
+mod interpret;
+mod mounts;
+mod names;
+mod rescan;
+mod root;
+mod table;
+mod tree;
+mod unwatched;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::Filter;
 use crate::path::RelPath;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc::UnboundedSender;
 
 /// What may differ at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,4 +123,109 @@ pub struct Spec {
     pub temporary_names: TemporaryNames,
     /// Files whose ctime is this or later are reported as [`Hint::Entry`] by the first walk; `None`: none are.
     pub changed_since: Option<SystemTime>,
+}
+
+/// The thread's stack: nothing in it recurses.
+const STACK: usize = 256 * 1024;
+/// So long the thread's end is waited for: a file system that does not answer must not hold up the agent's.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A command to the thread. Its end is not one: that is asked for by a flag, which long steps look at.
+#[derive(Debug)]
+enum Control {
+    Drain(u64),
+    Rescan,
+}
+
+/// What the thread counts.
+#[derive(Debug, Default)]
+struct Counters {
+    directories: AtomicU64,
+    events: AtomicU64,
+    overflows: AtomicU64,
+}
+
+/// A running watch. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<engine::Shared>,
+    control: mpsc::Sender<Control>,
+    /// Closed by the thread's end.
+    alive: mpsc::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts to watch `spec.root`; what is seen goes to `reports`. A root that is not there is no error: it is waited for.
+///
+/// # Errors
+///
+/// No inotify descriptor is left (the error names the limit to raise), or no thread.
+pub fn spawn(spec: Spec, reports: UnboundedSender<Report>) -> io::Result<Watch> {
+    start(descriptor::open()?, spec, reports)
+}
+
+/// As [`spawn`], around an inotify descriptor that exists already.
+fn start(descriptor: OwnedFd, spec: Spec, reports: UnboundedSender<Report>) -> io::Result<Watch> {
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let shared = Arc::new(engine::Shared { wake, stop: AtomicBool::new(false), counters: Counters::default() });
+    let (control, commands) = mpsc::channel();
+    let engine = engine::Engine::new(descriptor, spec, reports, commands, shared.clone());
+    let (running, alive) = mpsc::channel();
+    let thread = thread::Builder::new().name("watch".to_owned()).stack_size(STACK).spawn(move || {
+        engine.run();
+        drop(running);
+    })?;
+    Ok(Watch { shared, control, alive, thread: Some(thread) })
+}
+
+impl Watch {
+    /// Has [`Report::Drained`] with this `token` sent once everything that happened in the tree before this call is
+    /// reported. That includes what a rescan that is owed will find.
+    pub fn drain(&self, token: u64) {
+        self.command(Control::Drain(token));
+    }
+
+    /// Has the whole tree looked at again: files changed since the queue was last empty are reported, and last the root
+    /// as [`Hint::Rescan`].
+    pub fn rescan(&self) {
+        self.command(Control::Rescan);
+    }
+
+    /// How many directories are watched.
+    pub fn watched_directories(&self) -> u64 {
+        self.shared.counters.directories.load(Ordering::Relaxed)
+    }
+
+    /// How many events were read.
+    pub fn events_seen(&self) -> u64 {
+        self.shared.counters.events.load(Ordering::Relaxed)
+    }
+
+    /// How often the kernel's queue overflowed.
+    pub fn overflows(&self) -> u64 {
+        self.shared.counters.overflows.load(Ordering::Relaxed)
+    }
+
+    fn command(&self, control: Control) {
+        // A thread that ended has told why, or nobody listens to it.
+        let _ = self.control.send(control);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // It fails only if the counter is at its maximum: then the thread is being woken already.
+        let _ = self.shared.wake.write(1);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.wake();
+        let ended = self.alive.recv_timeout(FAREWELL) != Err(mpsc::RecvTimeoutError::Timeout);
+        if let Some(thread) = self.thread.take().filter(|_| ended) {
+            // It panicked, if at all, by a defect of its own, and said so.
+            let _ = thread.join();
+        }
+    }
 }

@@ -1,0 +1,122 @@
+//! [`Descriptor`]: the inotify descriptor: adds and removes watches, reads events into memory.
+//!
+//! A directory is watched through an open descriptor of it (`/proc/self/fd/N`), so what is watched is the very
+//! directory that is listed, whatever is renamed meanwhile.
+
+use crate::config::EventSwitches;
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Bytes read at once: room for some 2,000 events.
+const BUFFER: usize = 64 * 1024;
+
+/// One event, as the kernel told it.
+#[derive(Debug)]
+pub struct Event {
+    /// The watch it came by.
+    pub key: i32,
+    /// What happened.
+    pub mask: EventMask,
+    /// Joins the two halves of a rename.
+    pub cookie: u32,
+    /// The entry of the watched directory, or `None` for the directory itself.
+    pub name: Option<OsString>,
+}
+
+/// The descriptor.
+pub struct Descriptor {
+    inotify: Inotify,
+    watches: Watches,
+    mask: WatchMask,
+    buffer: Box<[u8]>,
+}
+
+impl Descriptor {
+    /// Around an inotify descriptor, new or handed over by a process before; it must be non-blocking.
+    pub fn new(descriptor: OwnedFd, events: EventSwitches) -> Self {
+        let inotify = Inotify::from(descriptor);
+        Self { watches: inotify.watches(), inotify, mask: mask(events), buffer: vec![0; BUFFER].into() }
+    }
+
+    /// Watches the directory that is open as `directory`. The same directory always gets the same watch.
+    pub fn add(&mut self, directory: &OwnedFd, is_root: bool) -> io::Result<WatchDescriptor> {
+        let itself = if is_root { WatchMask::MOVE_SELF | WatchMask::DELETE_SELF } else { WatchMask::empty() };
+        self.watches.add(format!("/proc/self/fd/{}", directory.as_raw_fd()), self.mask | itself)
+    }
+
+    /// Ends a watch. That it has ended by itself already is no error.
+    pub fn remove(&mut self, watch: WatchDescriptor) {
+        let _ = self.watches.remove(watch);
+    }
+
+    /// Reads one buffer of events into `events`; false when none were waiting.
+    pub fn read(&mut self, events: &mut VecDeque<Event>) -> io::Result<bool> {
+        match self.inotify.read_events(&mut self.buffer) {
+            Ok(read) => {
+                events.extend(read.map(|event| Event {
+                    key: event.wd.get_watch_descriptor_id(),
+                    mask: event.mask,
+                    cookie: event.cookie,
+                    name: event.name.map(OsString::from),
+                }));
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// What each directory is watched for. What the tree itself depends on is always in it.
+///
+/// `IN_EXCL_UNLINK`, because writes to a file that has no name any more concern no remote. No `IN_DELETE_SELF`: the
+/// kernel tells the end of a watch anyway (`IN_IGNORED`). `IN_MOVE_SELF` only for the root, for which nobody
+/// watches the directory above.
+fn mask(events: EventSwitches) -> WatchMask {
+    let mut mask = WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::MOVED_FROM
+        | WatchMask::MOVED_TO
+        | WatchMask::ONLYDIR
+        | WatchMask::EXCL_UNLINK;
+    mask.set(WatchMask::CLOSE_WRITE, events.close_write);
+    mask.set(WatchMask::MODIFY, events.modify);
+    mask.set(WatchMask::ATTRIB, events.attrib);
+    mask
+}
+
+/// Opens a new inotify descriptor. The error says which limit to raise.
+pub fn open() -> io::Result<OwnedFd> {
+    Inotify::init().map(OwnedFd::from).map_err(|error| {
+        if error.raw_os_error() != Some(nix::libc::EMFILE) {
+            return error;
+        }
+        let line = raise("max_user_instances", 128);
+        io::Error::new(
+            error.kind(),
+            format!("no inotify descriptor is left for this user, or no file descriptor for this process: raise the limit with `{line}`"),
+        )
+    })
+}
+
+/// What to tell when no watch could be added because of the user's limit.
+pub fn watch_limit_reached() -> String {
+    format!("the limit of inotify watches is reached: raise it with `{}`", raise("max_user_watches", 65_536))
+}
+
+/// The sysctl line that at least doubles a limit.
+fn raise(limit: &str, default: u64) -> String {
+    let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{limit}")).unwrap_or_default();
+    let now = text.trim().parse().unwrap_or(default);
+    format!("sysctl fs.inotify.{limit}={}", now.saturating_mul(2).checked_next_power_of_two().unwrap_or(now))
+}

@@ -1,0 +1,368 @@
+//! [`Engine`]: what the watch thread runs: reads events, has them interpreted, goes on with the walk, keeps time.
+//!
+//! One turn reads one buffer of events, interprets all of it, and does a slice of the walk; so a walk of a million
+//! directories neither lets the kernel's queue overflow nor holds up the report of a change. What is found is
+//! reported in the order in which it was found, once a turn.
+//!
+//! The parts of its work lie beside it: `interpret` (what an event means), `walk` (looking at directories), `root`
+//! (the root comes and goes). They share this state.
+
+use super::descriptor::{Descriptor, Event};
+use super::disk::Disk;
+use super::hold::Holds;
+use super::mounts;
+use super::rescan::{Rescans, WallTime};
+use super::root::Root;
+use super::tree::{NodeId, Tree};
+use super::unwatched::Unwatched;
+use super::walk::{Mode, Step};
+use super::{Change, Control, Counters, Hint, Report, Spec};
+use crate::path::RelPath;
+use inotify::{EventMask, WatchDescriptor};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Steps of the walk in one turn.
+const SLICE: usize = 32;
+/// Changes in one report, at most.
+const REPORT: usize = 4096;
+/// Events kept in memory during one long step; above that they count as lost.
+const BACKLOG: usize = 1_000_000;
+/// A change's ctime may be this much older than the moment from which on it is looked for: the kernel's clock for
+/// files is coarse.
+const SLACK: WallTime = 2_000_000_000;
+
+/// Where the thread and its handle meet.
+#[derive(Debug)]
+pub struct Shared {
+    /// Wakes the thread.
+    pub wake: EventFd,
+    /// The thread is to end.
+    pub stop: AtomicBool,
+    /// What it counts.
+    pub counters: Counters,
+}
+
+/// A directory that left its place and has not arrived at another one yet.
+#[derive(Debug)]
+pub struct Limbo {
+    /// Its node, detached.
+    pub node: NodeId,
+    /// Until then its arrival is waited for.
+    pub until: Instant,
+}
+
+/// The state of one watched root.
+pub struct Engine {
+    pub(super) spec: Spec,
+    pub(super) disk: Disk,
+    pub(super) descriptor: Descriptor,
+    pub(super) tree: Tree<WatchDescriptor>,
+    pub(super) root: Root,
+    pub(super) backlog: VecDeque<Event>,
+    /// What is left to do of the walk; the last one comes first.
+    pub(super) steps: Vec<Step>,
+    /// Counts listings; see [`Tree::mark`].
+    pub(super) listing: u32,
+    /// By the cookie of the rename.
+    pub(super) limbo: HashMap<u32, Vec<Limbo>>,
+    /// Directories in which something was not found because they had left their path: walked when they arrive.
+    pub(super) overlooked: HashSet<NodeId>,
+    /// Nodes whose watch the kernel ended, until they are looked at again.
+    pub(super) ended: HashSet<NodeId>,
+    pub(super) holds: Holds,
+    pub(super) rescans: Rescans,
+    pub(super) unwatched: Unwatched,
+    pub(super) shared: Arc<Shared>,
+    mountinfo: Option<File>,
+    mounts_changed: bool,
+    changes: Vec<Change>,
+    reports: UnboundedSender<Report>,
+    control: mpsc::Receiver<Control>,
+    drains: Vec<u64>,
+    /// When the kernel's queue was last seen empty.
+    pub(super) caught_up: WallTime,
+    /// The same at the time when the first overflow was read that is not interpreted yet.
+    lost_since: Option<WallTime>,
+}
+
+/// What comes after a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more to do.
+    Busy,
+    /// Nothing to do until an event, a command, or this time.
+    Idle(Instant),
+    /// The thread is to end.
+    Ended,
+}
+
+impl Engine {
+    /// Around an inotify descriptor; does nothing yet.
+    pub fn new(
+        descriptor: OwnedFd,
+        spec: Spec,
+        reports: UnboundedSender<Report>,
+        control: mpsc::Receiver<Control>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            disk: Disk::new(spec.root.clone()),
+            descriptor: Descriptor::new(descriptor, spec.events),
+            tree: Tree::new(),
+            root: Root::new(spec.root.clone()),
+            backlog: VecDeque::new(),
+            steps: Vec::new(),
+            listing: 0,
+            limbo: HashMap::new(),
+            overlooked: HashSet::new(),
+            ended: HashSet::new(),
+            holds: Holds::default(),
+            rescans: Rescans::new(),
+            unwatched: Unwatched::new(),
+            // Without /proc/self/mountinfo, mounts below the root are noticed by the next rescan.
+            mountinfo: File::open(mounts::MOUNTINFO).ok(),
+            mounts_changed: false,
+            changes: Vec::new(),
+            reports,
+            control,
+            drains: Vec::new(),
+            caught_up: wall_time(SystemTime::now()),
+            lost_since: None,
+            shared,
+            spec,
+        }
+    }
+
+    /// Runs until it is told to end, or nobody listens any more.
+    pub fn run(mut self) {
+        loop {
+            match self.turn() {
+                Turn::Busy => {}
+                Turn::Idle(until) => self.wait(until),
+                Turn::Ended => return,
+            }
+        }
+    }
+
+    /// One turn.
+    pub fn turn(&mut self) -> Turn {
+        self.obey();
+        let now = Instant::now();
+        self.keep_time(now);
+        let more = match self.read() {
+            Ok(more) => more,
+            Err(error) => {
+                // Not known to happen: read(2) of an inotify descriptor fails only if this program is wrong.
+                self.send(Report::RootMissing(format!("the inotify descriptor cannot be read: {error}")));
+                return Turn::Ended;
+            }
+        };
+        if !self.backlog.is_empty() {
+            self.root.look_soon(now);
+        }
+        while let Some(event) = self.backlog.pop_front() {
+            self.interpret(event);
+        }
+        for _ in 0..SLICE {
+            if self.is_stopped() {
+                return Turn::Ended;
+            }
+            let Some(step) = self.steps.pop() else { break };
+            self.step(step);
+        }
+        let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
+        if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
+            self.send(Report::AllWatched);
+        }
+        if !busy && !self.rescans.is_owed() {
+            self.answer_drains();
+        }
+        self.flush();
+        self.shared.counters.directories.store(self.tree.watched() as u64, Ordering::Relaxed);
+        if self.is_stopped() {
+            return Turn::Ended;
+        }
+        if busy || !self.backlog.is_empty() { Turn::Busy } else { Turn::Idle(self.next_time()) }
+    }
+
+    /// Sleeps until there is something to do.
+    pub fn wait(&mut self, until: Instant) {
+        self.disk.rest();
+        let patience = until.saturating_duration_since(Instant::now());
+        // poll(2) counts whole milliseconds; rounded down it would come too early, over and over.
+        let timeout = PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut polled = vec![
+            PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        polled.extend(self.mountinfo.as_ref().map(|file| PollFd::new(file.as_fd(), PollFlags::POLLPRI)));
+        // An interrupted or failed poll is an early wake-up, nothing more.
+        let _ = poll(&mut polled, timeout);
+        let mounts_changed = polled.get(2).and_then(PollFd::any).unwrap_or(false);
+        let woken = polled[1].any().unwrap_or(false);
+        self.mounts_changed |= mounts_changed;
+        if woken {
+            let _ = self.shared.wake.read();
+        }
+    }
+
+    /// Adds a change to the next report.
+    pub(super) fn report(&mut self, path: RelPath, hint: Hint) {
+        let change = Change { path, hint };
+        if self.changes.last() == Some(&change) {
+            return;
+        }
+        self.changes.push(change);
+        if self.changes.len() >= REPORT {
+            self.flush();
+        }
+    }
+
+    /// Sends a report, after all changes seen before.
+    pub(super) fn send(&mut self, report: Report) {
+        self.flush();
+        if self.reports.send(report).is_err() {
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.changes.is_empty() {
+            let changes = std::mem::take(&mut self.changes);
+            if self.reports.send(Report::Changes(changes)).is_err() {
+                self.shared.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether the thread is to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Reads one buffer into the backlog; false when the kernel's queue was empty.
+    fn read(&mut self) -> std::io::Result<bool> {
+        let before = wall_time(SystemTime::now());
+        let known = self.backlog.len();
+        let more = self.descriptor.read(&mut self.backlog)?;
+        let fresh = self.backlog.len() - known;
+        self.shared.counters.events.fetch_add(fresh as u64, Ordering::Relaxed);
+        if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::Q_OVERFLOW)) {
+            self.lost_since.get_or_insert(self.caught_up);
+        }
+        if !more {
+            self.caught_up = before;
+        }
+        Ok(more)
+    }
+
+    /// Empties the kernel's queue into memory, in the middle of something long.
+    pub(super) fn relieve(&mut self) {
+        while !self.is_stopped() && matches!(self.read(), Ok(true)) {
+            if self.backlog.len() > BACKLOG {
+                let lost_since = self.lost_since.unwrap_or(self.caught_up);
+                self.backlog.clear();
+                self.lost_since = Some(lost_since);
+                self.overflowed();
+            }
+        }
+    }
+
+    /// The kernel lost events.
+    pub(super) fn overflowed(&mut self) {
+        let since = self.lost_since.take().unwrap_or(self.caught_up);
+        self.shared.counters.overflows.fetch_add(1, Ordering::Relaxed);
+        self.send(Report::Overflowed);
+        if self.root.is_present() {
+            self.rescans.overflowed(Instant::now(), with_slack(since));
+        }
+    }
+
+    /// Ends the watches of nodes that are gone. Each ended watch is an event (`IN_IGNORED`): the queue must not
+    /// overflow from them.
+    pub(super) fn unwatch(&mut self, watches: Vec<WatchDescriptor>) {
+        for (count, watch) in watches.into_iter().enumerate() {
+            self.descriptor.remove(watch);
+            if count % 1024 == 1023 {
+                self.relieve();
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Ok(control) = self.control.try_recv() {
+            match control {
+                Control::Drain(token) => self.drains.push(token),
+                Control::Rescan if self.root.is_present() => {
+                    self.rescans.asked(Instant::now(), with_slack(self.caught_up));
+                }
+                // When the root comes back all of it is looked at anyway.
+                Control::Rescan => {}
+            }
+        }
+    }
+
+    fn keep_time(&mut self, now: Instant) {
+        if std::mem::take(&mut self.mounts_changed) {
+            self.root.look_now(now);
+            self.look_at_mounts();
+        }
+        if self.root.next_look() <= now {
+            self.look_at_root(now);
+        }
+        while let Some((path, reason)) = self.holds.due(now) {
+            self.hold_ended(path, reason, false);
+        }
+        self.end_limbo(now);
+        for (node, since) in self.unwatched.retry(now) {
+            self.steps.push(Step::Walk(node, Mode::Changed(Some(since))));
+        }
+        if let Some(since) = self.rescans.start(now) {
+            let root = self.tree.root();
+            self.steps.push(Step::RescanEnded);
+            self.steps.push(Step::Report(root, Hint::Rescan));
+            self.steps.push(Step::Walk(root, Mode::Changed(Some(since))));
+        }
+    }
+
+    /// The queue was empty after the drains were asked for, and all of it is interpreted: what is held back is
+    /// all that is left.
+    fn answer_drains(&mut self) {
+        if self.drains.is_empty() {
+            return;
+        }
+        while let Some((path, reason)) = self.holds.take() {
+            self.hold_ended(path, reason, true);
+        }
+        self.end_limbo(Instant::now() + Duration::from_secs(60));
+        for token in std::mem::take(&mut self.drains) {
+            self.send(Report::Drained(token));
+        }
+    }
+
+    fn next_time(&self) -> Instant {
+        let limbo = self.limbo.values().flatten().map(|limbo| limbo.until).min();
+        let times = [self.holds.next(), limbo, self.unwatched.next(), self.rescans.next()];
+        times.into_iter().flatten().fold(self.root.next_look(), Instant::min)
+    }
+}
+
+/// Nanoseconds since the epoch; a clock before 1970 counts as 1970.
+pub fn wall_time(time: SystemTime) -> WallTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallTime::try_from(since.as_nanos()).unwrap_or(WallTime::MAX)
+}
+
+/// From when on to look for ctimes, if changes were lost after `since`. A clock that was set back meanwhile gives
+/// changes ctimes before `since`.
+pub(super) fn with_slack(since: WallTime) -> WallTime {
+    since.min(wall_time(SystemTime::now())) - SLACK
+}

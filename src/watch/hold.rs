@@ -1,0 +1,124 @@
+//! [`Holds`]: paths whose report waits a moment, because it will probably turn out to be unnecessary.
+//!
+//! Each path is held once, until a time. Nothing here looks at the disk; who takes a path out when its time has come
+//! decides what becomes of it. A held path is never forgotten: it leaves by [`Holds::release`], [`Holds::due`] or
+//! [`Holds::clear`] alone.
+
+use crate::path::RelPath;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// So long is a temporary name held, and an empty file that was just created.
+pub const HOLD: Duration = Duration::from_secs(1);
+/// So long is a file held that had content already when its creation was seen.
+pub const HOLD_WRITTEN: Duration = Duration::from_millis(50);
+/// Above so many held paths, what should be held is reported at once instead: memory is bounded.
+const LIMIT: usize = 100_000;
+
+/// Why a path is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its name is one that programs use for a moment.
+    Temporary {
+        /// The first event was its creation: if it is gone when the hold ends, no remote ever needs to hear of it.
+        born: bool,
+        /// Whether one of the events is to be reported at all.
+        counts: bool,
+    },
+    /// It is a regular file that was just created. Its writer's close will be reported; this is for the case that
+    /// there is no writer. The stamp tells whether somebody writes.
+    Created(Stamp),
+}
+
+/// Size and time of the last write in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// In bytes.
+    pub size: i64,
+    /// `st_mtim`.
+    pub modified: i128,
+}
+
+/// The held paths.
+#[derive(Debug, Default)]
+pub struct Holds {
+    held: HashMap<RelPath, (Reason, Turn)>,
+    turns: BTreeMap<Turn, RelPath>,
+    sequence: u64,
+}
+
+/// When a path's time has come; the number tells those of one instant apart.
+type Turn = (Instant, u64);
+
+impl Holds {
+    /// Holds `path` until `until`, instead of what it was held for before. False if too many paths are held.
+    #[must_use]
+    pub fn hold(&mut self, path: RelPath, reason: Reason, until: Instant) -> bool {
+        self.release(&path);
+        if self.held.len() >= LIMIT {
+            return false;
+        }
+        self.sequence += 1;
+        let turn = (until, self.sequence);
+        self.turns.insert(turn, path.clone());
+        self.held.insert(path, (reason, turn));
+        true
+    }
+
+    /// Why `path` is held, if it is.
+    pub fn reason(&mut self, path: &RelPath) -> Option<&mut Reason> {
+        self.held.get_mut(path).map(|(reason, _)| reason)
+    }
+
+    /// Lets go of `path`.
+    pub fn release(&mut self, path: &RelPath) -> Option<Reason> {
+        let (reason, turn) = self.held.remove(path)?;
+        self.turns.remove(&turn);
+        Some(reason)
+    }
+
+    /// Takes a path out whose time has come by `now`.
+    pub fn due(&mut self, now: Instant) -> Option<(RelPath, Reason)> {
+        if self.next()? > now { None } else { self.take() }
+    }
+
+    /// Takes a path out before its time.
+    pub fn take(&mut self) -> Option<(RelPath, Reason)> {
+        let (_, path) = self.turns.pop_first()?;
+        let (reason, _) = self.held.remove(&path)?;
+        Some((path, reason))
+    }
+
+    /// When the next path's time comes.
+    pub fn next(&self) -> Option<Instant> {
+        self.turns.first_key_value().map(|((until, _), _)| *until)
+    }
+
+    /// Lets go of all.
+    pub fn clear(&mut self) {
+        self.held.clear();
+        self.turns.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_each_path_once_and_gives_it_back_in_time() {
+        let path = |text: &str| RelPath::new(text.as_bytes()).unwrap();
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let reason = Reason::Temporary { born: true, counts: false };
+        let mut holds = Holds::default();
+        assert!(holds.hold(path("a"), reason, start + second));
+        assert!(holds.hold(path("b"), reason, start + second));
+        assert!(holds.hold(path("a"), reason, start + 2 * second), "a is held anew, and longer");
+        assert_eq!(holds.due(start), None);
+        assert_eq!(holds.due(start + second), Some((path("b"), reason)));
+        assert_eq!(holds.due(start + second), None);
+        assert_eq!(holds.next(), Some(start + 2 * second));
+        assert_eq!(holds.release(&path("a")), Some(reason));
+        assert_eq!((holds.next(), holds.take()), (None, None));
+    }
+}

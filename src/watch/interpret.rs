@@ -1,0 +1,367 @@
+//! What an event means.
+//!
+//! The kernel tells events in the order in which things happened, but by the time they are read the disk is ahead of
+//! them, and a walk sees the disk. So an event on a directory only says where to look; what is there now decides what
+//! becomes of the tree. Whoever is at a path at the end came there by an event (or was there when the directory above
+//! was first listed), and at that event the path was looked at: so in the end the tree is right.
+//!
+//! What leaves a path as a directory is reported as [`Hint::Rescan`] where the files in it went along: were it reported
+//! as gone only, and a new directory made there before the report is acted upon, the old files would stay on the
+//! remotes for good.
+
+use super::descriptor::Event;
+use super::engine::{Engine, Limbo};
+use super::hold::{HOLD, HOLD_WRITTEN, Reason, Stamp};
+use super::names::{Treatment, treatment};
+use super::tree::{NodeId, Watch};
+use super::walk::{Found, Mode, Step, kind};
+use super::Hint;
+use crate::filter::EntryKind;
+use crate::path::RelPath;
+use inotify::EventMask;
+use nix::errno::Errno;
+use nix::sys::stat::{FileStat, SFlag};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+/// So long the second half of a rename is waited for. The kernel queues both halves at once, or nearly so.
+const PAIRING: Duration = Duration::from_millis(50);
+
+impl Engine {
+    /// Takes one event into the tree, and reports what follows from it.
+    pub(super) fn interpret(&mut self, event: Event) {
+        if event.mask.contains(EventMask::Q_OVERFLOW) {
+            return self.overflowed();
+        }
+        // Mostly one. None for a watch that was ended while its last events waited.
+        let owners: Vec<_> = self.tree.watched_by(event.key).collect();
+        for owner in owners {
+            if self.tree.watch_key(owner) != Some(event.key) {
+                continue;
+            }
+            match &event.name {
+                Some(name) => self.entry_event(owner, name, &event),
+                None => self.self_event(owner, &event),
+            }
+        }
+    }
+
+    /// Something about the watched directory itself.
+    fn self_event(&mut self, node: NodeId, event: &Event) {
+        let now = Instant::now();
+        let ended = event.mask.intersects(EventMask::IGNORED | EventMask::UNMOUNT);
+        if node == self.tree.root() {
+            if ended {
+                self.tree.unbind(node);
+                self.lose_root(format!("{}: the directory is gone", self.spec.root.display()));
+            }
+            if ended || event.mask.intersects(EventMask::MOVE_SELF | EventMask::DELETE_SELF) {
+                self.root.look_now(now);
+            }
+        } else if event.mask.contains(EventMask::UNMOUNT) {
+            self.uncovered(node);
+        } else if ended {
+            self.tree.unbind(node);
+            self.ended.insert(node);
+            self.steps.push(Step::Recheck(node, event.key));
+        }
+    }
+
+    fn entry_event(&mut self, parent: NodeId, name: &OsStr, event: &Event) {
+        let Some(directory) = self.tree.path(parent) else {
+            // It left its place and has not arrived. What is in it now is reported when it does.
+            return self.overlook(parent);
+        };
+        let path = directory.join(name);
+        if !event.mask.contains(EventMask::ISDIR) {
+            return self.file_event(parent, path, event);
+        }
+        if self.spec.filter.matches(&path, EntryKind::Directory) {
+            // What was known under a name that is excluded was there before a rename of a directory above.
+            return;
+        }
+        match event.mask.difference(EventMask::ISDIR) {
+            EventMask::CREATE => self.directory_made(parent, name),
+            EventMask::DELETE => self.directory_removed(parent, path),
+            EventMask::MOVED_FROM => self.directory_left(parent, path, event.cookie),
+            EventMask::MOVED_TO => self.directory_came(parent, path, event.cookie),
+            EventMask::ATTRIB => {
+                let known = self.tree.child(parent, name.as_bytes());
+                if let Some(since) = known.and_then(|node| self.unwatched.since(node)) {
+                    self.steps.extend(known.map(|node| Step::Walk(node, Mode::Changed(Some(since)))));
+                }
+                self.report(path, Hint::Attributes);
+            }
+            _ => {}
+        }
+    }
+
+    fn directory_made(&mut self, parent: NodeId, name: &OsStr) {
+        if !self.spec.events.create_folder {
+            return;
+        }
+        let known = self.tree.child(parent, name.as_bytes());
+        let node = known.unwrap_or_else(|| self.tree.insert(parent, name.as_bytes()));
+        self.steps.push(Step::Walk(node, Mode::New));
+    }
+
+    fn directory_removed(&mut self, parent: NodeId, path: RelPath) {
+        let mut hint = Hint::Rescan;
+        if let Some(node) = self.tree.child(parent, path.file_name().as_bytes()) {
+            let key = self.tree.watch_key(node);
+            // The removal of all that was in a watched directory was reported before its own, be it before or after
+            // the kernel ends the watch.
+            if key.is_some() || self.ended.contains(&node) {
+                hint = Hint::Entry;
+            }
+            match self.look(&path) {
+                // A newer one, which is known already.
+                Found::Directory(_, watch) if Some(watch.key()) == key => {}
+                found => {
+                    self.drop_node(node);
+                    self.leave(found);
+                }
+            }
+        }
+        if self.spec.events.delete {
+            self.report(path, hint);
+        }
+    }
+
+    fn directory_left(&mut self, parent: NodeId, path: RelPath, cookie: u32) {
+        if let Some(node) = self.tree.child(parent, path.file_name().as_bytes()) {
+            match self.look(&path) {
+                Found::Directory(_, watch) if Some(watch.key()) == self.tree.watch_key(node) => {}
+                found => {
+                    self.tree.detach(node);
+                    let limbo = Limbo { node, until: Instant::now() + PAIRING };
+                    self.limbo.entry(cookie).or_default().push(limbo);
+                    self.leave(found);
+                }
+            }
+        }
+        if self.spec.events.delete && self.spec.events.move_from {
+            self.report(path, Hint::Rescan);
+        }
+    }
+
+    fn directory_came(&mut self, parent: NodeId, path: RelPath, cookie: u32) {
+        let name = path.file_name().as_bytes();
+        let moved = self.take_from_limbo(cookie);
+        let here = self.tree.child(parent, name);
+        if moved.is_none() && !self.spec.events.move_to {
+            self.steps.extend(here.map(|node| Step::Recheck(node, -1)));
+            return;
+        }
+        let found = self.look(&path);
+        let found_key = match &found {
+            Found::Directory(_, watch) => Some(watch.key()),
+            _ => None,
+        };
+        let is = |engine: &Self, node: NodeId| found_key.is_some() && engine.tree.watch_key(node) == found_key;
+        let came = match (moved, here) {
+            // As the event says; or it has moved on already, and the event that says so will find it here.
+            (Some(moved), here) if is(self, moved) || matches!(found, Found::Nothing) => {
+                here.into_iter().for_each(|node| self.drop_node(node));
+                self.tree.attach(moved, parent, name);
+                // A new path may be excluded where the old one was not, and the reverse.
+                (moved, (!self.spec.filter.is_empty()).then_some(Mode::Silent))
+            }
+            // A newer one is here, which is known already.
+            (moved, Some(here)) if is(self, here) => {
+                moved.into_iter().for_each(|node| self.drop_node(node));
+                (here, Some(Mode::Silent))
+            }
+            (moved, here) => {
+                moved.into_iter().chain(here).for_each(|node| self.drop_node(node));
+                (self.tree.insert(parent, name), Some(Mode::Silent))
+            }
+        };
+        let (node, mode) = came;
+        if self.spec.events.move_to {
+            self.steps.push(Step::Report(node, Hint::Arrived));
+        }
+        self.steps.extend(mode.map(|mode| Step::Walk(node, mode)));
+        if moved.is_some() {
+            self.see_overlooked(node);
+        }
+        if let Found::Directory(_, watch) = found {
+            self.settle(node, watch);
+        }
+    }
+
+    /// Something in this directory was not found, because the directory itself is not, or not any more, at its path.
+    pub(super) fn overlook(&mut self, node: NodeId) {
+        if self.tree.is_alive(node) {
+            self.overlooked.insert(node);
+        }
+    }
+
+    /// `node` is at its path again: so is what was overlooked below it.
+    fn see_overlooked(&mut self, node: NodeId) {
+        let (tree, steps) = (&self.tree, &mut self.steps);
+        self.overlooked.retain(|below| {
+            let here = tree.is_alive(*below) && tree.is_in(*below, node);
+            if here {
+                steps.push(Step::Walk(*below, Mode::Silent));
+            }
+            tree.is_alive(*below) && !here
+        });
+    }
+
+    /// What a look found at a path is not taken into the tree: an event that it came there follows.
+    pub(super) fn leave(&mut self, found: Found) {
+        if let Found::Directory(_, watch) = found {
+            self.disown(watch);
+        }
+    }
+
+    fn take_from_limbo(&mut self, cookie: u32) -> Option<NodeId> {
+        let waiting = self.limbo.get_mut(&cookie)?;
+        let found = waiting.pop();
+        if waiting.is_empty() {
+            self.limbo.remove(&cookie);
+        }
+        found.map(|limbo| limbo.node).filter(|node| self.tree.is_alive(*node))
+    }
+
+    /// Gives up directories whose arrival was waited for long enough: they left the tree.
+    pub(super) fn end_limbo(&mut self, now: Instant) {
+        if self.limbo.is_empty() {
+            return;
+        }
+        let mut left = Vec::new();
+        self.limbo.retain(|_, waiting| {
+            left.extend(waiting.extract_if(.., |limbo| limbo.until <= now).map(|limbo| limbo.node));
+            !waiting.is_empty()
+        });
+        left.into_iter().for_each(|node| self.drop_node(node));
+    }
+
+    fn file_event(&mut self, parent: NodeId, path: RelPath, event: &Event) {
+        let name = path.file_name().as_bytes();
+        let arrives = event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO);
+        if arrives && let Some(node) = self.tree.child(parent, name) {
+            self.steps.push(Step::Recheck(node, -1));
+        }
+        if self.spec.filter.matches(&path, EntryKind::NonDirectory) {
+            return;
+        }
+        let counts = self.counts(event.mask);
+        match treatment(name, self.spec.temporary_names) {
+            Treatment::Skip => {}
+            Treatment::Hold => self.temporary_event(path, event.mask, counts),
+            Treatment::Report if !counts => {}
+            Treatment::Report => self.ordinary_event(path, event),
+        }
+    }
+
+    /// Whether the switches want this event on a non-directory reported. A creation is wanted by whoever wants
+    /// contents: some never close.
+    fn counts(&self, mask: EventMask) -> bool {
+        let events = &self.spec.events;
+        match mask {
+            EventMask::CREATE => events.create_file || events.close_write || events.modify,
+            EventMask::DELETE => events.delete,
+            EventMask::MOVED_FROM => events.delete && events.move_from,
+            EventMask::MOVED_TO => events.move_to,
+            // The rest is only told by the kernel if it was asked to.
+            _ => true,
+        }
+    }
+
+    fn temporary_event(&mut self, path: RelPath, mask: EventMask, counts: bool) {
+        if let Some(Reason::Temporary { counts: before, .. }) = self.holds.reason(&path) {
+            *before |= counts;
+            return;
+        }
+        let born = mask == EventMask::CREATE;
+        if born || counts {
+            self.hold(path, Reason::Temporary { born, counts }, HOLD);
+        }
+    }
+
+    fn ordinary_event(&mut self, path: RelPath, event: &Event) {
+        match event.mask {
+            EventMask::CREATE if !self.spec.events.create_file => {
+                if !self.is_written_next(event) {
+                    self.file_made(path);
+                }
+            }
+            EventMask::ATTRIB => {
+                // A file that is held is reported whole, later.
+                if self.holds.reason(&path).is_none() {
+                    self.report(path, Hint::Attributes);
+                }
+            }
+            _ => {
+                self.holds.release(&path);
+                self.report(path, Hint::Entry);
+            }
+        }
+    }
+
+    /// Whether the very next event is one that reports the same file.
+    fn is_written_next(&self, event: &Event) -> bool {
+        self.backlog.front().is_some_and(|next| {
+            next.key == event.key
+                && next.name == event.name
+                && next.mask.intersects(EventMask::CLOSE_WRITE | EventMask::MODIFY)
+        })
+    }
+
+    /// A non-directory was created, and creations are not reported as such (`createFile="false"`).
+    ///
+    /// A regular file with one link was mostly made by open(2): its writer's close follows, and says when its content
+    /// is complete. If it does not follow soon and nobody writes, the file was made by mknod(2), or was linked into
+    /// place complete (`O_TMPFILE`). All else never closes.
+    fn file_made(&mut self, path: RelPath) {
+        let stat = match self.disk.stat(&path) {
+            Ok(stat) => stat,
+            // Its removal is an event of its own.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return,
+            Err(_) => return self.report(path, Hint::Entry),
+        };
+        match writable(&stat) {
+            Some(stamp) => {
+                let patience = if stamp.size == 0 { HOLD } else { HOLD_WRITTEN };
+                self.hold(path, Reason::Created(stamp), patience);
+            }
+            None => self.report(path, Hint::Entry),
+        }
+    }
+
+    /// Holds a path back.
+    pub(super) fn hold(&mut self, path: RelPath, reason: Reason, patience: Duration) {
+        if !self.holds.hold(path.clone(), reason, Instant::now() + patience) {
+            self.report(path, Hint::Entry);
+        }
+    }
+
+    /// The time of a held path has come, or (`early`) it is needed now.
+    pub(super) fn hold_ended(&mut self, path: RelPath, reason: Reason, early: bool) {
+        let stat = self.disk.stat(&path);
+        let gone = matches!(stat, Err(Errno::ENOENT | Errno::ENOTDIR));
+        let report = match reason {
+            Reason::Temporary { born, counts } => counts && !(born && gone),
+            Reason::Created(_) if gone => false,
+            Reason::Created(before) => match stat.ok().as_ref().and_then(writable) {
+                // Somebody writes: the close will be told. Or it will not, if the file was linked into place open.
+                Some(stamp) if stamp != before && !early => {
+                    return self.hold(path, Reason::Created(stamp), HOLD);
+                }
+                _ => true,
+            },
+        };
+        if report {
+            self.report(path, Hint::Entry);
+        }
+    }
+}
+
+/// The stamp of a file whose creation will be followed by a close, if it is of that kind.
+fn writable(stat: &FileStat) -> Option<Stamp> {
+    let modified = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    (kind(stat) == SFlag::S_IFREG && stat.st_nlink == 1).then_some(Stamp { size: stat.st_size, modified })
+}

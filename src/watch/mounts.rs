@@ -1,0 +1,72 @@
+//! What is mounted where, read from the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+
+use crate::path::RelPath;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The file with this process's mounts. Polling it for [`nix::poll::PollFlags::POLLPRI`] tells when they change.
+pub const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// The mount point that `path` lies on: the longest that is above it, or is it. `path` is absolute and free of links.
+pub fn covering(mountinfo: &[u8], path: &Path) -> Option<PathBuf> {
+    mounts(mountinfo)
+        .map(|(_, point)| point)
+        .filter(|point| path.starts_with(point))
+        .max_by_key(|point| point.as_os_str().len())
+}
+
+/// The mount points below `root`, each with its mount's number: another number, another mount.
+pub fn below(mountinfo: &[u8], root: &Path) -> BTreeMap<RelPath, u64> {
+    let relative = |point: &Path| RelPath::new(point.strip_prefix(root).ok()?.as_os_str().as_bytes()).ok();
+    mounts(mountinfo)
+        .filter_map(|(number, point)| Some((relative(&point)?, number)))
+        .filter(|(point, _)| !point.is_root())
+        .collect()
+}
+
+/// Number and mount point of each line that has them.
+fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> + '_ {
+    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let number = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        Some((number, PathBuf::from(OsString::from_vec(unescape(fields.nth(3)?)))))
+    })
+}
+
+/// Space, tab, newline and backslash are written as a backslash and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let byte = octal.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        plain.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"22 1 0:20 / / rw - ext4 /dev/vda rw\n\
+        30 22 0:30 / /mnt/my\\040disk rw,relatime shared:2 - tmpfs tmpfs rw\n\
+        31 30 0:31 / /mnt/my\\040disk/www/img rw - tmpfs tmpfs rw\n";
+
+    #[test]
+    fn finds_what_a_path_lies_on() {
+        let on = |path: &str| covering(TEXT, Path::new(path)).unwrap();
+        assert_eq!(on("/mnt/my disk/www"), Path::new("/mnt/my disk"));
+        assert_eq!(on("/mnt/my disk/www/img"), Path::new("/mnt/my disk/www/img"));
+        assert_eq!(on("/mnt/my diskette"), Path::new("/"), "whole components count");
+    }
+
+    #[test]
+    fn finds_the_mounts_below_a_root() {
+        let below = below(TEXT, Path::new("/mnt/my disk/www"));
+        assert_eq!(below.into_iter().collect::<Vec<_>>(), [(RelPath::new(b"img").unwrap(), 31)]);
+    }
+}

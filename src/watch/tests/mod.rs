@@ -1,0 +1,151 @@
+//! The watch against a real inotify and real directories.
+//!
+//! Most tests turn the engine by hand, so that they decide how far the disk is ahead of it: they need no sleep, and a
+//! real overflow of the kernel's queue takes no more than not turning.
+
+mod behaviour;
+mod random;
+mod remote;
+mod root;
+mod thread;
+
+use super::engine::{Engine, Shared, Turn};
+use super::{Change, Control, Counters, Hint, Report, Spec, descriptor};
+use crate::config::{EventSwitches, TemporaryNames};
+use crate::filter::Filter;
+use crate::path::RelPath;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn spec(root: &Path) -> Spec {
+    Spec {
+        root: root.to_path_buf(),
+        events: EventSwitches::EXACT,
+        filter: Arc::new(Filter::none()),
+        temporary_names: TemporaryNames::Hold,
+        changed_since: None,
+    }
+}
+
+/// An engine turned by hand, its root (`in`) and a directory beside it (`out`).
+struct Rig {
+    _home: TempDir,
+    root: PathBuf,
+    out: PathBuf,
+    engine: Engine,
+    control: mpsc::Sender<Control>,
+    reports: UnboundedReceiver<Report>,
+    /// All but the changes, as text.
+    told: Vec<String>,
+    changes: Vec<Change>,
+}
+
+impl Rig {
+    /// Watching an empty root.
+    fn new(adjust: impl FnOnce(&mut Spec)) -> Self {
+        Self::with_tree(|_| {}, adjust)
+    }
+
+    /// Watching what `fill` made of the root; all of it is watched on return.
+    fn with_tree(fill: impl FnOnce(&Path), adjust: impl FnOnce(&mut Spec)) -> Self {
+        let mut rig = Self::unstarted(fill, adjust);
+        rig.settle();
+        rig
+    }
+
+    fn unstarted(fill: impl FnOnce(&Path), adjust: impl FnOnce(&mut Spec)) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let [root, out] = ["in", "out"].map(|name| home.path().join(name));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&out).unwrap();
+        fill(&root);
+        let mut spec = spec(&root);
+        adjust(&mut spec);
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+        let shared = Arc::new(Shared { wake, stop: AtomicBool::new(false), counters: Counters::default() });
+        let (control, commands) = mpsc::channel();
+        let (sender, reports) = unbounded_channel();
+        let engine = Engine::new(descriptor::open().unwrap(), spec, sender, commands, shared);
+        Self { _home: home, root, out, engine, control, reports, told: Vec::new(), changes: Vec::new() }
+    }
+
+    /// Turns until everything that happened is reported, and gives back what was reported since the last call.
+    fn settle(&mut self) -> Vec<String> {
+        self.control.send(Control::Drain(7)).unwrap();
+        self.turn_until(|rig| rig.told.last().is_some_and(|told| told == "Drained(7)"));
+        self.told.pop();
+        self.take()
+    }
+
+    /// Turns until a report (not of changes) starts like this.
+    fn await_told(&mut self, start: &str) -> String {
+        let told = |rig: &Self| rig.told.iter().rposition(|told| told.starts_with(start));
+        self.turn_until(|rig| told(rig).is_some());
+        let at = told(self).unwrap();
+        self.told.remove(at)
+    }
+
+    fn turn_until(&mut self, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let turn = self.engine.turn();
+            self.collect();
+            if done(self) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}; told {:?}, {:?}", self.told, self.changes);
+            match turn {
+                Turn::Busy => {}
+                Turn::Idle(until) => self.engine.wait(until.min(deadline)),
+                Turn::Ended => panic!("the engine ended; told {:?}", self.told),
+            }
+        }
+    }
+
+    fn collect(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::Changes(changes) => self.changes.extend(changes),
+                other => self.told.push(format!("{other:?}")),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        self.changes.drain(..).map(|change| format!("{:?} {}", change.hint, change.path.display())).collect()
+    }
+
+    /// Whether exactly the directories on disk are watched, each as itself.
+    fn check_tree(&mut self, story: &str) {
+        let on_disk = remote::walk(&self.root).into_iter().filter(|(path, _)| self.root.join(path).is_dir());
+        let on_disk: Vec<_> = on_disk.filter(|(_, is_directory)| *is_directory).map(|(path, _)| path).collect();
+        for path in &on_disk {
+            let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).unwrap();
+            let node = self.engine.tree.find(&path).unwrap_or_else(|| panic!("{path:?} is not known; {story}"));
+            let super::walk::Found::Directory(_, watch) = self.engine.look(&path) else { panic!("{path:?} is no directory") };
+            assert_eq!(self.engine.tree.watch_key(node), Some(super::tree::Watch::key(&watch)), "{path:?}; {story}");
+        }
+        assert_eq!(self.engine.tree.watched(), on_disk.len() + 1, "and none besides; {story}");
+    }
+}
+
+fn has(changes: &[String], change: &str) -> bool {
+    changes.iter().any(|known| known == change)
+}
+
+fn position(changes: &[String], change: &str) -> usize {
+    changes.iter().position(|known| known == change).unwrap_or_else(|| panic!("no {change:?} in {changes:?}"))
+}
+
+fn hint_at(rig: &Rig, path: &str, hint: Hint) -> bool {
+    rig.changes.iter().any(|change| change.hint == hint && change.path.as_bytes() == path.as_bytes())
+}

@@ -1,0 +1,374 @@
+//! Looking at directories: each is watched first, then listed, so that nothing slips between.
+//!
+//! The walk is a stack of [`Step`]s. A step that must come after a whole subtree, such as the report that a directory
+//! arrived with all that is in it, is pushed before the subtree's steps. Until the subtree is wholly watched such a
+//! report would be too early: a remote could be made equal to it, and a change after that be missed.
+//!
+//! A watch that the kernel gives for a path may belong to another node already: then the directory was renamed, and
+//! the event that says so is still to come; or it can be seen at both places (a bind mount). What was seen last is
+//! true for now, and the node that had the watch before is looked at again.
+
+use super::Hint;
+use super::Report;
+use super::descriptor;
+use super::engine::{Engine, with_slack};
+use super::hold::{HOLD, Reason};
+use super::names::{Treatment, treatment};
+use super::rescan::WallTime;
+use super::tree::{NodeId, Watch};
+use super::unwatched::Cause;
+use crate::filter::EntryKind;
+use crate::path::RelPath;
+use inotify::WatchDescriptor;
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, SFlag, fstatat};
+use std::ffi::{CStr, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
+
+/// Entries of one directory between two looks at the kernel's queue.
+const RELIEF: usize = 1024;
+
+/// One thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Watch this directory and list it.
+    Walk(NodeId, Mode),
+    /// This node's watch (of that number) was found at another place, or ended: see what is at its own.
+    Recheck(NodeId, i32),
+    /// What is below this node is watched now.
+    Report(NodeId, Hint),
+    /// The root is watched now.
+    Ready,
+    /// A rescan is complete.
+    RescanEnded,
+}
+
+/// What is reported of what a walk finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All of it: the directory was made a moment ago.
+    New,
+    /// Nothing: a report that covers it follows.
+    Silent,
+    /// As `Silent`, and if the directory is watched already as this node, it is not even listed.
+    Verify,
+    /// Files changed since, and directories that were not known.
+    Changed(Option<WallTime>),
+    /// Files changed since; no directory is known yet.
+    First(Option<WallTime>),
+}
+
+/// What a look at a path finds.
+#[derive(Debug)]
+pub enum Found {
+    /// A directory, open and watched.
+    Directory(OwnedFd, WatchDescriptor),
+    /// No directory.
+    Nothing,
+    /// A directory that cannot be watched.
+    Unwatchable(Cause, String),
+}
+
+impl Engine {
+    /// Does one step.
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Walk(node, mode) => self.walk(node, mode),
+            Step::Recheck(node, key) => self.recheck(node, key),
+            Step::Report(node, hint) => {
+                if let Some(path) = self.tree.path(node) {
+                    self.report(path, hint);
+                }
+            }
+            Step::Ready => self.root_ready(),
+            Step::RescanEnded => self.rescans.ended(Instant::now()),
+        }
+    }
+
+    /// Opens and watches the directory at `path`, without saying whose watch it is.
+    pub(super) fn look(&mut self, path: &RelPath) -> Found {
+        let directory = match self.disk.open(path) {
+            Ok(directory) => directory,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => return Found::Nothing,
+            Err(error) => return unwatchable(error),
+        };
+        match self.descriptor.add(&directory, path.is_root()) {
+            Ok(watch) => Found::Directory(directory, watch),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ENOSPC) => Found::Unwatchable(Cause::Limit, descriptor::watch_limit_reached()),
+                Some(Errno::ENOENT) => Found::Unwatchable(
+                    Cause::Directory,
+                    "/proc is not mounted; inotify watches are set through /proc/self/fd".to_owned(),
+                ),
+                Some(error) => unwatchable(error),
+                None => Found::Unwatchable(Cause::Directory, error.to_string()),
+            },
+        }
+    }
+
+    /// Makes `watch` the node's own. Other nodes that had it are looked at again. Says whether the node had another
+    /// watch before: then another directory was here.
+    pub(super) fn settle(&mut self, node: NodeId, watch: WatchDescriptor) -> bool {
+        let key = watch.key();
+        if self.tree.watch_key(node) == Some(key) {
+            return false;
+        }
+        let others: Vec<_> = self.tree.watched_by(key).collect();
+        for other in others {
+            self.tree.unbind(other);
+            self.steps.push(Step::Recheck(other, key));
+        }
+        match self.tree.bind(node, watch) {
+            None => false,
+            Some(former) => {
+                self.disown(former);
+                true
+            }
+        }
+    }
+
+    /// Ends a watch unless a node has it.
+    pub(super) fn disown(&mut self, watch: WatchDescriptor) {
+        if self.tree.watched_by(watch.key()).next().is_none() {
+            self.descriptor.remove(watch);
+        }
+    }
+
+    /// Removes a node, what is below it, and their watches.
+    pub(super) fn drop_node(&mut self, node: NodeId) {
+        if !self.tree.is_alive(node) {
+            return;
+        }
+        if node == self.tree.root() {
+            self.root.look_now(Instant::now());
+            return;
+        }
+        let watches = self.tree.remove(node);
+        self.unwatch(watches);
+    }
+
+    /// There is no directory at the node's path. If the directory above is where it should be, it is gone, and the event
+    /// that says so is still to come or was a surprise to nobody. If not, then that one was moved, perhaps with this
+    /// one in it.
+    fn vanished(&mut self, node: NodeId) {
+        let Some(above) = self.tree.parent(node) else { return self.drop_node(node) };
+        let Some(path) = self.tree.path(above) else { return self.overlook(above) };
+        match self.look(&path) {
+            Found::Directory(_, watch) if self.tree.watch_key(above) == Some(watch.key()) => self.drop_node(node),
+            found => {
+                self.leave(found);
+                self.overlook(above);
+            }
+        }
+    }
+
+    /// What was mounted at this directory is not any more.
+    pub(super) fn uncovered(&mut self, node: NodeId) {
+        let hidden: Vec<_> = self.tree.children(node).collect();
+        for child in hidden {
+            self.drop_node(child);
+        }
+        if let Some(watch) = self.tree.unbind(node) {
+            self.disown(watch);
+        }
+        self.steps.push(Step::Walk(node, Mode::New));
+    }
+
+    /// The directory cannot be watched for now.
+    pub(super) fn give_up(&mut self, node: NodeId, path: RelPath, cause: Cause, reason: String) {
+        if path.is_root() {
+            self.lose_root(format!("{} cannot be watched: {reason}", self.spec.root.display()));
+            return;
+        }
+        if let Some(watch) = self.tree.unbind(node) {
+            self.disown(watch);
+        }
+        let since = with_slack(self.caught_up);
+        if self.unwatched.add(node, cause, since, Instant::now()) {
+            self.send(Report::Unwatched { directory: path, reason });
+        }
+    }
+
+    fn recheck(&mut self, node: NodeId, key: i32) {
+        self.ended.remove(&node);
+        let Some(path) = self.tree.path(node) else {
+            return self.overlook(node);
+        };
+        match self.look(&path) {
+            Found::Nothing => self.vanished(node),
+            Found::Unwatchable(cause, reason) => self.give_up(node, path, cause, reason),
+            Found::Directory(_, watch) if self.tree.watch_key(node) == Some(watch.key()) => {}
+            // Just now it was seen elsewhere with this watch, and now here.
+            Found::Directory(_, watch) if watch.key() == key => {
+                self.tree.bind(node, watch);
+            }
+            Found::Directory(_, watch) => {
+                self.steps.push(Step::Report(node, Hint::Arrived));
+                self.steps.push(Step::Walk(node, Mode::Silent));
+                self.settle(node, watch);
+            }
+        }
+    }
+
+    fn walk(&mut self, node: NodeId, mut mode: Mode) {
+        let Some(path) = self.tree.path(node) else {
+            return self.overlook(node);
+        };
+        let (directory, watch) = match self.look(&path) {
+            Found::Directory(directory, watch) => (directory, watch),
+            Found::Nothing if path.is_root() => {
+                self.lose_root(format!("{} vanished", self.spec.root.display()));
+                return;
+            }
+            Found::Nothing => return self.vanished(node),
+            Found::Unwatchable(cause, reason) => return self.give_up(node, path, cause, reason),
+        };
+        if mode == Mode::Verify {
+            if self.tree.watch_key(node) == Some(watch.key()) {
+                return;
+            }
+            mode = Mode::Silent;
+        }
+        let replaced = self.settle(node, watch);
+        let missed = self.unwatched.mended(node, Instant::now()).is_some();
+        if (replaced || missed) && mode != Mode::Silent {
+            self.steps.push(Step::Report(node, Hint::Rescan));
+        }
+        if mode == Mode::New {
+            self.report(path.clone(), Hint::NewDirectory);
+        }
+        self.list(node, &path, directory, mode);
+    }
+
+    fn list(&mut self, node: NodeId, path: &RelPath, directory: OwnedFd, mode: Mode) {
+        self.listing = self.listing.wrapping_add(1);
+        let listing = self.listing;
+        let mut entries = match Dir::from_fd(directory) {
+            Ok(entries) => entries,
+            Err(error) => return self.not_listed(node, path, error),
+        };
+        let at = match entries_fd(&entries) {
+            Ok(at) => at,
+            Err(error) => return self.not_listed(node, path, error),
+        };
+        for (count, entry) in entries.iter().enumerate() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return self.not_listed(node, path, error),
+            };
+            if count % RELIEF == RELIEF - 1 {
+                self.relieve();
+                if self.is_stopped() {
+                    return;
+                }
+            }
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            // Some file systems do not tell the type.
+            let is_directory = match entry.file_type() {
+                Some(kind) => kind == Type::Directory,
+                None => stat_at(&at, name).is_ok_and(|stat| is_directory(&stat)),
+            };
+            if is_directory {
+                self.found_directory(node, path, name, listing, mode);
+            } else {
+                self.found_file(path, &at, name, mode);
+            }
+        }
+        let gone: Vec<_> = self.tree.children(node).filter(|child| self.tree.mark(*child) != listing).collect();
+        for child in gone {
+            self.drop_node(child);
+        }
+    }
+
+    /// The directory is watched, but not all of what is in it is known: it is tried again.
+    fn not_listed(&mut self, node: NodeId, path: &RelPath, error: Errno) {
+        if let Found::Unwatchable(cause, reason) = unwatchable(error) {
+            self.give_up(node, path.clone(), cause, reason);
+        }
+    }
+
+    fn found_directory(&mut self, parent: NodeId, path: &RelPath, name: &CStr, listing: u32, mode: Mode) {
+        let name = name.to_bytes();
+        let known = self.tree.child(parent, name);
+        let path = path.join(OsStr::from_bytes(name));
+        if self.spec.filter.matches(&path, EntryKind::Directory) {
+            return;
+        }
+        let wanted = self.spec.events.create_folder || self.spec.events.move_to;
+        let mode = match (mode, known) {
+            (Mode::Changed(_), None) if !wanted => return,
+            (Mode::Changed(_), None) => Mode::New,
+            (mode, _) => mode,
+        };
+        let node = known.unwrap_or_else(|| self.tree.insert(parent, name));
+        self.tree.set_mark(node, listing);
+        self.steps.push(Step::Walk(node, mode));
+    }
+
+    fn found_file(&mut self, path: &RelPath, at: &OwnedFd, name: &CStr, mode: Mode) {
+        let since = match mode {
+            Mode::New => None,
+            Mode::Changed(Some(since)) | Mode::First(Some(since)) => Some(since),
+            Mode::Silent | Mode::Verify | Mode::Changed(None) | Mode::First(None) => return,
+        };
+        if let Some(since) = since {
+            // What is gone by now is told by an event: the directory is watched.
+            let changed = stat_at(at, name).is_ok_and(|stat| changed_at(&stat) >= since);
+            if !changed {
+                return;
+            }
+        }
+        let path = path.join(OsStr::from_bytes(name.to_bytes()));
+        if self.spec.filter.matches(&path, EntryKind::NonDirectory) {
+            return;
+        }
+        match treatment(name.to_bytes(), self.spec.temporary_names) {
+            Treatment::Skip => {}
+            Treatment::Report => self.report(path, Hint::Entry),
+            Treatment::Hold => self.hold(path, Reason::Temporary { born: false, counts: true }, HOLD),
+        }
+    }
+}
+
+fn unwatchable(error: Errno) -> Found {
+    let what = match error {
+        Errno::EACCES | Errno::EPERM => format!(
+            "{}: this process may not read the directory; give its user the right, or CAP_DAC_READ_SEARCH",
+            error.desc()
+        ),
+        Errno::EMFILE | Errno::ENFILE => format!("{}: raise LimitNOFILE= (ulimit -n)", error.desc()),
+        _ => error.desc().to_owned(),
+    };
+    Found::Unwatchable(Cause::Directory, what)
+}
+
+/// A descriptor of the directory for stat calls while it is being listed.
+fn entries_fd(entries: &Dir) -> Result<OwnedFd, Errno> {
+    use std::os::fd::AsFd;
+    entries.as_fd().try_clone_to_owned().map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+}
+
+fn stat_at(at: &OwnedFd, name: &CStr) -> Result<FileStat, Errno> {
+    fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Whether this is a directory.
+pub(super) fn is_directory(stat: &FileStat) -> bool {
+    kind(stat) == SFlag::S_IFDIR
+}
+
+/// The file's type.
+pub(super) fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+fn changed_at(stat: &FileStat) -> WallTime {
+    stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec)
+}
