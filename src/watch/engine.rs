@@ -22,6 +22,7 @@ use inotify::{EventMask, WatchDescriptor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +56,10 @@ pub struct Shared {
 pub struct Limbo {
     /// Its node, detached.
     pub node: NodeId,
+    /// Where it was.
+    pub parent: NodeId,
+    /// What it was called there.
+    pub name: OsString,
     /// Until then its arrival is waited for.
     pub until: Instant,
 }
@@ -190,7 +195,11 @@ impl Engine {
         if self.is_stopped() {
             return Turn::Ended;
         }
-        if busy || !self.backlog.is_empty() { Turn::Busy } else { Turn::Idle(self.next_time()) }
+        if busy || !self.backlog.is_empty() || !self.steps.is_empty() {
+            Turn::Busy
+        } else {
+            Turn::Idle(self.next_time())
+        }
     }
 
     /// Sleeps until there is something to do.
@@ -339,10 +348,13 @@ impl Engine {
         if self.drains.is_empty() {
             return;
         }
+        self.end_limbo(Instant::now() + Duration::from_secs(60));
+        if !self.steps.is_empty() {
+            return;
+        }
         while let Some((path, reason)) = self.holds.take() {
             self.hold_ended(path, reason, true);
         }
-        self.end_limbo(Instant::now() + Duration::from_secs(60));
         for token in std::mem::take(&mut self.drains) {
             self.send(Report::Drained(token));
         }

@@ -116,7 +116,7 @@ fn check(rig: &mut Rig, remote: &mut Remote, seed: u64, journal: &mut Vec<String
 #[test]
 fn random_operations_end_equal() {
     let first = std::env::var("SERSYNC_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    for seed in first.unwrap_or(0)..first.map_or(60, |first: u64| first + 1) {
+    for seed in first.unwrap_or(0)..first.map_or(24, |first: u64| first + 1) {
         run(seed, 250, seed % 2 == 0, |_| {});
     }
 }
