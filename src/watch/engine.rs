@@ -198,13 +198,13 @@ impl Engine {
         if busy || !self.backlog.is_empty() || !self.steps.is_empty() {
             Turn::Busy
         } else {
+            self.disk.rest();
             Turn::Idle(self.next_time())
         }
     }
 
     /// Sleeps until there is something to do.
     pub fn wait(&mut self, until: Instant) {
-        self.disk.rest();
         let patience = until.saturating_duration_since(Instant::now());
         // poll(2) counts whole milliseconds; rounded down it would come too early, over and over.
         let timeout = PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
@@ -298,6 +298,9 @@ impl Engine {
     /// Ends the watches of nodes that are gone. Each ended watch is an event (`IN_IGNORED`): the queue must not
     /// overflow from them.
     pub(super) fn unwatch(&mut self, watches: Vec<WatchDescriptor>) {
+        if !watches.is_empty() {
+            self.unwatched.watches_freed(Instant::now());
+        }
         for (count, watch) in watches.into_iter().enumerate() {
             self.descriptor.remove(watch);
             if count % 1024 == 1023 {

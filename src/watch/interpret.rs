@@ -53,8 +53,7 @@ impl Engine {
         let ended = event.mask.intersects(EventMask::IGNORED | EventMask::UNMOUNT);
         if node == self.tree.root() {
             if ended {
-                self.tree.unbind(node);
-                self.lose_root(format!("{}: the directory is gone", self.spec.root.display()));
+                self.root_is_gone();
             }
             if ended || event.mask.intersects(EventMask::MOVE_SELF | EventMask::DELETE_SELF) {
                 self.root.look_now(now);
@@ -74,6 +73,7 @@ impl Engine {
             return self.overlook(parent);
         };
         let path = directory.join(name);
+        tracing::debug!(path = %path.display(), mask = ?event.mask, "event");
         if !event.mask.contains(EventMask::ISDIR) {
             return self.file_event(parent, path, event);
         }
