@@ -63,6 +63,7 @@ impl Engine {
         } else if ended {
             self.tree.unbind(node);
             self.ended.insert(node);
+            self.unwatched.watches_freed(now);
             self.steps.push(Step::Recheck(node, event.key));
         }
     }
