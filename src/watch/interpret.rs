@@ -158,6 +158,9 @@ impl Engine {
             return;
         }
         let found = self.look(&path);
+        if matches!(found, Found::Nothing) && !self.is_in_place(parent) {
+            self.overlook(parent);
+        }
         let found_key = match &found {
             Found::Directory(_, watch) => Some(watch.key()),
             _ => None,
@@ -168,6 +171,9 @@ impl Engine {
             (Some(moved), here) if is(self, moved) || matches!(found, Found::Nothing) => {
                 here.into_iter().for_each(|node| self.drop_node(node));
                 self.tree.attach(moved, parent, name);
+                if matches!(found, Found::Nothing) {
+                    limbo.into_iter().for_each(|limbo| self.doubt(&limbo));
+                }
                 // A new path may be excluded where the old one was not, and the reverse.
                 (moved, (!self.spec.filter.is_empty()).then_some(Mode::Silent))
             }
@@ -230,15 +236,17 @@ impl Engine {
         found.filter(|limbo| self.tree.is_alive(limbo.node))
     }
 
-    /// A directory that was taken to have left did not arrive. Mostly it left the tree. But where two directories were
-    /// exchanged in one step, it may have come to its place before the other left that, and still be there.
+    /// A directory that was taken to have left did not arrive.
     fn lose(&mut self, limbo: Limbo) {
         self.drop_node(limbo.node);
-        if !self.tree.is_alive(limbo.parent) {
-            return;
-        }
+        self.doubt(&limbo);
+    }
+
+    /// A directory was taken to have left, but was not seen elsewhere. Mostly it left the tree. But where two directories
+    /// were exchanged in one step, it may have come to its place before the other left that, and still be there.
+    fn doubt(&mut self, limbo: &Limbo) {
         let name = limbo.name.as_bytes();
-        if self.tree.child(limbo.parent, name).is_none() {
+        if self.tree.is_alive(limbo.parent) && self.tree.child(limbo.parent, name).is_none() {
             let node = self.tree.insert(limbo.parent, name);
             self.steps.push(Step::Recheck(node, -1));
         }

@@ -151,19 +151,22 @@ impl Engine {
         self.unwatch(watches);
     }
 
-    /// There is no directory at the node's path. If the directory above is where it should be, it is gone, and the event
-    /// that says so is still to come or was a surprise to nobody. If not, then that one was moved, perhaps with this
-    /// one in it.
+    /// There is no directory at the node's path. If the directory above is where it should be, this one is gone, and the
+    /// event that says so is still to come, or came already. If not, that one was moved, perhaps with this one in it.
     fn vanished(&mut self, node: NodeId) {
-        let Some(above) = self.tree.parent(node) else { return self.drop_node(node) };
-        let Some(path) = self.tree.path(above) else { return self.overlook(above) };
-        match self.look(&path) {
-            Found::Directory(_, watch) if self.tree.watch_key(above) == Some(watch.key()) => self.drop_node(node),
-            found => {
-                self.leave(found);
-                self.overlook(above);
-            }
+        match self.tree.parent(node) {
+            Some(above) if !self.is_in_place(above) => self.overlook(above),
+            _ => self.drop_node(node),
         }
+    }
+
+    /// Whether the node's path leads to the directory that is watched as this node.
+    pub(super) fn is_in_place(&mut self, node: NodeId) -> bool {
+        let Some(path) = self.tree.path(node) else { return false };
+        let found = self.look(&path);
+        let is_it = matches!(&found, Found::Directory(_, watch) if self.tree.watch_key(node) == Some(watch.key()));
+        self.leave(found);
+        is_it
     }
 
     /// What was mounted at this directory is not any more.
