@@ -183,6 +183,7 @@ impl Engine {
             let Some(step) = self.steps.pop() else { break };
             self.step(step);
         }
+        self.overlooked.retain(|node| self.tree.is_alive(*node));
         let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);

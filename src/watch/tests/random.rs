@@ -80,7 +80,15 @@ fn run(seed: u64, operations: usize, eager: bool, adjust: impl FnOnce(&mut Spec)
     let mut rig = Rig::with_tree(fill, adjust);
     let mut remote = Remote::equal_to(&rig.root);
     let mut journal = Vec::new();
-    for _ in 0..operations {
+    // Once in a while the kernel loses events; the first rescan is not delayed.
+    let loss = random.usize(..operations * 2);
+    for number in 0..operations {
+        if number == loss {
+            rig.engine.relieve();
+            rig.engine.backlog.clear();
+            rig.engine.overflowed();
+            journal.push("lost events".to_owned());
+        }
         journal.push(operate(&mut random, &rig, names));
         // From one operation at a time to long bursts.
         for _ in 0..random.usize(..6).saturating_sub(3) {
