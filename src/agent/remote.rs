@@ -123,7 +123,7 @@ impl Remote {
 
     /// A path may differ.
     pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, now: Instant, wall: SystemTime) {
-        self.set.hint(path, hint, seq, wall);
+        self.set.hint(path, hint, seq, wall, now);
         self.changed(now);
     }
 

@@ -1,6 +1,6 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
-use super::{BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, PASS_AFTER, PendingSet, Seq};
+use super::{BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, PASS_AFTER, PendingSet, SWEPT_LATELY, Seq};
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -173,6 +173,10 @@ impl<F> PendingSet<F> {
     pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
+        if flight.is_recursive() {
+            let directories = flight.entries.iter().map(|(path, _)| path.clone()).collect();
+            self.swept.push_back((ending.now, directories));
+        }
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
@@ -235,6 +239,15 @@ impl<F> PendingSet<F> {
     pub(super) fn is_shadowed(&self, path: &RelPath) -> bool {
         let shadows = self.flights.values().flat_map(|flight| flight.shadowed.keys());
         shadows.into_iter().any(|shadow| shadow == path || path.is_inside(shadow))
+    }
+
+    /// Whether a recursive run of a directory above `path` flies, or ended lately.
+    pub(super) fn was_swept(&mut self, path: &RelPath, now: Instant) -> bool {
+        while self.swept.front().is_some_and(|(ended, _)| now.duration_since(*ended) > SWEPT_LATELY) {
+            self.swept.pop_front();
+        }
+        self.flights.values().any(|flight| flight.is_recursive() && flight.is_above(path))
+            || self.swept.iter().any(|(_, directories)| directories.iter().any(|above| path.is_inside(above)))
     }
 
     /// The classes of `lane` that have something waiting, the one with the oldest report first.

@@ -31,7 +31,7 @@ use crate::path::RelPath;
 use crate::watch::Hint;
 use flight::Flight;
 pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_BACKOFF, Lane, backoff};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -145,6 +145,10 @@ const LIVE: [Class; 4] = [Class::Entry, Class::Attributes, Class::Tree, Class::V
 /// A recursive run this old lets paths below it pass.
 const PASS_AFTER: Duration = Duration::from_secs(1);
 
+/// What is reported so long after it happened, at most (a temporary name is held for a second, and then a watch may
+/// be behind), may have been seen by a recursive run that has ended meanwhile.
+const SWEPT_LATELY: Duration = Duration::from_secs(60);
+
 /// So many entries that cannot be taken now are looked at before a search for others is given up.
 const BLOCKED_AT_MOST: usize = 1_000;
 
@@ -162,6 +166,8 @@ pub struct PendingSet<F> {
     failed: usize,
     limit: usize,
     folds: u64,
+    /// The directories of recursive flights that ended lately, with when.
+    swept: VecDeque<(Instant, Vec<RelPath>)>,
 }
 
 impl<F> PendingSet<F> {
@@ -177,6 +183,7 @@ impl<F> PendingSet<F> {
             failed: 0,
             limit: limit.max(1),
             folds: 0,
+            swept: VecDeque::new(),
         }
     }
 
@@ -212,12 +219,15 @@ impl<F> PendingSet<F> {
     }
 
     /// Puts `path` into the set for the change that `hint` names.
-    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime) {
+    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime, now: Instant) {
         let kind = match hint {
+            Hint::Passed if self.was_swept(&path, now) => Kind::Entry,
+            Hint::Passed => return,
             Hint::Attributes => Kind::Attributes,
             Hint::Entry => Kind::Entry,
-            // Where nothing was pending the remote has nothing, so there is nothing to delete below: no recursion.
-            Hint::NewDirectory if self.has(&path) => Kind::Tree,
+            // Where nothing was pending, and nothing has been brought by a run that took a whole directory, the remote
+            // has nothing, and nothing has to be deleted below.
+            Hint::NewDirectory if self.has(&path) || self.was_swept(&path, now) => Kind::Tree,
             Hint::NewDirectory => Kind::Entry,
             Hint::Rescan => Kind::Tree,
             Hint::Arrived => Kind::VerifiedTree,

@@ -4,6 +4,7 @@
 
 use super::{BatchId, Ending, Kind, Lane, PendingSet, Seq};
 use crate::path::RelPath;
+use crate::watch::Hint;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -238,15 +239,25 @@ fn a_limit_is_kept_by_folding_into_crowded_directories() {
 }
 
 #[test]
-fn a_directory_made_anew_is_compared_only_where_something_was_pending() {
+fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() {
     let mut set: PendingSet<()> = PendingSet::new(100);
+    let now = Instant::now();
     let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
-        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH, now);
     };
-    hint(&mut set, "new", crate::watch::Hint::NewDirectory, 1);
-    hint(&mut set, "old", crate::watch::Hint::Entry, 2);
-    hint(&mut set, "old", crate::watch::Hint::NewDirectory, 3);
+    hint(&mut set, "new", Hint::NewDirectory, 1);
+    hint(&mut set, "old", Hint::Entry, 2);
+    hint(&mut set, "old", Hint::NewDirectory, 3);
+    hint(&mut set, "x/4913", Hint::Passed, 4);
     let kinds: BTreeMap<_, _> = set.paths().map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
-    assert_eq!(kinds[&rel("new")], Kind::Entry);
-    assert_eq!(kinds[&rel("old")], Kind::Tree);
+    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Tree)]));
+
+    // While a run takes all of "old", and just after, it may have brought what is gone again.
+    let batch = std::iter::from_fn(|| set.take(Lane::Live, 10, now)).find(|batch| batch.kind == Kind::Tree).unwrap();
+    hint(&mut set, "old/4913", Hint::Passed, 5);
+    set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(6));
+    hint(&mut set, "old/sub", Hint::NewDirectory, 7);
+    let kinds: BTreeMap<_, _> =
+        set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
+    assert_eq!(kinds, BTreeMap::from([(rel("old/4913"), Kind::Entry), (rel("old/sub"), Kind::Tree)]));
 }

@@ -48,7 +48,7 @@ impl Work<'_> {
             tokio::task::spawn_blocking(move || walk.all(&top));
             Feed::Pieces(pieces)
         };
-        self.run(Form::Entries { ignore_times, delete: false }, feed, |_| ()).await?;
+        self.run(Form::Entries { ignore_times, delete: false, brief: false }, feed, |_| ()).await?;
         let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         if !unreadable.is_empty() {
             self.complaints.trees_incomplete = true;
@@ -110,7 +110,7 @@ impl Work<'_> {
             looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
-            let form = Form::Entries { ignore_times: false, delete: true };
+            let form = Form::Entries { ignore_times: false, delete: true, brief: false };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

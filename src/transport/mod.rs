@@ -157,7 +157,8 @@ impl Work<'_> {
         let by_name = self.order.filter.is_empty() && self.capabilities.delete_missing_args.is_worth_a_try();
         let list = null_separated(present.iter().copied().chain(missing.iter().filter(|_| by_name)));
         if !list.is_empty() {
-            let form = Form::Entries { ignore_times, delete: self.order.delete && by_name && !missing.is_empty() };
+            let delete = self.order.delete && by_name && !missing.is_empty();
+            let form = Form::Entries { ignore_times, delete, brief: self.order.lane == Lane::Live };
             let accepted = self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
             if by_name && accepted.delete_missing_args.is_worth_a_try() {
                 return Ok(());
@@ -211,16 +212,15 @@ impl Work<'_> {
             on_line(None);
             let run = Run::start(&line, &self.root).map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
-            let ended = run
-                .complete(feed(), |text| {
-                    totals.take_line(text);
-                    if let Some(progress) = Progress::from_line(text) {
-                        (self.on_progress)(progress);
-                    }
-                    on_line(Some(text));
-                })
-                .await
-                .map_err(|error| not_started(&error))?;
+            let listen = |text: &[u8]| {
+                totals.take_line(text);
+                if let Some(progress) = Progress::from_line(text) {
+                    (self.on_progress)(progress);
+                }
+                on_line(Some(text));
+            };
+            let patience = form.is_brief().then(|| self.endpoint.patience());
+            let ended = run.complete(feed(), listen, patience).await.map_err(|error| not_started(&error))?;
             self.totals.add(totals);
             match self.judge(&ended) {
                 Ok(complaints) => {
@@ -288,6 +288,7 @@ fn not_started(error: &std::io::Error) -> Fault {
             fault_name::RSYNC_MISSING,
             "rsync is not installed here, or not in PATH: install the package `rsync`",
         ),
+        std::io::ErrorKind::TimedOut => Fault::new(fault_name::TIMEOUT, "rsync stood still for too long and was ended"),
         _ => Fault::new(fault_name::RSYNC_FAILED, format!("rsync could not be run: {error}")),
     }
 }

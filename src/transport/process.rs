@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -65,8 +66,14 @@ impl Run {
         Ok(Self { child, group })
     }
 
-    /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end.
-    pub async fn complete(mut self, feed: Feed, mut on_line: impl FnMut(&[u8])) -> io::Result<Ended> {
+    /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end. With `patience`, a run that
+    /// neither reads nor writes anything for so long is ended, with an error of the kind `TimedOut`.
+    pub async fn complete(
+        mut self,
+        feed: Feed,
+        mut on_line: impl FnMut(&[u8]),
+        patience: Option<Duration>,
+    ) -> io::Result<Ended> {
         let stdin = self.child.stdin.take();
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
@@ -91,10 +98,17 @@ impl Run {
                 None => Ok(()),
             }
         };
-        let ((), listened, complaints) = tokio::join!(feeding, listening, read_capped(stderr));
-        listened?;
-        let (stderr, truncated) = complaints?;
-        let status = self.child.wait().await?;
+        let id = self.child.id();
+        let ending = async {
+            let ((), listened, complaints) = tokio::join!(feeding, listening, read_capped(stderr));
+            listened?;
+            let (stderr, truncated) = complaints?;
+            Ok::<_, io::Error>((stderr, truncated, self.child.wait().await?))
+        };
+        let (stderr, truncated, status) = tokio::select! {
+            ended = ending => ended?,
+            () = stand_still(id, patience) => return Err(io::ErrorKind::TimedOut.into()),
+        };
         self.group = None;
         Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), truncated })
     }
@@ -105,6 +119,22 @@ impl Drop for Run {
         if let Some(group) = self.group {
             // It may have ended by itself this moment.
             let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+}
+
+/// Returns when process `id` has neither read nor written a byte for as long as `patience`.
+async fn stand_still(id: Option<u32>, patience: Option<Duration>) {
+    let (Some(id), Some(patience)) = (id, patience) else { return std::future::pending().await };
+    let (mut seen, mut since) = (String::new(), Instant::now());
+    loop {
+        tokio::time::sleep(patience / 8).await;
+        // proc(5): the counters of all its reads and writes. Where they cannot be read, nobody can tell.
+        let Ok(counters) = tokio::fs::read_to_string(format!("/proc/{id}/io")).await else { continue };
+        if counters != seen {
+            (seen, since) = (counters, Instant::now());
+        } else if since.elapsed() >= patience {
+            return;
         }
     }
 }

@@ -20,7 +20,8 @@ const LIMIT: usize = 100_000;
 pub enum Reason {
     /// Its name is one that programs use for a moment.
     Temporary {
-        /// The first event was its creation: if it is gone when the hold ends, no remote ever needs to hear of it.
+        /// The first event was its creation: if it is gone when the hold ends, no remote needs to hear of it, unless a
+        /// run that took the whole directory brought it there.
         born: bool,
         /// Whether one of the events is to be reported at all.
         counts: bool,

@@ -370,7 +370,13 @@ impl Engine {
         let stat = self.disk.stat(&path);
         let gone = matches!(stat, Err(Errno::ENOENT | Errno::ENOTDIR));
         let report = match reason {
-            Reason::Temporary { born, counts } => counts && !(born && gone),
+            Reason::Temporary { born: true, .. } if gone => {
+                if self.spec.events.delete {
+                    self.report(path, Hint::Passed);
+                }
+                return;
+            }
+            Reason::Temporary { counts, .. } => counts,
             Reason::Created(_) if gone => false,
             Reason::Created(before) => match stat.ok().as_ref().and_then(writable) {
                 // Somebody writes: the close will be told. Or it will not, if the file was linked into place open.

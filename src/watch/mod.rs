@@ -58,6 +58,9 @@ use tokio::sync::mpsc::UnboundedSender;
 /// What may differ at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hint {
+    /// An entry with a temporary name was made and went again unreported. Only a run that took a whole directory
+    /// above meanwhile can have brought it to a remote.
+    Passed,
     /// Mode, owner or times of what is there; not its content.
     Attributes,
     /// The entry itself: it was written, made, replaced, or is gone.
