@@ -9,13 +9,13 @@
 //! as gone only, and a new directory made there before the report is acted upon, the old files would stay on the
 //! remotes for good.
 
+use super::Hint;
 use super::descriptor::Event;
 use super::engine::{Engine, Limbo};
 use super::hold::{HOLD, HOLD_WRITTEN, Reason, Stamp};
 use super::names::{Treatment, treatment};
 use super::tree::{NodeId, Watch};
 use super::walk::{Found, Mode, Step, kind};
-use super::Hint;
 use crate::filter::EntryKind;
 use crate::path::RelPath;
 use inotify::EventMask;

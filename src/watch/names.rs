@@ -46,7 +46,16 @@ mod tests {
 
     #[test]
     fn knows_the_names_of_a_moment() {
-        for name in ["4913", "a.txt~", ".a.txt.swp", ".a.swx", ".#lock", ".goutputstream-A1B2C3", ".nfs000000001", ".a.txt.Ab3dEf"] {
+        for name in [
+            "4913",
+            "a.txt~",
+            ".a.txt.swp",
+            ".a.swx",
+            ".#lock",
+            ".goutputstream-A1B2C3",
+            ".nfs000000001",
+            ".a.txt.Ab3dEf",
+        ] {
             assert_eq!(treatment(name.as_bytes(), TemporaryNames::Hold), Treatment::Hold, "{name}");
         }
         for name in [".htaccess", "a.swp", "49130", ".sw", ".swp", "goutputstream-1", ".a.b", ".Ab3dEf", "a.Ab3dEf"] {

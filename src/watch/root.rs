@@ -7,8 +7,8 @@
 
 use super::disk::Identity;
 use super::engine::{Engine, wall_time, with_slack};
-use super::rescan::WallTime;
 use super::mounts;
+use super::rescan::WallTime;
 use super::walk::{Mode, Step};
 use super::{Hint, Report};
 use crate::path::RelPath;

@@ -38,10 +38,8 @@ impl Table {
     /// Takes `number`, which was added under `hash`, out again; says whether it was there.
     pub fn remove(&mut self, hash: u64, number: u32, rehash: impl Fn(u32) -> u64) -> bool {
         let mask = self.slots.len().wrapping_sub(1);
-        let found = self
-            .probe(hash)
-            .take_while(|slot| self.slots[*slot] != EMPTY)
-            .find(|slot| self.slots[*slot] == number);
+        let found =
+            self.probe(hash).take_while(|slot| self.slots[*slot] != EMPTY).find(|slot| self.slots[*slot] == number);
         let Some(mut hole) = found else { return false };
         let mut next = (hole + 1) & mask;
         while self.slots[next] != EMPTY {

@@ -129,7 +129,8 @@ impl<W: Watch> Tree<W> {
     pub fn children(&self, parent: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let existing = |index: u32| (index != NONE).then_some(index);
         let first = existing(self.nodes[parent.index as usize].first_child);
-        std::iter::successors(first, move |index| existing(self.nodes[*index as usize].next)).map(|index| self.id(index))
+        std::iter::successors(first, move |index| existing(self.nodes[*index as usize].next))
+            .map(|index| self.id(index))
     }
 
     /// Adds the directory `name`, which `parent` does not have yet.

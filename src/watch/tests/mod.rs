@@ -131,7 +131,9 @@ impl Rig {
         for path in &on_disk {
             let path = RelPath::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).unwrap();
             let node = self.engine.tree.find(&path).unwrap_or_else(|| panic!("{path:?} is not known; {story}"));
-            let super::walk::Found::Directory(_, watch) = self.engine.look(&path) else { panic!("{path:?} is no directory") };
+            let super::walk::Found::Directory(_, watch) = self.engine.look(&path) else {
+                panic!("{path:?} is no directory")
+            };
             assert_eq!(self.engine.tree.watch_key(node), Some(super::tree::Watch::key(&watch)), "{path:?}; {story}");
         }
         assert_eq!(self.engine.tree.watched(), on_disk.len() + 1, "and none besides; {story}");
