@@ -76,6 +76,9 @@ pub enum ServeError {
 /// The shortest and the longest wait before another try to reach a bus that went away.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
+/// A bus that takes longer to answer is none: the agent must not hang on it at start.
+const BUS_ANSWER_TIME: Duration = Duration::from_secs(10);
+
 /// The agent's presence on the bus; dropping it leaves the bus at once.
 #[derive(Debug)]
 pub struct Bus {
@@ -145,6 +148,7 @@ impl Place {
             .serve_at(self.path.clone(), agent)
             .serve_at(self.path.clone(), ObjectManager)
             .serve_at(names::LOG_CONTROL_PATH, log)
+            .method_timeout(BUS_ANSWER_TIME)
             .build()
             .await
             .map_err(ServeError::Connect)?;

@@ -167,10 +167,11 @@ mod tests {
         }
 
         #[test]
-        fn an_instance_comes_back_from_its_bus_name(name in "\\PC{1,20}") {
-            prop_assume!(is_bus_element(&name) == (bus_name(&name) == format!("{BUS_NAME_PREFIX}{name}")));
+        fn an_instance_comes_back_from_its_bus_name(name in "\\PC{1,15}") {
             if !is_bus_element(&name) {
                 prop_assert_eq!(instance_of(&bus_name(&name)), Some(name.clone()));
+            } else {
+                prop_assert_eq!(bus_name(&name), format!("{BUS_NAME_PREFIX}{name}"));
             }
             prop_assert!(zbus::names::WellKnownName::try_from(bus_name(&name)).is_ok());
             // Both names of one agent lead to the same object.

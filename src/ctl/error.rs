@@ -46,6 +46,9 @@ pub enum CtlError {
     /// The bus broke.
     #[error("the message bus failed: {0}")]
     Bus(#[from] zbus::Error),
+    /// No way to hear Ctrl-C.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    CtrlC(std::io::Error),
     /// Output failed, such as a full disk; a closed pipe is none.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

@@ -9,6 +9,7 @@ use crate::bus::names;
 use crate::human::{bytes, plural};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use tokio::signal::unix::{SignalKind, signal};
 use zbus::OwnedObjectPath;
 use zbus::proxy::CacheProperties;
 
@@ -23,6 +24,8 @@ pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: boo
         }
         return session.say(&format!("full sync {id} is under way; see: sersyncctl{} status {name}", session.user));
     }
+    // One handler for the whole command: a Ctrl-C while a signal is looked at counts too.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CtlError::CtrlC)?;
     // Listening first, so that even the shortest job is heard to end.
     let mut signals = Signals::of(session, name).await?;
     let path = done(session, name, agent.full_sync(remotes).await).await?;
@@ -39,8 +42,7 @@ pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: boo
                     progress.show(&job)?;
                 }
             }
-            // Without a handler for Ctrl-C the process ends as usual, and the job goes on as well.
-            Ok(()) = tokio::signal::ctrl_c() => {
+            _ = interrupt.recv() => {
                 progress.leave()?;
                 return Ok(());
             }

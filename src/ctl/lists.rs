@@ -3,11 +3,10 @@
 use super::error::CtlError;
 use super::proxy::AgentProxy;
 use super::table::{Cell, Table};
-use super::view::{now_usec, path_json, time_json};
+use super::view::{now_usec, path_json, shown, time_json};
 use super::{List, Session, done};
 use crate::bus::{Error, FailureRow, PendingRow};
 use crate::human::{plural, safe, when};
-use crate::path::RelPath;
 use serde_json::Value;
 use std::io::Write;
 
@@ -100,14 +99,6 @@ fn tell_of_more(session: &Session, list: &List, more: bool, verb: &str) -> Resul
     }
     let lines = plural(list.lines.unwrap_or(LINES) as u64, "path", "paths");
     session.say(&format!("the first {lines}; for all: sersyncctl{} {verb} {} --all", session.user, list.name))
-}
-
-fn shown(path: &[u8]) -> String {
-    match RelPath::new(path) {
-        Ok(path) => path.display().to_string(),
-        // Not a path that an agent of ours names; shown all the same.
-        Err(_) => safe(&String::from_utf8_lossy(path)),
-    }
 }
 
 fn print_json(rows: impl Iterator<Item = Value>) -> Result<(), CtlError> {

@@ -3,19 +3,20 @@
 use super::Session;
 use super::error::CtlError;
 use super::signals::Signals;
-use super::view::{now_usec, path_json};
+use super::view::{now_usec, path_json, shown};
 use crate::bus::names;
 use crate::human::{bytes, plural, rough, safe};
-use crate::path::RelPath;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use zbus::{Message, OwnedVariant};
 
 /// Prints until Ctrl-C.
 pub async fn run(session: &Session, name: &str) -> Result<(), CtlError> {
     let mut signals = Signals::of(session, name).await?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CtlError::CtrlC)?;
     loop {
         tokio::select! {
             signal = signals.next() => {
@@ -29,7 +30,7 @@ pub async fn run(session: &Session, name: &str) -> Result<(), CtlError> {
                     writeln!(out, "{}", event.to_line())?;
                 }
             }
-            Ok(()) = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
         }
     }
 }
@@ -155,10 +156,6 @@ fn object(path: &str) -> String {
 
 fn last_element(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
-}
-
-fn shown(path: &[u8]) -> String {
-    RelPath::new(path).map_or_else(|_| safe(&String::from_utf8_lossy(path)), |path| path.display().to_string())
 }
 
 /// The kinds of values that our properties have; others as zbus writes them.

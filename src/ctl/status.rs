@@ -252,14 +252,14 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
         if !remote.last_error_name.is_empty() {
             let name = safe(&remote.name);
             let tries = plural(u64::from(remote.attempts), "try", "tries");
-            let since = when(remote.failing_since, now);
+            let since = lag(now.saturating_sub(remote.failing_since));
             let next = if remote.next_try_at == 0 {
                 String::new()
             } else {
                 format!(", next {}", when(remote.next_try_at, now))
             };
             let error = safe(&remote.last_error_name);
-            let _ = writeln!(text, "\n  {name}: {BAD}{error}{BAD:#}, failing since {since}, {tries}{next}");
+            let _ = writeln!(text, "\n  {name}: {BAD}{error}{BAD:#}, failing for {since}, {tries}{next}");
             for words in remote.last_error.lines() {
                 let _ = writeln!(text, "    {}", safe(words));
             }

@@ -1,6 +1,8 @@
 //! What an instance says of itself on the bus: its properties, and those of its remotes, read in two calls.
 
 use crate::bus::names;
+use crate::human::safe;
+use crate::path::RelPath;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -240,6 +242,15 @@ pub fn path_json(key: &str, path: &[u8]) -> Value {
         object.insert(format!("{key}_hex"), hex.into());
     }
     object.into()
+}
+
+/// A path of the bus for people: on one line, and safe on a terminal.
+pub fn shown(path: &[u8]) -> String {
+    match RelPath::new(path) {
+        Ok(path) => path.display().to_string(),
+        // Not a path that an agent of ours names; shown all the same.
+        Err(_) => safe(&String::from_utf8_lossy(path)),
+    }
 }
 
 /// Now, as the bus has it.

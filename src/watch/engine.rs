@@ -22,6 +22,7 @@ use inotify::{EventMask, WatchDescriptor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +56,10 @@ pub struct Shared {
 pub struct Limbo {
     /// Its node, detached.
     pub node: NodeId,
+    /// Where it was.
+    pub parent: NodeId,
+    /// What it was called there.
+    pub name: OsString,
     /// Until then its arrival is waited for.
     pub until: Instant,
 }
@@ -178,6 +183,7 @@ impl Engine {
             let Some(step) = self.steps.pop() else { break };
             self.step(step);
         }
+        self.overlooked.retain(|node| self.tree.is_alive(*node));
         let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);
@@ -190,12 +196,16 @@ impl Engine {
         if self.is_stopped() {
             return Turn::Ended;
         }
-        if busy || !self.backlog.is_empty() { Turn::Busy } else { Turn::Idle(self.next_time()) }
+        if busy || !self.backlog.is_empty() || !self.steps.is_empty() {
+            Turn::Busy
+        } else {
+            self.disk.rest();
+            Turn::Idle(self.next_time())
+        }
     }
 
     /// Sleeps until there is something to do.
     pub fn wait(&mut self, until: Instant) {
-        self.disk.rest();
         let patience = until.saturating_duration_since(Instant::now());
         // poll(2) counts whole milliseconds; rounded down it would come too early, over and over.
         let timeout = PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
@@ -289,6 +299,9 @@ impl Engine {
     /// Ends the watches of nodes that are gone. Each ended watch is an event (`IN_IGNORED`): the queue must not
     /// overflow from them.
     pub(super) fn unwatch(&mut self, watches: Vec<WatchDescriptor>) {
+        if !watches.is_empty() {
+            self.unwatched.watches_freed(Instant::now());
+        }
         for (count, watch) in watches.into_iter().enumerate() {
             self.descriptor.remove(watch);
             if count % 1024 == 1023 {
@@ -339,10 +352,13 @@ impl Engine {
         if self.drains.is_empty() {
             return;
         }
+        self.end_limbo(Instant::now() + Duration::from_secs(60));
+        if !self.steps.is_empty() {
+            return;
+        }
         while let Some((path, reason)) = self.holds.take() {
             self.hold_ended(path, reason, true);
         }
-        self.end_limbo(Instant::now() + Duration::from_secs(60));
         for token in std::mem::take(&mut self.drains) {
             self.send(Report::Drained(token));
         }

@@ -53,8 +53,7 @@ impl Engine {
         let ended = event.mask.intersects(EventMask::IGNORED | EventMask::UNMOUNT);
         if node == self.tree.root() {
             if ended {
-                self.tree.unbind(node);
-                self.lose_root(format!("{}: the directory is gone", self.spec.root.display()));
+                self.root_is_gone();
             }
             if ended || event.mask.intersects(EventMask::MOVE_SELF | EventMask::DELETE_SELF) {
                 self.root.look_now(now);
@@ -64,6 +63,7 @@ impl Engine {
         } else if ended {
             self.tree.unbind(node);
             self.ended.insert(node);
+            self.unwatched.watches_freed(now);
             self.steps.push(Step::Recheck(node, event.key));
         }
     }
@@ -74,6 +74,7 @@ impl Engine {
             return self.overlook(parent);
         };
         let path = directory.join(name);
+        tracing::debug!(path = %path.display(), mask = ?event.mask, "event");
         if !event.mask.contains(EventMask::ISDIR) {
             return self.file_event(parent, path, event);
         }
@@ -135,7 +136,8 @@ impl Engine {
                 Found::Directory(_, watch) if Some(watch.key()) == self.tree.watch_key(node) => {}
                 found => {
                     self.tree.detach(node);
-                    let limbo = Limbo { node, until: Instant::now() + PAIRING };
+                    let name = path.file_name().to_owned();
+                    let limbo = Limbo { node, parent, name, until: Instant::now() + PAIRING };
                     self.limbo.entry(cookie).or_default().push(limbo);
                     self.leave(found);
                 }
@@ -148,13 +150,17 @@ impl Engine {
 
     fn directory_came(&mut self, parent: NodeId, path: RelPath, cookie: u32) {
         let name = path.file_name().as_bytes();
-        let moved = self.take_from_limbo(cookie);
+        let limbo = self.take_from_limbo(cookie);
+        let moved = limbo.as_ref().map(|limbo| limbo.node);
         let here = self.tree.child(parent, name);
         if moved.is_none() && !self.spec.events.move_to {
             self.steps.extend(here.map(|node| Step::Recheck(node, -1)));
             return;
         }
         let found = self.look(&path);
+        if matches!(found, Found::Nothing) && !self.is_in_place(parent) {
+            self.overlook(parent);
+        }
         let found_key = match &found {
             Found::Directory(_, watch) => Some(watch.key()),
             _ => None,
@@ -165,16 +171,20 @@ impl Engine {
             (Some(moved), here) if is(self, moved) || matches!(found, Found::Nothing) => {
                 here.into_iter().for_each(|node| self.drop_node(node));
                 self.tree.attach(moved, parent, name);
+                if matches!(found, Found::Nothing) {
+                    limbo.into_iter().for_each(|limbo| self.doubt(&limbo));
+                }
                 // A new path may be excluded where the old one was not, and the reverse.
                 (moved, (!self.spec.filter.is_empty()).then_some(Mode::Silent))
             }
             // A newer one is here, which is known already.
-            (moved, Some(here)) if is(self, here) => {
-                moved.into_iter().for_each(|node| self.drop_node(node));
+            (_, Some(here)) if is(self, here) => {
+                limbo.into_iter().for_each(|limbo| self.lose(limbo));
                 (here, Some(Mode::Silent))
             }
-            (moved, here) => {
-                moved.into_iter().chain(here).for_each(|node| self.drop_node(node));
+            (_, here) => {
+                limbo.into_iter().for_each(|limbo| self.lose(limbo));
+                here.into_iter().for_each(|node| self.drop_node(node));
                 (self.tree.insert(parent, name), Some(Mode::Silent))
             }
         };
@@ -217,13 +227,29 @@ impl Engine {
         }
     }
 
-    fn take_from_limbo(&mut self, cookie: u32) -> Option<NodeId> {
+    fn take_from_limbo(&mut self, cookie: u32) -> Option<Limbo> {
         let waiting = self.limbo.get_mut(&cookie)?;
         let found = waiting.pop();
         if waiting.is_empty() {
             self.limbo.remove(&cookie);
         }
-        found.map(|limbo| limbo.node).filter(|node| self.tree.is_alive(*node))
+        found.filter(|limbo| self.tree.is_alive(limbo.node))
+    }
+
+    /// A directory that was taken to have left did not arrive.
+    fn lose(&mut self, limbo: Limbo) {
+        self.drop_node(limbo.node);
+        self.doubt(&limbo);
+    }
+
+    /// A directory was taken to have left, but was not seen elsewhere. Mostly it left the tree. But where two directories
+    /// were exchanged in one step, it may have come to its place before the other left that, and still be there.
+    fn doubt(&mut self, limbo: &Limbo) {
+        let name = limbo.name.as_bytes();
+        if self.tree.is_alive(limbo.parent) && self.tree.child(limbo.parent, name).is_none() {
+            let node = self.tree.insert(limbo.parent, name);
+            self.steps.push(Step::Recheck(node, -1));
+        }
     }
 
     /// Gives up directories whose arrival was waited for long enough: they left the tree.
@@ -233,10 +259,10 @@ impl Engine {
         }
         let mut left = Vec::new();
         self.limbo.retain(|_, waiting| {
-            left.extend(waiting.extract_if(.., |limbo| limbo.until <= now).map(|limbo| limbo.node));
+            left.extend(waiting.extract_if(.., |limbo| limbo.until <= now));
             !waiting.is_empty()
         });
-        left.into_iter().for_each(|node| self.drop_node(node));
+        left.into_iter().for_each(|limbo| self.lose(limbo));
     }
 
     fn file_event(&mut self, parent: NodeId, path: RelPath, event: &Event) {

@@ -9,16 +9,16 @@
 //!
 //! # How it works
 //!
-//! * [`tree`] keeps the directories as (parent, name), each with its watch. Renaming a directory of a million others
+//! * `tree` keeps the directories as (parent, name), each with its watch. Renaming a directory of a million others
 //!   is one step.
-//! * [`walk`] watches a directory first, then lists it. What it finds is reported as the occasion demands.
-//! * [`interpret`] takes events as hints where to look: while they wait in the queue the disk goes on, and what is on
+//! * `walk` watches a directory first, then lists it. What it finds is reported as the occasion demands.
+//! * `interpret` takes events as hints where to look: while they wait in the queue the disk goes on, and what is on
 //!   disk decides. So the tree and the disk agree in the end, whatever the order in which they are seen.
-//! * [`engine`] does both in turns, so that neither waits long for the other.
-//! * [`hold`] keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file.
-//! * [`rescan`] and [`unwatched`] remember what is owed: a walk after the kernel's queue overflowed, directories that
+//! * `engine` does both in turns, so that neither waits long for the other; `descriptor` and `disk` talk to the kernel.
+//! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file.
+//! * `rescan` and `unwatched` remember what is owed: a walk after the kernel's queue overflowed, directories that
 //!   could not be watched.
-//! * [`root`] waits for a root that is not there, and takes no bare mount point for it.
+//! * `root` waits for a root that is not there, and takes no bare mount point for it.
 //!
 //! # What inotify does not tell
 //!
@@ -50,7 +50,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
@@ -62,9 +62,11 @@ pub enum Hint {
     Attributes,
     /// The entry itself: it was written, made, replaced, or is gone.
     Entry,
-    /// A directory was made here. What is in it is reported by itself, path by path.
+    /// A directory was made here. What is in it is reported by itself, path by path. What is *not* in it is not: a run
+    /// that took a whole directory above, just before this one was watched, may have brought what is gone again.
     NewDirectory,
-    /// Events below this directory may have been lost. Files that changed meanwhile (by their ctime) are
+    /// Events below this directory may have been lost, or it went elsewhere with all that was in it (then it is mostly
+    /// not there any more, but another one may be). Files that changed meanwhile (by their ctime) are
     /// reported by themselves; what is missing or superfluous is not.
     Rescan,
     /// A directory came here with all that is in it, by a rename: neither size nor time of what is in it can be
@@ -151,7 +153,7 @@ pub struct Watch {
     shared: Arc<engine::Shared>,
     control: mpsc::Sender<Control>,
     /// Closed by the thread's end.
-    alive: mpsc::Receiver<()>,
+    alive: Mutex<mpsc::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -175,7 +177,7 @@ fn start(descriptor: OwnedFd, spec: Spec, reports: UnboundedSender<Report>) -> i
         engine.run();
         drop(running);
     })?;
-    Ok(Watch { shared, control, alive, thread: Some(thread) })
+    Ok(Watch { shared, control, alive: Mutex::new(alive), thread: Some(thread) })
 }
 
 impl Watch {
@@ -222,7 +224,9 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.wake();
-        let ended = self.alive.recv_timeout(FAREWELL) != Err(mpsc::RecvTimeoutError::Timeout);
+        // The lock only makes the handle shareable: nobody else takes it.
+        let alive = self.alive.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = alive.recv_timeout(FAREWELL) != Err(mpsc::RecvTimeoutError::Timeout);
         if let Some(thread) = self.thread.take().filter(|_| ended) {
             // It panicked, if at all, by a defect of its own, and said so.
             let _ = thread.join();

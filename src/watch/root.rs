@@ -129,11 +129,7 @@ impl Engine {
             self.root.next_look = now + REASSURE;
             match self.root.identity() {
                 Ok(identity) if identity == present => return,
-                Ok(_) => match self.root.seek() {
-                    Ok(_) => self.lose_root(format!("{} was replaced by another directory", self.root.path.display())),
-                    Err(reason) => self.lose_root(reason),
-                },
-                Err(reason) => self.lose_root(reason),
+                _ => self.root_is_gone(),
             }
         }
         self.root.next_look = now + SEEK;
@@ -141,6 +137,13 @@ impl Engine {
             Ok(seen) => self.take_root(seen, now),
             Err(reason) => self.report_missing(reason),
         }
+    }
+
+    /// The directory that was watched as the root is not there any more: it was removed, moved, or unmounted.
+    pub(super) fn root_is_gone(&mut self) {
+        let replaced = || format!("{} was replaced by another directory", self.root.path.display());
+        let reason = self.root.seek().map_or_else(|reason| reason, |_| replaced());
+        self.lose_root(reason);
     }
 
     /// The root is not there any more, or cannot be watched.

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// So often they are tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// So soon they are tried again when watches became free.
+const RETRY_FREED: Duration = Duration::from_secs(1);
+
 /// Why a directory is not watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -58,10 +61,17 @@ impl Unwatched {
     pub fn mended(&mut self, node: NodeId, now: Instant) -> Option<WallTime> {
         let (cause, since) = self.failed.remove(&node)?;
         if cause == Cause::Limit {
-            self.probes *= 2;
+            self.probes = self.probes.saturating_mul(2);
             self.retry_at = now;
         }
         Some(since)
+    }
+
+    /// Watches were ended: those that failed for the limit may succeed now.
+    pub fn watches_freed(&mut self, now: Instant) {
+        if self.limit_told {
+            self.retry_at = self.retry_at.min(now + RETRY_FREED);
+        }
     }
 
     /// The directories to try again now, each with the time since when its changes are missed.
@@ -96,5 +106,50 @@ impl Unwatched {
     /// When to try again.
     pub fn next(&self) -> Option<Instant> {
         (!self.failed.is_empty()).then_some(self.retry_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::Tree;
+    use super::*;
+
+    #[test]
+    fn tells_the_limit_once_and_tries_few_at_a_time() {
+        let mut tree: Tree<inotify::WatchDescriptor> = Tree::new();
+        let root = tree.root();
+        let nodes: Vec<_> = (0..100).map(|number: u32| tree.insert(root, number.to_string().as_bytes())).collect();
+        let start = Instant::now();
+        let mut unwatched = Unwatched::new();
+        let news: Vec<_> = nodes.iter().filter(|node| unwatched.add(**node, Cause::Limit, 5, start)).collect();
+        assert_eq!(news.len(), 1, "one report for the limit");
+        assert!(unwatched.retry(start).is_empty());
+        let mut now = start + RETRY;
+        let mut rounds = 0;
+        while !unwatched.all_mended(|_| true) {
+            let due = unwatched.retry(now);
+            assert!(!due.is_empty() && due.len() <= nodes.len(), "{} in round {rounds}", due.len());
+            assert!(rounds > 0 || due.len() == 1, "a single one to begin with");
+            for (node, since) in due {
+                assert_eq!((since, unwatched.mended(node, now)), (5, Some(5)));
+            }
+            rounds += 1;
+        }
+        assert!(rounds < 10, "more at a time after each success");
+        now += RETRY;
+        assert!(unwatched.add(nodes[0], Cause::Limit, 6, now), "told again after all were watched");
+        assert!(unwatched.all_mended(|_| false), "a directory that is gone needs no watch");
+    }
+
+    #[test]
+    fn a_directory_is_told_once_and_missed_since_the_first_failure() {
+        let mut tree: Tree<inotify::WatchDescriptor> = Tree::new();
+        let root = tree.root();
+        let node = tree.insert(root, b"a");
+        let start = Instant::now();
+        let mut unwatched = Unwatched::new();
+        assert!(unwatched.add(node, Cause::Directory, 5, start));
+        assert!(!unwatched.add(node, Cause::Directory, 9, start + RETRY));
+        assert_eq!(unwatched.mended(node, start), Some(5));
     }
 }

@@ -54,12 +54,17 @@ pub enum Mode {
     New,
     /// Nothing: a report that covers it follows.
     Silent,
-    /// As `Silent`, and if the directory is watched already as this node, it is not even listed.
-    Verify,
     /// Files changed since, and directories that were not known.
     Changed(Option<WallTime>),
     /// Files changed since; no directory is known yet.
     First(Option<WallTime>),
+}
+
+impl Mode {
+    /// Whether each file's ctime decides if it is reported.
+    fn asks_for_ctime(self) -> bool {
+        matches!(self, Self::Changed(Some(_)) | Self::First(Some(_)))
+    }
 }
 
 /// What a look at a path finds.
@@ -151,19 +156,22 @@ impl Engine {
         self.unwatch(watches);
     }
 
-    /// There is no directory at the node's path. If the directory above is where it should be, it is gone, and the event
-    /// that says so is still to come or was a surprise to nobody. If not, then that one was moved, perhaps with this
-    /// one in it.
+    /// There is no directory at the node's path. If the directory above is where it should be, this one is gone, and the
+    /// event that says so is still to come, or came already. If not, that one was moved, perhaps with this one in it.
     fn vanished(&mut self, node: NodeId) {
-        let Some(above) = self.tree.parent(node) else { return self.drop_node(node) };
-        let Some(path) = self.tree.path(above) else { return self.overlook(above) };
-        match self.look(&path) {
-            Found::Directory(_, watch) if self.tree.watch_key(above) == Some(watch.key()) => self.drop_node(node),
-            found => {
-                self.leave(found);
-                self.overlook(above);
-            }
+        match self.tree.parent(node) {
+            Some(above) if !self.is_in_place(above) => self.overlook(above),
+            _ => self.drop_node(node),
         }
+    }
+
+    /// Whether the node's path leads to the directory that is watched as this node.
+    pub(super) fn is_in_place(&mut self, node: NodeId) -> bool {
+        let Some(path) = self.tree.path(node) else { return false };
+        let found = self.look(&path);
+        let is_it = matches!(&found, Found::Directory(_, watch) if self.tree.watch_key(node) == Some(watch.key()));
+        self.leave(found);
+        is_it
     }
 
     /// What was mounted at this directory is not any more.
@@ -214,7 +222,7 @@ impl Engine {
         }
     }
 
-    fn walk(&mut self, node: NodeId, mut mode: Mode) {
+    fn walk(&mut self, node: NodeId, mode: Mode) {
         let Some(path) = self.tree.path(node) else {
             return self.overlook(node);
         };
@@ -225,18 +233,19 @@ impl Engine {
                 return;
             }
             Found::Nothing => return self.vanished(node),
-            Found::Unwatchable(cause, reason) => return self.give_up(node, path, cause, reason),
-        };
-        if mode == Mode::Verify {
-            if self.tree.watch_key(node) == Some(watch.key()) {
-                return;
+            Found::Unwatchable(cause, reason) => {
+                // What is in it now can be sent all the same, once.
+                if mode == Mode::New {
+                    self.report(path.clone(), Hint::Rescan);
+                }
+                return self.give_up(node, path, cause, reason);
             }
-            mode = Mode::Silent;
-        }
+        };
         let replaced = self.settle(node, watch);
         let missed = self.unwatched.mended(node, Instant::now()).is_some();
         if (replaced || missed) && mode != Mode::Silent {
-            self.steps.push(Step::Report(node, Hint::Rescan));
+            let hint = if replaced { Hint::Arrived } else { Hint::Rescan };
+            self.steps.push(Step::Report(node, hint));
         }
         if mode == Mode::New {
             self.report(path.clone(), Hint::NewDirectory);
@@ -247,17 +256,21 @@ impl Engine {
     fn list(&mut self, node: NodeId, path: &RelPath, directory: OwnedFd, mode: Mode) {
         self.listing = self.listing.wrapping_add(1);
         let listing = self.listing;
+        let at = match mode.asks_for_ctime().then(|| directory.try_clone()).transpose() {
+            Ok(at) => at,
+            Err(error) => {
+                return self.not_listed(node, path, Errno::from_raw(error.raw_os_error().unwrap_or_default()));
+            }
+        };
         let mut entries = match Dir::from_fd(directory) {
             Ok(entries) => entries,
-            Err(error) => return self.not_listed(node, path, error),
-        };
-        let at = match entries_fd(&entries) {
-            Ok(at) => at,
             Err(error) => return self.not_listed(node, path, error),
         };
         for (count, entry) in entries.iter().enumerate() {
             let entry = match entry {
                 Ok(entry) => entry,
+                // It was removed meanwhile, and is empty.
+                Err(Errno::ENOENT) => break,
                 Err(error) => return self.not_listed(node, path, error),
             };
             if count % RELIEF == RELIEF - 1 {
@@ -273,12 +286,15 @@ impl Engine {
             // Some file systems do not tell the type.
             let is_directory = match entry.file_type() {
                 Some(kind) => kind == Type::Directory,
-                None => stat_at(&at, name).is_ok_and(|stat| is_directory(&stat)),
+                None => {
+                    let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                    self.disk.stat(&path).is_ok_and(|stat| kind(&stat) == SFlag::S_IFDIR)
+                }
             };
             if is_directory {
                 self.found_directory(node, path, name, listing, mode);
             } else {
-                self.found_file(path, &at, name, mode);
+                self.found_file(path, at.as_ref(), name, mode);
             }
         }
         let gone: Vec<_> = self.tree.children(node).filter(|child| self.tree.mark(*child) != listing).collect();
@@ -312,18 +328,17 @@ impl Engine {
         self.steps.push(Step::Walk(node, mode));
     }
 
-    fn found_file(&mut self, path: &RelPath, at: &OwnedFd, name: &CStr, mode: Mode) {
-        let since = match mode {
-            Mode::New => None,
-            Mode::Changed(Some(since)) | Mode::First(Some(since)) => Some(since),
-            Mode::Silent | Mode::Verify | Mode::Changed(None) | Mode::First(None) => return,
-        };
-        if let Some(since) = since {
+    fn found_file(&mut self, path: &RelPath, at: Option<&OwnedFd>, name: &CStr, mode: Mode) {
+        let is_reported = match (mode, at) {
+            (Mode::New, _) => true,
             // What is gone by now is told by an event: the directory is watched.
-            let changed = stat_at(at, name).is_ok_and(|stat| changed_at(&stat) >= since);
-            if !changed {
-                return;
+            (Mode::Changed(Some(since)) | Mode::First(Some(since)), Some(at)) => {
+                fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| changed_at(&stat) >= since)
             }
+            _ => false,
+        };
+        if !is_reported {
+            return;
         }
         let path = path.join(OsStr::from_bytes(name.to_bytes()));
         if self.spec.filter.matches(&path, EntryKind::NonDirectory) {
@@ -347,21 +362,6 @@ fn unwatchable(error: Errno) -> Found {
         _ => error.desc().to_owned(),
     };
     Found::Unwatchable(Cause::Directory, what)
-}
-
-/// A descriptor of the directory for stat calls while it is being listed.
-fn entries_fd(entries: &Dir) -> Result<OwnedFd, Errno> {
-    use std::os::fd::AsFd;
-    entries.as_fd().try_clone_to_owned().map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-}
-
-fn stat_at(at: &OwnedFd, name: &CStr) -> Result<FileStat, Errno> {
-    fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-}
-
-/// Whether this is a directory.
-pub(super) fn is_directory(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFDIR
 }
 
 /// The file's type.

@@ -1,1 +1,320 @@
+//! What is reported of what happens.
+
 use super::*;
+use nix::sys::stat::{Mode, SFlag, mknod};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+fn switches(events: EventSwitches) -> impl FnOnce(&mut Spec) {
+    move |spec| spec.events = events
+}
+
+#[test]
+fn a_file_is_reported_when_its_writer_closes_it() {
+    let mut rig = Rig::new(|_| {});
+    let mut file = fs::File::create(rig.root.join("a")).unwrap();
+    rig.engine.turn();
+    file.write_all(b"x").unwrap();
+    rig.engine.turn();
+    rig.collect();
+    assert!(rig.changes.is_empty(), "not while it is being written: {:?}", rig.changes);
+    drop(file);
+    assert_eq!(rig.settle(), ["Entry a"]);
+    fs::remove_file(rig.root.join("a")).unwrap();
+    assert_eq!(rig.settle(), ["Entry a"]);
+}
+
+#[test]
+fn what_never_closes_is_reported_at_once() {
+    let mut rig = Rig::new(|_| {});
+    fs::write(rig.out.join("file"), "x").unwrap();
+    symlink("nowhere", rig.root.join("link")).unwrap();
+    fs::hard_link(rig.out.join("file"), rig.root.join("hard")).unwrap();
+    mknod(&rig.root.join("fifo"), SFlag::S_IFIFO, Mode::S_IRUSR, 0).unwrap();
+    rig.engine.turn();
+    assert!(rig.engine.holds.next().is_none(), "nothing is held back");
+    assert_eq!(rig.settle(), ["Entry link", "Entry hard", "Entry fifo"]);
+}
+
+#[test]
+fn an_empty_file_that_nobody_has_open_is_reported_after_a_hold() {
+    let mut rig = Rig::new(|_| {});
+    mknod(&rig.root.join("empty"), SFlag::S_IFREG, Mode::S_IRUSR, 0).unwrap();
+    rig.engine.turn();
+    rig.collect();
+    assert!(rig.changes.is_empty() && rig.engine.holds.next().is_some());
+    rig.turn_until(|rig| hint_at(rig, "empty", Hint::Entry));
+}
+
+#[test]
+fn a_file_linked_into_place_is_reported() {
+    let mut rig = Rig::new(|_| {});
+    let file = {
+        use nix::fcntl::{OFlag, open};
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
+        open(&rig.root, flags, Mode::S_IRUSR | Mode::S_IWUSR).unwrap()
+    };
+    nix::unistd::write(&file, b"complete").unwrap();
+    let from = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let follow = nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW;
+    let cwd = nix::fcntl::AT_FDCWD;
+    nix::unistd::linkat(cwd, from.as_str(), cwd, &rig.root.join("linked"), follow).unwrap();
+    // Still open: no close tells of it.
+    rig.turn_until(|rig| hint_at(rig, "linked", Hint::Entry));
+}
+
+#[test]
+fn a_new_directory_is_reported_with_all_that_is_in_it_parents_first() {
+    let mut rig = Rig::new(|_| {});
+    fs::create_dir_all(rig.root.join("a/b")).unwrap();
+    fs::write(rig.root.join("a/b/file"), "x").unwrap();
+    symlink("/", rig.root.join("a/root")).unwrap();
+    let changes = rig.settle();
+    let [top, below, file] =
+        ["NewDirectory a", "NewDirectory a/b", "Entry a/b/file"].map(|change| position(&changes, change));
+    assert!(top < below && below < file, "{changes:?}");
+    assert!(has(&changes, "Entry a/root"));
+    rig.check_tree("a link is not followed");
+    fs::write(rig.root.join("a/b/late"), "x").unwrap();
+    assert_eq!(rig.settle(), ["Entry a/b/late"]);
+}
+
+#[test]
+fn a_renamed_directory_keeps_its_watches() {
+    let fill = |root: &Path| fs::create_dir_all(root.join("a/b/c")).unwrap();
+    let mut rig = Rig::with_tree(fill, |_| {});
+    let node = rig.engine.tree.find(&RelPath::new(b"a/b/c").unwrap()).unwrap();
+    let key = rig.engine.tree.watch_key(node);
+    fs::rename(rig.root.join("a"), rig.root.join("z")).unwrap();
+    assert_eq!(rig.settle(), ["Rescan a", "Arrived z"]);
+    assert_eq!(rig.engine.tree.find(&RelPath::new(b"z/b/c").unwrap()), Some(node));
+    assert_eq!(rig.engine.tree.watch_key(node), key);
+    fs::write(rig.root.join("z/b/c/file"), "x").unwrap();
+    assert_eq!(rig.settle(), ["Entry z/b/c/file"]);
+}
+
+#[test]
+fn a_directory_moves_in_and_out() {
+    let mut rig = Rig::new(|_| {});
+    fs::create_dir_all(rig.out.join("a/b")).unwrap();
+    fs::write(rig.out.join("a/b/old"), "x").unwrap();
+    fs::rename(rig.out.join("a"), rig.root.join("a")).unwrap();
+    assert_eq!(rig.settle(), ["Arrived a"]);
+    rig.check_tree("moved in");
+    fs::rename(rig.root.join("a"), rig.out.join("a")).unwrap();
+    assert_eq!(rig.settle(), ["Rescan a"]);
+    rig.check_tree("moved out");
+    fs::write(rig.out.join("a/b/new"), "x").unwrap();
+    assert!(rig.settle().is_empty(), "what left is not watched any more");
+}
+
+#[test]
+fn a_directory_replaced_by_a_file_and_the_reverse() {
+    let mut rig = Rig::new(|_| {});
+    let a = rig.root.join("a");
+    fs::write(&a, "x").unwrap();
+    rig.settle();
+    fs::remove_file(&a).unwrap();
+    fs::create_dir(&a).unwrap();
+    assert_eq!(rig.settle(), ["Entry a", "NewDirectory a"]);
+    fs::remove_dir(&a).unwrap();
+    fs::create_dir(&a).unwrap();
+    fs::write(a.join("new"), "x").unwrap();
+    assert!(has(&rig.settle(), "Entry a/new"), "the new directory of the same name is watched");
+    fs::remove_dir_all(&a).unwrap();
+    symlink(&rig.out, &a).unwrap();
+    assert!(has(&rig.settle(), "Entry a"));
+    fs::write(rig.out.join("file"), "x").unwrap();
+    assert!(rig.settle().is_empty(), "a link in the place of a directory is not followed");
+    rig.check_tree("a link");
+}
+
+#[test]
+fn a_directory_that_moved_away_unseen_is_not_forgotten() {
+    let mut rig = Rig::new(|_| {});
+    // All of it happens before the first event is read.
+    fs::create_dir_all(rig.root.join("a/b")).unwrap();
+    fs::rename(rig.root.join("a"), rig.root.join("c")).unwrap();
+    fs::create_dir(rig.root.join("a")).unwrap();
+    fs::rename(rig.root.join("c/b"), rig.root.join("a/b")).unwrap();
+    fs::rename(rig.root.join("a"), rig.root.join("d")).unwrap();
+    rig.settle();
+    rig.check_tree("three renames behind");
+    fs::write(rig.root.join("d/b/file"), "x").unwrap();
+    assert_eq!(rig.settle(), ["Entry d/b/file"]);
+}
+
+#[test]
+fn temporary_names_are_held_and_dropped_only_if_born_and_gone() {
+    let mut rig = Rig::new(|_| {});
+    fs::write(rig.root.join("4913"), "").unwrap();
+    fs::remove_file(rig.root.join("4913")).unwrap();
+    fs::write(rig.root.join(".a.Ab12Cd"), "x").unwrap();
+    fs::rename(rig.root.join(".a.Ab12Cd"), rig.root.join("a")).unwrap();
+    fs::write(rig.root.join("kept~"), "x").unwrap();
+    rig.engine.turn();
+    rig.collect();
+    assert_eq!(rig.take(), ["Entry a"], "the final name at once, nothing else yet");
+    rig.turn_until(|rig| hint_at(rig, "kept~", Hint::Entry));
+    assert_eq!(rig.take(), ["Entry kept~"], "what was there for a moment is never spoken of");
+    fs::remove_file(rig.root.join("kept~")).unwrap();
+    assert_eq!(rig.settle(), ["Entry kept~"], "a drain lets go of what is held; it had been there before");
+}
+
+#[test]
+fn temporary_names_are_skipped_if_that_is_asked_for() {
+    let mut rig = Rig::new(|spec| spec.temporary_names = TemporaryNames::Skip);
+    fs::create_dir(rig.root.join(".d")).unwrap();
+    for name in [".htaccess", "a~", "4913", ".d/.x", ".d/y"] {
+        fs::write(rig.root.join(name), "x").unwrap();
+    }
+    let changes = rig.settle();
+    assert!(changes.iter().all(|change| change == "NewDirectory .d" || change == "Entry .d/y"), "{changes:?}");
+    assert!(has(&changes, "Entry .d/y"));
+}
+
+#[test]
+fn switches_decide_what_is_reported_not_what_is_known() {
+    let quiet = EventSwitches { delete: false, move_from: false, attrib: false, ..EventSwitches::SHIPPED };
+    let fill = |root: &Path| {
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("file"), "x").unwrap();
+    };
+    let mut rig = Rig::with_tree(fill, switches(quiet));
+    fs::remove_file(rig.root.join("file")).unwrap();
+    fs::remove_dir(rig.root.join("a/b")).unwrap();
+    fs::rename(rig.root.join("a"), rig.root.join("c")).unwrap();
+    fs::set_permissions(rig.root.join("c"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(rig.settle(), ["Arrived c"]);
+    rig.check_tree("with removals switched off");
+
+    let mut rig = Rig::new(switches(EventSwitches { create_folder: false, ..EventSwitches::SHIPPED }));
+    fs::create_dir(rig.root.join("made")).unwrap();
+    fs::write(rig.root.join("made/file"), "x").unwrap();
+    assert!(rig.settle().is_empty());
+    fs::rename(rig.root.join("made"), rig.root.join("moved")).unwrap();
+    assert!(has(&rig.settle(), "Arrived moved"));
+    fs::write(rig.root.join("moved/file"), "x").unwrap();
+    assert_eq!(rig.settle(), ["Entry moved/file"]);
+
+    let mut rig = Rig::new(switches(EventSwitches { move_to: false, ..EventSwitches::SHIPPED }));
+    fs::create_dir(rig.out.join("a")).unwrap();
+    fs::rename(rig.out.join("a"), rig.root.join("a")).unwrap();
+    fs::write(rig.root.join("a/file"), "x").unwrap();
+    assert!(rig.settle().is_empty());
+
+    let mut rig = Rig::new(switches(EventSwitches::NONE));
+    fs::write(rig.root.join("a"), "x").unwrap();
+    symlink("a", rig.root.join("b")).unwrap();
+    fs::create_dir(rig.root.join("c")).unwrap();
+    fs::rename(rig.root.join("a"), rig.root.join("d")).unwrap();
+    fs::remove_file(rig.root.join("d")).unwrap();
+    assert!(rig.settle().is_empty());
+}
+
+#[test]
+fn attributes_are_told_apart_from_content() {
+    let fill = |root: &Path| {
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("f"), "x").unwrap();
+    };
+    let mut rig = Rig::with_tree(fill, |_| {});
+    for name in ["d", "f", ""] {
+        fs::set_permissions(rig.root.join(name), fs::Permissions::from_mode(0o750)).unwrap();
+    }
+    assert_eq!(rig.settle(), ["Attributes d", "Attributes f"]);
+}
+
+#[test]
+fn excluded_paths_are_neither_watched_nor_reported() {
+    let fill = |root: &Path| fs::create_dir_all(root.join("cache/deep")).unwrap();
+    let mut rig = Rig::with_tree(fill, |spec| {
+        spec.filter = Arc::new(Filter::new(["cache/", r".*\.tmp", "kept/sub/"]).unwrap());
+    });
+    assert_eq!(rig.engine.tree.watched(), 1);
+    fs::write(rig.root.join("cache/deep/file"), "x").unwrap();
+    fs::write(rig.root.join("a.tmp"), "x").unwrap();
+    assert!(rig.settle().is_empty());
+    fs::rename(rig.root.join("a.tmp"), rig.root.join("a")).unwrap();
+    assert_eq!(rig.settle(), ["Entry a"]);
+    fs::rename(rig.root.join("cache"), rig.root.join("free")).unwrap();
+    assert_eq!(rig.settle(), ["Arrived free"]);
+    fs::create_dir(rig.root.join("free/sub")).unwrap();
+    rig.settle();
+    fs::rename(rig.root.join("free"), rig.root.join("kept")).unwrap();
+    rig.settle();
+    fs::write(rig.root.join("kept/sub/file"), "x").unwrap();
+    fs::write(rig.root.join("kept/deep/file"), "x").unwrap();
+    assert_eq!(rig.settle(), ["Entry kept/deep/file"], "what is excluded under the new name is not watched any more");
+    fs::rename(rig.root.join("kept"), rig.root.join("cache")).unwrap();
+    assert_eq!(rig.settle(), ["Rescan kept"]);
+    assert_eq!(rig.engine.tree.watched(), 1);
+}
+
+#[test]
+fn an_overflow_is_made_good() {
+    let fill = |root: &Path| fs::create_dir_all(root.join("old/gone")).unwrap();
+    let mut rig = Rig::with_tree(fill, |_| {});
+    let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let [a, b] = ["a", "b"].map(|name| rig.root.join(name));
+    fs::write(&a, "x").unwrap();
+    for _ in 0..limit / 4 + 1 {
+        fs::rename(&a, &b).unwrap();
+        fs::rename(&b, &a).unwrap();
+    }
+    fs::create_dir_all(rig.root.join("new/deep")).unwrap();
+    fs::write(rig.root.join("new/deep/file"), "x").unwrap();
+    fs::write(rig.root.join("old/file"), "x").unwrap();
+    fs::remove_dir(rig.root.join("old/gone")).unwrap();
+    let changes = rig.settle();
+    assert!(rig.told.iter().any(|told| told == "Overflowed"), "{:?}", rig.told);
+    for change in ["NewDirectory new", "NewDirectory new/deep", "Entry new/deep/file", "Entry old/file"] {
+        assert!(has(&changes, change), "{change}");
+    }
+    assert_eq!(changes.last().unwrap(), "Rescan .", "last, when all is watched");
+    rig.check_tree("after an overflow");
+}
+
+#[test]
+fn a_rescan_finds_what_no_event_told() {
+    let mut rig = Rig::new(|_| {});
+    fs::write(rig.root.join("a"), "x").unwrap();
+    rig.settle();
+    rig.control.send(Control::Rescan).unwrap();
+    assert_eq!(rig.settle(), ["Entry a", "Rescan ."]);
+}
+
+#[test]
+fn the_first_walk_reports_files_changed_since() {
+    let fill = |root: &Path| {
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("d/f"), "x").unwrap();
+    };
+    let hour = Duration::from_secs(3600);
+    for (since, expected) in [(-1, vec!["Entry d/f"]), (1, vec![])] {
+        let now = std::time::SystemTime::now();
+        let since = if since < 0 { now - hour } else { now + hour };
+        let mut rig = Rig::unstarted(fill, |spec| spec.changed_since = Some(since));
+        assert_eq!(rig.settle(), expected);
+        assert_eq!(rig.told, ["RootReady { returned: false }"]);
+    }
+}
+
+#[test]
+fn very_deep_trees_are_watched_to_the_bottom() {
+    let mut rig = Rig::new(|_| {});
+    let name = "d".repeat(200);
+    // Deeper than PATH_MAX allows a path to be.
+    let mut at = nix::fcntl::open(&rig.root, nix::fcntl::OFlag::O_PATH, Mode::empty()).unwrap();
+    for _ in 0..30 {
+        nix::sys::stat::mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
+        at = nix::fcntl::openat(&at, name.as_str(), nix::fcntl::OFlag::O_PATH, Mode::empty()).unwrap();
+    }
+    rig.settle();
+    assert_eq!(rig.engine.tree.watched(), 31);
+    nix::sys::stat::mkdirat(&at, "bottom", Mode::S_IRWXU).unwrap();
+    let changes = rig.settle();
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].ends_with("/bottom"));
+    // TempDir removes it by steps, too.
+}

@@ -1,0 +1,281 @@
+//! `sersyncctl` as built, on a real message bus, with a scripted engine behind the agent.
+
+#[path = "support/bus.rs"]
+mod support;
+
+use sersync::agent::handle::Command;
+use sersync::agent::snapshot::{Failure, Fault, JobState, Notice, PendingPath, State};
+use sersync::bus::{Bus, Which, serve};
+use sersync::path::RelPath;
+use sersync::service::log;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+use support::{Engine, PATIENCE, PrivateBus, down, eventually, snapshot};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+async fn on(bus: &PrivateBus, handle: sersync::agent::Handle) -> Bus {
+    let instance = handle.snapshot().instance.clone();
+    serve(handle, &instance, Which::Address(bus.address.clone()), log::silent()).await.unwrap()
+}
+
+fn ctl(bus: &PrivateBus, arguments: &[&str]) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+    command
+        .args(arguments)
+        .env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address)
+        .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/session")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// What a command printed, and how it ended.
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn run(bus: &PrivateBus, arguments: &[&str]) -> Ended {
+    finish(ctl(bus, arguments)).await
+}
+
+async fn finish(mut command: tokio::process::Command) -> Ended {
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("sersyncctl ends").unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[tokio::test]
+async fn status_answers_with_its_exit_code() {
+    let bus = PrivateBus::start();
+    let nothing = run(&bus, &["status"]).await;
+    assert_eq!(nothing.code, 3, "{}", nothing.err);
+    assert!(nothing.out.contains("systemctl enable --now sersync@NAME"), "{}", nothing.out);
+
+    let www = Engine::new(snapshot("www"));
+    let _www = on(&bus, www.handle.clone()).await;
+    let all = run(&bus, &["status"]).await;
+    assert_eq!(all.code, 0, "{}{}", all.out, all.err);
+    let lines: Vec<_> = all.out.lines().collect();
+    assert_eq!(lines[0], "NAME  STATE  IN SYNC  PENDING  FAILED  LAG  LAST SYNC");
+    assert_eq!(lines[1], "www   idle       2/2        0       0    -  just now");
+
+    let blog = Engine::new(snapshot("my-blog"));
+    blog.change(|snapshot| {
+        snapshot.state = State::Degraded;
+        snapshot.remotes[1] = down("web2:/srv/www");
+    });
+    let _blog = on(&bus, blog.handle.clone()).await;
+    let all = run(&bus, &["status"]).await;
+    assert_eq!(all.code, 1);
+    let lines: Vec<_> = all.out.lines().collect();
+    assert_eq!(lines[1], "my-blog  degraded      1/2      512       0  3 min  just now");
+    assert_eq!(run(&bus, &["status", "www"]).await.code, 0);
+    let both = run(&bus, &["status", "www", "my-blog"]).await;
+    assert_eq!(both.code, 1);
+    assert!(both.out.contains("www - idle\n") && both.out.contains("my-blog - degraded\n"), "{}", both.out);
+    assert!(both.out.contains("web2:/srv/www: ConnectionRefused, failing for 3 min, 7 tries"), "{}", both.out);
+    assert!(both.out.contains("    failed to connect to web2\n    check rsyncd\n"), "{}", both.out);
+    assert!(!both.out.contains('●') && !both.out.contains('\x1b'), "no decoration in a pipe");
+
+    let unknown = run(&bus, &["status", "nope"]).await;
+    assert_eq!(unknown.code, 4);
+    assert!(unknown.err.contains("no instance \"nope\"") && unknown.err.ends_with("next: sersyncctl list\n"));
+}
+
+#[tokio::test]
+async fn status_is_json_for_programs() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www"));
+    engine.change(|snapshot| snapshot.remotes[1] = down("web2:/srv/www"));
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let status = run(&bus, &["status", "--json"]).await;
+    let value: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert_eq!(value[0]["instance"], "www");
+    assert_eq!(value[0]["config"]["path"], "/etc/sersync/www.xml");
+    assert_eq!(value[0]["running"], true);
+    assert_eq!(value[0]["last_full_sync_at"], serde_json::Value::Null);
+    assert_eq!(value[0]["remotes"][1]["last_error_name"], "ConnectionRefused");
+}
+
+#[tokio::test]
+async fn user_instances_are_on_the_users_bus() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("notes"));
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let mut list = ctl(&bus, &["--user", "list"]);
+    list.env("DBUS_SESSION_BUS_ADDRESS", &bus.address).env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/system");
+    let list = finish(list).await;
+    assert!(list.code == 0 && list.out.contains("notes"), "{}{}", list.out, list.err);
+
+    let missing = run(&bus, &["--user", "list"]).await;
+    assert_eq!(missing.code, 1);
+    assert!(missing.err.contains("no connection to the user bus"), "{}", missing.err);
+    assert!(missing.err.ends_with("next: systemctl --user status dbus.socket\n"), "{}", missing.err);
+}
+
+#[tokio::test]
+async fn commands_do_their_work_or_say_what_to_do() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www")).answer_well();
+    let _agent = on(&bus, engine.handle.clone()).await;
+    for (arguments, says) in [
+        (&["pause", "www"][..], "www is paused"),
+        (&["resume", "www"], "www goes on"),
+        (&["retry", "www"], "2 paths are tried again"),
+        (&["reload", "www"], "www has read its config"),
+        (&["wait", "www", "--timeout", "5s"], "www is in sync"),
+        (&["failures", "www"], "no path has failed"),
+        (&["pending", "www"], "nothing is pending"),
+    ] {
+        let ended = run(&bus, arguments).await;
+        assert!(ended.code == 0 && ended.out.contains(says), "{arguments:?}: {}{}", ended.out, ended.err);
+        let absent = run(&bus, &[arguments[0], "nope"]).await;
+        assert_eq!(absent.code, 1, "{arguments:?}");
+        assert!(absent.err.contains("next: sersyncctl list"), "{arguments:?}: {}", absent.err);
+    }
+}
+
+#[tokio::test]
+async fn resync_follows_its_job() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www")).answer_well();
+    let _agent = on(&bus, engine.handle.clone()).await;
+
+    let at_once = run(&bus, &["resync", "www", "--no-wait"]).await;
+    assert!(at_once.code == 0 && at_once.out.contains("full sync 1 is under way"), "{}{}", at_once.out, at_once.err);
+    let canceled = run(&bus, &["resync", "www", "--cancel"]).await;
+    assert!(canceled.code == 0 && canceled.out.contains("1 full sync canceled"), "{}{}", canceled.out, canceled.err);
+
+    let mut follower = ctl(&bus, &["resync", "www"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "full sync 2: running, 0 %, 0 B sent");
+    engine.change(|snapshot| (snapshot.jobs[1].progress, snapshot.jobs[1].bytes_sent) = (0.42, 2048));
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "full sync 2: running, 42 %, 2.0 KiB sent");
+    engine.change(|snapshot| {
+        (snapshot.jobs[1].state, snapshot.jobs[1].result) = (JobState::Done, "2 remotes are equal".into());
+    });
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "full sync 2: 2 remotes are equal");
+    assert!(follower.wait().await.unwrap().success());
+
+    let follower = ctl(&bus, &["resync", "www"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the third job", async || engine.handle.snapshot().jobs.get(2).map(|_| ())).await;
+    engine.change(|snapshot| {
+        (snapshot.jobs[2].state, snapshot.jobs[2].result) = (JobState::Failed, "web2 refused".into());
+    });
+    let failed = tokio::time::timeout(PATIENCE, follower.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(failed.status.code(), Some(1));
+    let text = String::from_utf8(failed.stderr).unwrap();
+    assert!(text.contains("failed: web2 refused") && text.ends_with("next: sersyncctl status www\n"), "{text}");
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_the_job_running() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www")).answer_well();
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let mut follower = ctl(&bus, &["resync", "www"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    lines.next_line().await.unwrap().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(follower.id().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, follower.wait_with_output()).await.unwrap().unwrap();
+    let text = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && text.contains("full sync 1 goes on"), "{text}");
+    assert_eq!(engine.handle.snapshot().jobs[0].state, JobState::Running);
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_ends_the_waiting() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www")).answer_well();
+    let agent = on(&bus, engine.handle.clone()).await;
+    let mut follower = ctl(&bus, &["resync", "www"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    lines.next_line().await.unwrap().unwrap();
+    agent.close().await;
+    let ended = tokio::time::timeout(PATIENCE, follower.wait_with_output()).await.unwrap().unwrap();
+    let text = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text.contains("stopped meanwhile"), "{text}");
+}
+
+fn failure(number: usize) -> Failure {
+    Failure {
+        remote: "web2:/srv/www".into(),
+        path: RelPath::new(format!("f{number}\n").as_bytes()).unwrap(),
+        fault: Fault { name: "NoSpace", message: "No space left\non device".into() },
+        attempts: 2,
+        failed_at: SystemTime::now(),
+        next_try: SystemTime::now() + Duration::from_secs(90),
+    }
+}
+
+#[tokio::test]
+async fn lists_are_short_unless_asked() {
+    let bus = PrivateBus::start();
+    let mut engine = Engine::new(snapshot("www"));
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let play = async {
+        let Command::Failures(0, limit, answer) = engine.command().await else { panic!("not a list") };
+        answer.send(Ok((0..limit).map(failure).collect())).unwrap();
+    };
+    let list = tokio::join!(run(&bus, &["failures", "www"]), play).0;
+    assert_eq!(list.code, 0, "{}", list.err);
+    let lines: Vec<_> = list.out.lines().collect();
+    assert_eq!(lines.len(), 52);
+    assert!(
+        lines[1].starts_with("web2:/srv/www  f0\\n   NoSpace      2  just now  in 1 min  No space left"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(lines[51], "the first 50 paths; for all: sersyncctl failures www --all");
+
+    let play = async {
+        let Command::Pending(0, _, answer) = engine.command().await else { panic!("not a list") };
+        let path = PendingPath {
+            remote: "web2:/srv/www".into(),
+            path: RelPath::new(b"a\xff").unwrap(),
+            kind: "entry",
+            since: SystemTime::now(),
+            in_flight: true,
+        };
+        answer.send(Ok(vec![path])).unwrap();
+    };
+    let list = tokio::join!(run(&bus, &["pending", "www", "--json"]), play).0;
+    let value: serde_json::Value = serde_json::from_str(&list.out).unwrap();
+    assert_eq!(value[0]["path_hex"], "61ff");
+    assert_eq!(value[0]["in_flight"], true);
+}
+
+#[tokio::test]
+async fn monitor_prints_what_happens() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www"));
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let mut monitor = ctl(&bus, &["monitor", "www", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
+    // It listens some time after its start: tell until it hears.
+    let mut number = 0;
+    let heard = eventually("a line", async || {
+        number += 1;
+        engine.change(|snapshot| snapshot.files_synced = number);
+        tokio::time::timeout(Duration::from_millis(100), lines.next_line()).await.ok()
+    });
+    let first: serde_json::Value = serde_json::from_str(&heard.await.unwrap().unwrap()).unwrap();
+    assert_eq!((&first["event"], &first["object"]), (&"changed".into(), &"agent".into()));
+    engine.notices.send(Notice::FailureAdded(failure(1))).unwrap();
+    loop {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if value["event"] == "failure" {
+            assert_eq!((&value["path"], &value["error"]), (&"f1\n".into(), &"NoSpace".into()));
+            break;
+        }
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(monitor.id().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, monitor.wait()).await.unwrap().unwrap();
+    assert!(ended.success());
+}
