@@ -124,15 +124,19 @@ impl Launch {
     /// Runs it to its end, for a start that is expected to be refused.
     pub fn output(&self) -> Output {
         let child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
-        let group = Pid::from_raw(child.id() as i32);
         let waiter = std::thread::spawn(move || child.wait_with_output().unwrap());
         let start = Instant::now();
         while !waiter.is_finished() && start.elapsed() < SOON {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         if !waiter.is_finished() {
-            let _ = killpg(group, Signal::SIGKILL);
-            panic!("it was expected to end by itself:\n{}", String::from_utf8_lossy(&waiter.join().unwrap().stderr));
+            // Also one that went to the background has the test's directory on its command line.
+            let left = processes::named(&self.directory.display().to_string());
+            for process in &left {
+                let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+            }
+            let said = String::from_utf8_lossy(&waiter.join().unwrap().stderr).into_owned();
+            panic!("it did not end, or left its output open to {left:?}:\n{said}");
         }
         waiter.join().unwrap()
     }

@@ -182,8 +182,8 @@ impl Daemon {
 
     /// What it wrote to its log so far.
     pub fn log(&self) -> String {
-        let read = |name: &str| fs::read_to_string(self.plan.directory.join(name)).unwrap_or_default();
-        read("log") + &read("stderr")
+        let read = |name: &str| fs::read(self.plan.directory.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&[read("log"), read("stderr")].concat()).into_owned()
     }
 
     fn write_config(&self) {
