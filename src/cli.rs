@@ -26,7 +26,7 @@ pub struct Cli {
     #[arg(short = 'r')]
     full_sync: bool,
 
-    /// Go to the background
+    /// Go to the background; what there is to tell goes to the journal
     #[arg(short = 'd')]
     detach: bool,
 
@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
         }
     };
     if cli.detach
-        && let Err(error) = nix::unistd::daemon(false, true)
+        && let Err(error) = nix::unistd::daemon(false, false)
     {
         eprintln!("sersync: cannot go to the background: {error}");
         return ExitCode::FAILURE;
@@ -193,7 +193,7 @@ fn state_directory(cli: &Cli, config: &Config, instance: &str) -> PathBuf {
 
 async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
     let Prepared { instance, config, warnings, state_directory } = prepared;
-    let log = match log::init(&instance, config.debug) {
+    let log = match log::init(&instance, config.debug, cli.detach) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("sersync: {error}");

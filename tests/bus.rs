@@ -404,7 +404,7 @@ async fn comes_back_when_the_bus_does() {
 async fn the_log_level_is_set_as_systemctl_does_it() {
     let bus = PrivateBus::start();
     let engine = Engine::new(snapshot("www"));
-    let control = log::init("www", false).unwrap();
+    let control = log::init("www", false, false).unwrap();
     let _agent =
         serve(engine.handle.clone(), "www", Which::Address(bus.address.clone()), control.clone()).await.unwrap();
     let client = client(&bus).await;

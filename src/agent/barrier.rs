@@ -28,6 +28,12 @@ struct Barrier {
     answer: Answer<()>,
 }
 
+impl Barrier {
+    fn is_reached(&self, oldest: Option<Seq>) -> bool {
+        self.upto.is_some_and(|upto| oldest.is_none_or(|oldest| oldest > upto))
+    }
+}
+
 impl Barriers {
     /// Adds a caller. Each watch of `watches` has to be drained with the token returned.
     pub fn add(&mut self, watches: BTreeSet<WatchId>, deadline: Option<Instant>, answer: Answer<()>, seq: Seq) -> u64 {
@@ -55,17 +61,22 @@ impl Barriers {
         }
     }
 
+    /// Whether [`Barriers::settle`] would tell anybody that all is in sync.
+    pub fn is_settled(&self, oldest: Option<Seq>) -> bool {
+        self.waiting.iter().any(|barrier| barrier.is_reached(oldest))
+    }
+
     /// Answers everybody who has waited long enough. `oldest`: the oldest report not served by every remote yet;
     /// `behind` tells which remotes are behind.
     pub fn settle(&mut self, oldest: Option<Seq>, now: Instant, behind: impl Fn() -> String) {
         let (ended, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|barrier: &Barrier| {
-            let reached = barrier.upto.is_some_and(|upto| oldest.is_none_or(|oldest| oldest > upto));
-            reached || barrier.deadline.is_some_and(|deadline| deadline <= now) || barrier.answer.is_closed()
+            barrier.is_reached(oldest)
+                || barrier.deadline.is_some_and(|deadline| deadline <= now)
+                || barrier.answer.is_closed()
         });
         self.waiting = waiting;
         for barrier in ended {
-            let reached = barrier.upto.is_some_and(|upto| oldest.is_none_or(|oldest| oldest > upto));
-            let answer = if reached { Ok(()) } else { Err(CommandError::TimedOut(behind())) };
+            let answer = if barrier.is_reached(oldest) { Ok(()) } else { Err(CommandError::TimedOut(behind())) };
             // Who has gone needs no answer.
             let _ = barrier.answer.send(answer);
         }

@@ -470,6 +470,10 @@ impl Engine {
 
     fn settle_barriers(&mut self, now: Instant) {
         let oldest = self.remotes.iter().filter_map(|remote| remote.set.oldest()).min().map(|(seq, _)| seq);
+        // Who was told that all is in sync must not read in the properties that it is not.
+        if self.dirty && self.barriers.is_settled(oldest) {
+            self.publish(now);
+        }
         let remotes = &self.remotes;
         self.barriers.settle(oldest, now, || {
             let behind = remotes.iter().filter(|remote| remote.set.oldest().is_some()).map(|remote| {

@@ -91,17 +91,18 @@ impl LogControl {
 }
 
 /// Begins to log. `debug` is the config's or the command line's wish; [`LEVEL_VARIABLE`] goes before it, and when
-/// that names no level it is told and left aside.
+/// that names no level it is told and left aside. An agent that is `detached` has no standard error: its words go to
+/// the journal, or where there is none nowhere.
 ///
 /// Fails only when the process logs already.
-pub fn init(instance: &str, debug: bool) -> Result<LogControl, TryInitError> {
+pub fn init(instance: &str, debug: bool, detached: bool) -> Result<LogControl, TryInitError> {
     let wish = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let variable = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
     let asked = variable.map(|level| parse_level(&level));
     let level = asked.as_ref().and_then(|level| level.as_ref().ok().copied()).unwrap_or(wish);
     let (filter, handle) = reload::Layer::new(level);
     let subscriber = tracing_subscriber::registry().with(filter);
-    let target = match journal(instance) {
+    let target = match journal(instance, detached) {
         Some(journal) => {
             subscriber.with(journal).try_init()?;
             "journal"
@@ -135,12 +136,14 @@ fn parse_level(name: &str) -> Result<LevelFilter, UnknownLevel> {
     }
 }
 
-/// The journal, when standard error leads there and journald answers.
-fn journal(instance: &str) -> Option<tracing_journald::Layer> {
-    let stream = std::env::var("JOURNAL_STREAM").ok()?;
-    let stderr = nix::sys::stat::fstat(std::io::stderr().as_fd()).ok()?;
-    if parse_stream(&stream)? != (stderr.st_dev, stderr.st_ino) {
-        return None;
+/// The journal, when standard error leads there (or nowhere) and journald answers.
+fn journal(instance: &str, detached: bool) -> Option<tracing_journald::Layer> {
+    if !detached {
+        let stream = std::env::var("JOURNAL_STREAM").ok()?;
+        let stderr = nix::sys::stat::fstat(std::io::stderr().as_fd()).ok()?;
+        if parse_stream(&stream)? != (stderr.st_dev, stderr.st_ino) {
+            return None;
+        }
     }
     let levels = PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
     let layer = tracing_journald::layer().ok()?;

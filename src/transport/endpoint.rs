@@ -31,7 +31,10 @@ pub(super) enum Form {
     Entries {
         /// Send even what is equal by size and time.
         ignore_times: bool,
+        /// Delete the missing ones.
         delete: bool,
+        /// Remove a whole directory of the remote where something else is to take its place.
+        force: bool,
         /// Over in a moment, and watched from here: rsync's own `--timeout` would have the daemon send a message at
         /// the start that waits 40 ms for a delayed acknowledgement (measured: 51 ms a run instead of 7).
         brief: bool,
@@ -107,20 +110,21 @@ impl Endpoint {
 
         match form {
             Form::DeleteMatching | Form::ListMatching => {
-                add(&["--recursive", "--from0", "--include-from=-", "--exclude=*", "--delete", "--force"]);
+                add(&["--recursive", "--from0", "--include-from=-", "--exclude=*", "--delete"]);
             }
             _ => add(&["--files-from=-", "--from0"]),
         }
         let deletes = match form {
-            Form::Entries { ignore_times, delete, .. } => {
+            Form::Entries { ignore_times, delete, force, .. } => {
                 add(&["--no-recursive"]);
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
+                add(if force { &["--force"] } else { &[] });
                 delete
             }
             Form::Trees { ignore_times, delete, progress } => {
                 add(&["--recursive"]);
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
-                add(if delete { &["--delete"] } else { &[] });
+                add(if delete { &["--delete", "--force"] } else { &[] });
                 if progress && capabilities.info.is_worth_a_try() {
                     used.info = true;
                     add(&["--info=progress2"]);
@@ -141,9 +145,9 @@ impl Endpoint {
             Form::DeleteMatching | Form::ListMatching => {}
             _ if deletes && capabilities.delete_missing_args.is_worth_a_try() => {
                 used.delete_missing_args = true;
-                add(&["--delete-missing-args", "--force"]);
+                add(&["--delete-missing-args"]);
             }
-            _ => add(if deletes { &["--ignore-missing-args", "--force"] } else { &["--ignore-missing-args"] }),
+            _ => add(&["--ignore-missing-args"]),
         }
         if let Form::ListTreeDeletions | Form::ListEntryDeletions | Form::ListMatching = form {
             // With nothing to create and nothing to update, deletions are all that is left to list.
@@ -231,8 +235,10 @@ mod tests {
 
     #[test]
     fn a_password_is_in_the_environment_alone() {
-        let line = endpoint(daemon())
-            .command_line(Form::Entries { ignore_times: true, delete: true, brief: true }, Capabilities::default());
+        let line = endpoint(daemon()).command_line(
+            Form::Entries { ignore_times: true, delete: true, force: true, brief: true },
+            Capabilities::default(),
+        );
         assert!(!words(&line).contains("hunter2"));
         assert!(line.environment.contains(&("RSYNC_PASSWORD", "hunter2".into())));
         assert!(words(&line).ends_with("-- ./ rsync://backup@[::1]:874/www/site/"), "{}", words(&line));
@@ -257,7 +263,7 @@ mod tests {
     #[test]
     fn nothing_is_deleted_where_deleting_is_off() {
         for form in [
-            Form::Entries { ignore_times: true, delete: false, brief: false },
+            Form::Entries { ignore_times: true, delete: false, force: false, brief: false },
             Form::Trees { ignore_times: false, delete: false, progress: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn only_long_runs_pay_for_a_timeout_of_their_own() {
-        let entries = |brief| Form::Entries { ignore_times: true, delete: true, brief };
+        let entries = |brief| Form::Entries { ignore_times: true, delete: true, force: true, brief };
         let line = |form| words(&endpoint(daemon()).command_line(form, Capabilities::default()));
         assert!(!line(entries(true)).contains("--timeout"));
         assert!(line(entries(false)).contains("--timeout=9"));
@@ -277,11 +283,10 @@ mod tests {
     #[test]
     fn ssh_asks_nothing_and_its_directory_meets_no_shell() {
         let ssh = Destination::Ssh { user: None, host: "web2".into(), port: Some(22), directory: "/srv/w w".into() };
-        let line = words(
-            &endpoint(ssh)
-                .with_control_socket("/run/s".into())
-                .command_line(Form::Entries { ignore_times: true, delete: true, brief: true }, Capabilities::default()),
-        );
+        let line = words(&endpoint(ssh).with_control_socket("/run/s".into()).command_line(
+            Form::Entries { ignore_times: true, delete: true, force: true, brief: true },
+            Capabilities::default(),
+        ));
         assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));
         assert!(line.ends_with("-- ./ web2:/srv/w w/"), "{line}");
     }

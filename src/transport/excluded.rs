@@ -48,7 +48,8 @@ impl Work<'_> {
             tokio::task::spawn_blocking(move || walk.all(&top));
             Feed::Pieces(pieces)
         };
-        self.run(Form::Entries { ignore_times, delete: false, brief: false }, feed, |_| ()).await?;
+        let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
+        self.run(form, feed, |_| ()).await?;
         let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         if !unreadable.is_empty() {
             self.complaints.trees_incomplete = true;
@@ -58,6 +59,7 @@ impl Work<'_> {
         if !self.order.delete {
             return Ok(());
         }
+        self.clear_the_way(form).await?;
         let doomed = self.list_tree_deletions(directories).await?;
         self.delete_unless_excluded(doomed).await
     }
@@ -80,6 +82,35 @@ impl Work<'_> {
         let patterns = patterns(missing);
         self.run(Form::ListMatching, || Feed::Whole(patterns.clone()), |line| note(&mut doomed, line)).await?;
         self.delete_unless_excluded(doomed).await
+    }
+
+    /// Makes room where the remote has a directory in the place of something else, and sends that again. What is
+    /// excluded stays, and then so does the directory, and the failure.
+    pub(super) async fn clear_the_way(&mut self, form: Form) -> Result<(), Fault> {
+        let (blocked, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.complaints.failed)
+            .into_iter()
+            .partition(|(_, fault)| fault.name == name::IN_THE_WAY);
+        self.complaints.failed = others;
+        if blocked.is_empty() {
+            return Ok(());
+        }
+        let blocked: BTreeSet<RelPath> = blocked.into_iter().map(|(path, _)| path).collect();
+        let mut inside = Vec::new();
+        for path in &blocked {
+            for way in path.ancestors_below_root().chain([path.clone()]) {
+                push_pattern(&mut inside, &way, b"/");
+            }
+            push_pattern(&mut inside, path, b"/**");
+        }
+        let mut doomed = Vec::new();
+        self.run(Form::ListMatching, || Feed::Whole(inside.clone()), |line| note(&mut doomed, line)).await?;
+        let mut condemned = condemned(doomed, &self.order.filter);
+        condemned.retain(|path| !blocked.contains(path));
+        if !condemned.is_empty() {
+            self.delete_matching(&plan::topmost_only(condemned)).await?;
+        }
+        let list = null_separated(&blocked);
+        self.run(form, || Feed::Whole(list.clone()), |_| ()).await.map(drop)
     }
 
     /// What a recursive run of `directories` would delete.
@@ -110,7 +141,7 @@ impl Work<'_> {
             looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
-            let form = Form::Entries { ignore_times: false, delete: true, brief: false };
+            let form = Form::Entries { ignore_times: false, delete: true, force: false, brief: false };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

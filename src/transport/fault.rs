@@ -18,6 +18,7 @@ pub mod name {
     pub const DELETE_LIMIT: &str = "DeleteLimit";
     pub const HOST_KEY_UNKNOWN: &str = "HostKeyUnknown";
     pub const HOST_UNKNOWN: &str = "HostUnknown";
+    pub const IN_THE_WAY: &str = "DirectoryInTheWay";
     pub const IO_ERROR: &str = "IoError";
     pub const NAME_TOO_LONG: &str = "NameTooLong";
     pub const NO_DIRECTORY: &str = "NoDirectory";
@@ -40,7 +41,17 @@ pub mod name {
 
 /// A phrase of rsync, ssh or the C library, the fault it names, and what to do. The first that occurs decides.
 /// Phrases: rsync 3.0.6 to 3.5.0, OpenSSH 9, glibc's strerror in the C locale.
-const REMEDIES: [(&str, &str, &str); 29] = [
+const REMEDIES: [(&str, &str, &str); 31] = [
+    (
+        "could not make way",
+        name::IN_THE_WAY,
+        "the remote has a directory there that may not be removed: it holds excluded files, or <delete> is off",
+    ),
+    (
+        "daemon refused",
+        name::PERMISSION_DENIED,
+        "an `exclude` of the module in the server's rsyncd.conf refuses this name",
+    ),
     (
         "auth failed on module",
         name::AUTH_FAILED,

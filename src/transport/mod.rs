@@ -154,12 +154,20 @@ impl Work<'_> {
         ignore_times: bool,
     ) -> Result<(), Fault> {
         let missing = if self.order.delete { missing } else { &[] };
-        let by_name = self.order.filter.is_empty() && self.capabilities.delete_missing_args.is_worth_a_try();
+        let unfiltered = self.order.filter.is_empty();
+        let by_name = unfiltered && self.capabilities.delete_missing_args.is_worth_a_try();
         let list = null_separated(present.iter().copied().chain(missing.iter().filter(|_| by_name)));
         if !list.is_empty() {
-            let delete = self.order.delete && by_name && !missing.is_empty();
-            let form = Form::Entries { ignore_times, delete, brief: self.order.lane == Lane::Live };
+            let form = Form::Entries {
+                ignore_times,
+                delete: by_name && !missing.is_empty(),
+                force: unfiltered && self.order.delete,
+                brief: self.order.lane == Lane::Live,
+            };
             let accepted = self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
+            if !unfiltered && self.order.delete {
+                self.clear_the_way(form).await?;
+            }
             if by_name && accepted.delete_missing_args.is_worth_a_try() {
                 return Ok(());
             }

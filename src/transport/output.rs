@@ -130,7 +130,7 @@ pub(super) fn complaints(stderr: &str, root: &Path, prefix: &[u8]) -> Complaints
         if line.contains("skipping file deletion") || line.contains("opendir") || line.contains("readdir") {
             found.trees_incomplete = true;
         }
-        if !is_failure(line) {
+        if is_informational(line) {
             continue;
         }
         let fault = Fault::from_words(line).unwrap_or_else(|| Fault::new(name::PARTIAL_TRANSFER, line));
@@ -142,12 +142,17 @@ pub(super) fn complaints(stderr: &str, root: &Path, prefix: &[u8]) -> Complaints
     found
 }
 
-/// Whether a line tells of something that was not done, rather than of something that was left out on purpose.
-fn is_failure(line: &str) -> bool {
-    line.contains(" failed")
-        || line.contains("error")
-        || line.contains("cannot ")
-        || line.contains(": ") && line.ends_with(')')
+/// Lines that tell of nothing that stays undone, or of what another line names.
+fn is_informational(line: &str) -> bool {
+    const PHRASES: [&str; 6] = [
+        "skipping non-regular file",
+        "skipping directory",
+        "skipping file deletion",
+        "cannot delete non-empty directory",
+        "(will try again)",
+        "WARNING: ",
+    ];
+    PHRASES.iter().any(|phrase| line.contains(phrase))
 }
 
 /// The path of ours that a line is about: in quotes, or in brackets behind a function's name.
@@ -159,8 +164,7 @@ fn path_in(line: &str, root: &Path, prefix: &[u8]) -> Option<RelPath> {
             let start = called.filter_map(|call| Some(line.find(call)? + call.len())).min();
             match start {
                 Some(start) => &line[start..line.rfind(") failed")?],
-                // "ERROR: a/b failed verification -- update discarded."
-                None => line.strip_prefix("ERROR: ")?.split_once(" failed verification")?.0,
+                None => unquoted(line)?,
             }
         }
     };
@@ -176,6 +180,15 @@ fn path_in(line: &str, root: &Path, prefix: &[u8]) -> Option<RelPath> {
     };
     let path = RelPath::new(below.strip_suffix(b"/").unwrap_or(&below)).ok()?;
     Some(without_temporary_name(path))
+}
+
+/// The complaints that name a path in no quotes: "ERROR: a/b failed verification -- update discarded.", "could not make
+/// way for new regular file: a/b".
+fn unquoted(line: &str) -> Option<&str> {
+    if let Some(rest) = line.strip_prefix("could not make way for ") {
+        return Some(rest.split_once(": ")?.1);
+    }
+    Some(line.strip_prefix("ERROR: ")?.split_once(" failed verification")?.0)
 }
 
 /// The quote that closes the first name: rename complaints name two, and a name may hold quotes itself.
@@ -245,6 +258,9 @@ mod tests {
 rsync: [receiver] mkstemp "/b/.c.Ab12Cd" (in www) failed: No space left on device (28)
 rsync: [generator] delete_file: rmdir(d/e) failed: Directory not empty (39)
 rsync: [receiver] rename "/.x"y.Ab12Cd" -> "x"y": Permission denied (13)
+cannot delete non-empty directory: was a directory
+could not make way for new regular file: was a directory
+ERROR: daemon refused to receive file "for\#001bidden"
 file has vanished: "/data/www/gone"
 rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338) [sender=3.5.0]"#;
         let found = complaints(stderr, Path::new("/data/www"), b"");
@@ -256,6 +272,8 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
                 (rel("b/c"), name::NO_SPACE),
                 (rel("d/e"), name::PARTIAL_TRANSFER),
                 (rel("x\"y"), name::PERMISSION_DENIED),
+                (rel("was a directory"), name::IN_THE_WAY),
+                (rel("for\u{1}bidden"), name::PERMISSION_DENIED),
             ]
         );
         assert_eq!(found.vanished, [rel("gone")]);
