@@ -1,4 +1,5 @@
-//! `cargo bench`: how fast a change reaches a remote, and what that costs. docs/benchmarks.md explains the figures.
+//! `cargo bench --bench mirror`: how fast a change reaches a remote, and what that costs. docs/benchmarks.md explains
+//! the figures.
 //!
 //! One agent, one stock `rsync --daemon` on loopback, source and copy on tmpfs where there is one. It measures and
 //! prints; it judges nothing but that every copy came out equal, for a figure of a lossy run is none.
@@ -20,7 +21,7 @@ const MODULE: &str = "bench";
 const FILE_SIZE: usize = 10 * 1024;
 
 const USAGE: &str = "\
-usage: cargo bench -- [latency] [burst] [--rounds N] [--smoke]
+usage: cargo bench --bench mirror -- [latency] [burst] [--rounds N] [--smoke]
 
   latency     one 10 KB file after quiet, 100 times a round
   burst       10,000 files of 10 KB, against the writer and one plain rsync of the finished tree
