@@ -136,7 +136,7 @@ impl Endpoint {
                 true
             }
             Form::ListEntryDeletions => {
-                add(&["--no-recursive"]);
+                add(&["--no-recursive", "--force"]);
                 true
             }
             Form::DeleteMatching | Form::ListMatching => false,

@@ -177,8 +177,8 @@ impl Work<'_> {
 
     async fn send_trees(&mut self, directories: &[RelPath]) -> Result<(), Fault> {
         let whole_root = directories.iter().any(RelPath::is_root);
-        if whole_root && self.order.delete && !self.order.requested && plan::is_empty(&self.root) {
-            return self.doubt_emptiness().await;
+        if whole_root && self.order.delete && !self.order.requested && self.is_doubtfully_empty().await? {
+            return Ok(());
         }
         let ignore_times = self.order.kind == Kind::VerifiedTree;
         if !self.order.filter.is_empty() {
@@ -191,17 +191,21 @@ impl Work<'_> {
 
     /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
     /// is deleted path by path has been seen to go; what a comparison would delete waits for somebody to ask for it.
-    async fn doubt_emptiness(&mut self) -> Result<(), Fault> {
-        let doomed = self.list_tree_deletions(&[RelPath::root()]).await?;
-        if !doomed.is_empty() {
-            let message = format!(
-                "the watched directory is empty, and the remote holds {} entries: nothing is deleted there until a \
-                 full sync is asked for (`sersyncctl resync`) or something appears in the directory",
-                doomed.len()
-            );
-            self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
+    async fn is_doubtfully_empty(&mut self) -> Result<bool, Fault> {
+        if !plan::is_empty(&self.root) {
+            return Ok(false);
         }
-        Ok(())
+        let doomed = self.list_tree_deletions(&[RelPath::root()]).await?;
+        if doomed.is_empty() || !plan::is_empty(&self.root) {
+            return Ok(false);
+        }
+        let message = format!(
+            "the watched directory is empty, and the remote holds {} entries: nothing is deleted there until a full \
+             sync is asked for (`sersyncctl resync`) or something appears in the directory",
+            doomed.len()
+        );
+        self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
+        Ok(true)
     }
 
     /// Runs rsync, with less where an option may be what the remote did not like. Returns what the run that
@@ -228,7 +232,15 @@ impl Work<'_> {
                 on_line(Some(text));
             };
             let patience = form.is_brief().then(|| self.endpoint.patience());
-            let ended = run.complete(feed(), listen, patience).await.map_err(|error| not_started(&error))?;
+            let ended = match run.complete(feed(), listen, patience).await {
+                Ok(ended) => ended,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    self.totals.add(totals);
+                    self.complaints.vanished = self.order.paths.clone();
+                    return Ok(effective);
+                }
+                Err(error) => return Err(not_started(&error)),
+            };
             self.totals.add(totals);
             match self.judge(&ended) {
                 Ok(complaints) => {

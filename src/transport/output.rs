@@ -127,6 +127,15 @@ pub(super) fn complaints(stderr: &str, root: &Path, prefix: &[u8]) -> Complaints
             }
             continue;
         }
+        // The path became something else between our look and rsync's: ENOENT, ENOTDIR, EISDIR, ELOOP.
+        let changed = ["(2)", "(20)", "(21)", "(40)"].iter().any(|errno| line.ends_with(errno));
+        if changed
+            && line.contains("[sender]")
+            && let Some(path) = path_in(line, root, prefix)
+        {
+            found.vanished.push(path);
+            continue;
+        }
         if line.contains("skipping file deletion") || line.contains("opendir") || line.contains("readdir") {
             found.trees_incomplete = true;
         }
@@ -258,6 +267,7 @@ mod tests {
 rsync: [receiver] mkstemp "/b/.c.Ab12Cd" (in www) failed: No space left on device (28)
 rsync: [generator] delete_file: rmdir(d/e) failed: Directory not empty (39)
 rsync: [receiver] rename "/.x"y.Ab12Cd" -> "x"y": Permission denied (13)
+rsync: [sender] link_stat "/data/www/now/a/file" failed: Not a directory (20)
 cannot delete non-empty directory: was a directory
 could not make way for new regular file: was a directory
 ERROR: daemon refused to receive file "for\#001bidden"
@@ -276,7 +286,7 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
                 (rel("for\u{1}bidden"), name::PERMISSION_DENIED),
             ]
         );
-        assert_eq!(found.vanished, [rel("gone")]);
+        assert_eq!(found.vanished, [rel("now/a/file"), rel("gone")]);
         assert_eq!((found.trees_incomplete, found.unnamed), (false, None));
     }
 

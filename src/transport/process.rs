@@ -66,8 +66,11 @@ impl Run {
         Ok(Self { child, group })
     }
 
-    /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end. With `patience`, a run that
-    /// neither reads nor writes anything for so long is ended, with an error of the kind `TimedOut`.
+    /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end.
+    ///
+    /// With `patience`, a run that neither reads nor writes anything for so long is ended, with an error of the kind
+    /// `TimedOut`. A run that opened a fifo, because one took the place of a file that it was about to send, would wait
+    /// for a writer for ever: it is ended within seconds, with an error of the kind `Interrupted`.
     pub async fn complete(
         mut self,
         feed: Feed,
@@ -107,7 +110,7 @@ impl Run {
         };
         let (stderr, truncated, status) = tokio::select! {
             ended = ending => ended?,
-            () = stand_still(id, patience) => return Err(io::ErrorKind::TimedOut.into()),
+            kind = stand_still(id, patience) => return Err(kind.into()),
         };
         self.group = None;
         Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), truncated })
@@ -123,18 +126,28 @@ impl Drop for Run {
     }
 }
 
-/// Returns when process `id` has neither read nor written a byte for as long as `patience`.
-async fn stand_still(id: Option<u32>, patience: Option<Duration>) {
-    let (Some(id), Some(patience)) = (id, patience) else { return std::future::pending().await };
+/// A process that has moved nothing for so long is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Returns when process `id` stands still for good, with what [`Run::complete`] makes of it.
+async fn stand_still(id: Option<u32>, patience: Option<Duration>) -> io::ErrorKind {
+    let Some(id) = id else { return std::future::pending().await };
     let (mut seen, mut since) = (String::new(), Instant::now());
     loop {
-        tokio::time::sleep(patience / 8).await;
-        // proc(5): the counters of all its reads and writes. Where they cannot be read, nobody can tell.
-        let Ok(counters) = tokio::fs::read_to_string(format!("/proc/{id}/io")).await else { continue };
+        tokio::time::sleep(LOOK).await;
+        // proc_pid_io(5): the counters of all its reads and writes. Where they cannot be read, nobody can tell.
+        let Ok(counters) = std::fs::read_to_string(format!("/proc/{id}/io")) else { continue };
         if counters != seen {
             (seen, since) = (counters, Instant::now());
-        } else if since.elapsed() >= patience {
-            return;
+            continue;
+        }
+        // proc_pid_wchan(5): the function of the kernel that it sleeps in. This one, of fs/pipe.c, is open(2) of a fifo.
+        let waits_for = std::fs::read_to_string(format!("/proc/{id}/wchan")).unwrap_or_default();
+        if waits_for == "wait_for_partner" {
+            return io::ErrorKind::Interrupted;
+        }
+        if patience.is_some_and(|patience| since.elapsed() >= patience) {
+            return io::ErrorKind::TimedOut;
         }
     }
 }
