@@ -9,6 +9,7 @@ use super::root::{Condition, Root, WatchId};
 use super::snapshot::{JobId, Notice, PendingPath, Snapshot, State};
 use super::state_file::{Saved, SavedRemote, StateFile};
 use crate::config::{Config, FullSyncAtStart};
+use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Lane, Seq};
@@ -379,8 +380,9 @@ impl Engine {
         } else if was_starting {
             tracing::info!(
                 message_id = message_ids::AGENT_STARTED,
-                "watching {}: {directories} directories",
-                path.display()
+                "watching {}: {}",
+                path.display(),
+                human::plural(directories, "directory", "directories")
             );
         }
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
