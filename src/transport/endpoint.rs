@@ -96,7 +96,9 @@ impl Endpoint {
             },
             Destination::Ssh { directory, .. } => format!("{}/", directory.trim_matches('/')).into_bytes(),
             Destination::Local { directory } => {
-                let text = directory.as_os_str().as_encoded_bytes();
+                // As rsync finds itself in it.
+                let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+                let text = real.as_os_str().as_encoded_bytes();
                 [text.strip_prefix(b"/").unwrap_or(text), b"/"].concat()
             }
         }

@@ -51,17 +51,25 @@ impl Work<'_> {
         let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
         self.run(form, feed, |_| ()).await?;
         let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = directories.to_vec();
         if !unreadable.is_empty() {
             self.complaints.trees_incomplete = true;
             self.complaints.failed.extend(unreadable);
-            return Ok(());
+            left = self.without_unread(left);
         }
         if !self.order.delete {
             return Ok(());
         }
         self.clear_the_way(form).await?;
-        let doomed = self.list_tree_deletions(directories).await?;
-        self.delete_unless_excluded(doomed).await
+        while !left.is_empty() {
+            self.complaints.trees_incomplete = false;
+            let doomed = self.list_tree_deletions(&left).await?;
+            if !self.complaints.trees_incomplete {
+                return self.delete_unless_excluded(doomed).await;
+            }
+            left = self.without_unread(left);
+        }
+        Ok(())
     }
 
     /// Deletes `missing`, none of which exists here, and all that the remote has below them, but for what is excluded.

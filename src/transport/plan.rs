@@ -53,6 +53,11 @@ pub(super) fn is_empty(root: &Arc<OwnedFd>) -> bool {
     std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// Whether there is anything at `path`, below the open directory `root`.
+pub(super) fn exists(root: BorrowedFd<'_>, path: &RelPath) -> bool {
+    fstatat(root, path.as_path(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+}
+
 /// Looks at `paths` below the open directory `root`. With `split_bulk`, large files are set aside.
 pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) -> Plan {
     let mut look = Look { root, directories: HashMap::new() };
