@@ -61,7 +61,11 @@ impl Engine {
             requested: batch.requested,
             delete: self.config.events.delete,
             filter: self.config.filter.clone(),
-            capabilities: remote.capabilities,
+            // A comparison gains most from what a remote accepts, and takes the time of one try more.
+            capabilities: match batch.lane {
+                Lane::Background => remote.capabilities.reconsidered(),
+                Lane::Live | Lane::Bulk => remote.capabilities,
+            },
         };
         let (progress, watched) = watch::channel(None);
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
@@ -117,13 +121,15 @@ impl Engine {
         let remote = &mut self.remotes[at];
         let Some(flight) = remote.flights.remove(&batch) else { return };
 
-        let refused = outcome.capabilities.refused();
-        if refused != remote.capabilities.refused() {
+        let mut refused = outcome.capabilities.refused();
+        refused.retain(|option| !remote.refusals_told.contains(option));
+        if !refused.is_empty() {
             tracing::info!(
                 sersync_remote = remote.name,
                 "the remote's rsync does not accept {}: done in another way from now on",
                 refused.join(", ")
             );
+            remote.refusals_told.extend(refused);
         }
         remote.capabilities = outcome.capabilities;
         remote.totals.add(outcome.totals);

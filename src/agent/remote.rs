@@ -76,6 +76,8 @@ pub struct Remote {
     pub shared: Option<SharedConnection>,
     /// What it accepts.
     pub capabilities: Capabilities,
+    /// The options of which the journal has told that it refuses them.
+    pub refusals_told: Vec<String>,
     /// Its failures since its last success.
     pub backoff: Backoff,
     /// What runs.
@@ -105,6 +107,7 @@ impl Remote {
             endpoint: Arc::new(endpoint),
             shared: None,
             capabilities: Capabilities::default(),
+            refusals_told: Vec::new(),
             backoff: Backoff::default(),
             flights: HashMap::new(),
             totals: Totals::default(),

@@ -250,6 +250,7 @@ impl Work<'_> {
     ) -> Result<Capabilities, Fault> {
         let mut effective = self.capabilities;
         let mut first_fault = None;
+        let mut failed_with = None;
         loop {
             let line = self.endpoint.command_line(form, effective);
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
@@ -279,7 +280,7 @@ impl Work<'_> {
             match self.judge(&ended) {
                 Ok(mut complaints) => {
                     complaints.trees_incomplete |= deletions_skipped;
-                    self.capabilities.learn(effective, line.used);
+                    self.capabilities.learn(line.used, failed_with);
                     self.complaints.add(complaints);
                     return Ok(effective);
                 }
@@ -287,7 +288,10 @@ impl Work<'_> {
                     let less = std::iter::successors(effective.with_less(), |caps| caps.with_less())
                         .find(|less| self.endpoint.command_line(form, *less).used != line.used);
                     match less {
-                        Some(less) if may_be_an_option(&fault) => effective = less,
+                        Some(less) if may_be_an_option(&fault) => {
+                            effective = less;
+                            failed_with = Some(line.used);
+                        }
                         _ => {
                             self.capabilities = self.capabilities.after_connection_loss();
                             return Err(first_fault.unwrap_or(fault));
