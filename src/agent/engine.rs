@@ -101,7 +101,7 @@ pub(super) struct Engine {
     pub(super) roots: Vec<Root>,
     pub(super) remotes: Vec<Remote>,
     pub(super) jobs: Jobs,
-    barriers: Barriers,
+    pub(super) barriers: Barriers,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -310,7 +310,16 @@ impl Engine {
     }
 
     fn take_report(&mut self, watch: WatchId, report: Report) {
-        let Some(at) = self.roots.iter().position(|root| root.id == watch) else { return };
+        let Some(at) = self.roots.iter().position(|root| root.id == watch) else {
+            // A watch that is being replaced speaks of changes only.
+            if let Report::Changes(changes) = report
+                && let Some(at) = self.roots.iter().position(|root| root.is_replacing(watch))
+            {
+                self.dirty = true;
+                self.take_changes(at, changes);
+            }
+            return;
+        };
         self.dirty = true;
         match report {
             Report::Changes(changes) => self.take_changes(at, changes),
@@ -372,7 +381,7 @@ impl Engine {
         let now = Instant::now();
         let root = &mut self.roots[at];
         let was_starting = root.condition == Condition::Starting;
-        root.ready();
+        let was_replaced = root.ready();
         let (path, directories) = (root.path.clone(), root.watch().watched_directories());
         if returned {
             tracing::info!(message_id = message_ids::ROOT_BACK, "{}: is back", path.display());
@@ -383,7 +392,11 @@ impl Engine {
                 path.display()
             );
         }
+        let (seq, wall) = (self.next_seq(), SystemTime::now());
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
+            if was_replaced {
+                remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
+            }
             remote.changed(now);
         }
     }

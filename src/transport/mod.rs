@@ -95,7 +95,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         (order.paths.clone(), order.lane == Lane::Live && order.kind == Kind::Entry, root.clone());
     let looking = tokio::task::spawn_blocking(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
     let plan = match looking.await {
-        Ok(plan) => plan,
+        Ok(plan) => plan.without_excluded(&order.filter),
         Err(panicked) => {
             return Outcome::faulty(
                 &order,
