@@ -42,6 +42,17 @@ pub struct Pace {
     pub streams: usize,
 }
 
+/// Which runs that may last long may start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongRuns {
+    /// None: they have taken all the runs that they may take at once.
+    None,
+    /// Large files; a full sync waits until the root is watched.
+    BulkOnly,
+    /// Large files and full syncs.
+    All,
+}
+
 /// A batch that is being carried out.
 #[derive(Debug)]
 pub struct Flight {
@@ -143,7 +154,7 @@ impl Remote {
     }
 
     /// The next batch that may start now.
-    pub fn next_batch(&mut self, pace: Pace, allow_full: bool, now: Instant) -> Option<Batch> {
+    pub fn next_batch(&mut self, pace: Pace, long: LongRuns, now: Instant) -> Option<Batch> {
         self.set.unpark(now);
         if self.backoff.next_try(now).is_some() {
             return None;
@@ -160,12 +171,13 @@ impl Remote {
             self.gathering_since = self.set.has_waiting(Lane::Live).then_some(now);
             return Some(batch);
         }
-        if bulk + 1 < pace.streams.max(2)
+        if long != LongRuns::None
+            && bulk + 1 < pace.streams.max(2)
             && let Some(batch) = self.set.take(Lane::Bulk, pace.batch_paths, now)
         {
             return Some(batch);
         }
-        if allow_full
+        if long == LongRuns::All
             && background == 0
             && let Some(batch) = self.set.take(Lane::Background, 1, now)
         {
@@ -335,13 +347,13 @@ mod tests {
         remote.retry(start);
         report(&mut remote, "a", 1, start);
         let later = start + Duration::from_millis(10);
-        let batch = remote.next_batch(PACE, true, later).unwrap();
+        let batch = remote.next_batch(PACE, LongRuns::All, later).unwrap();
         fly(&mut remote, batch, later);
         report(&mut remote, "b", 2, later);
         for seconds in 1..5 {
             let now = later + Duration::from_secs(seconds);
             remote.wake(now);
-            assert_eq!(remote.next_batch(PACE, true, now), None);
+            assert_eq!(remote.next_batch(PACE, LongRuns::All, now), None);
             assert_eq!(remote.next_wake(PACE, now), None, "to wake up would be of no use");
         }
     }
@@ -351,16 +363,16 @@ mod tests {
         let (mut remote, start) = (remote(), Instant::now());
         report(&mut remote, "a", 1, start);
         let began = start + Duration::from_millis(10);
-        let batch = remote.next_batch(PACE, true, began).unwrap();
+        let batch = remote.next_batch(PACE, LongRuns::All, began).unwrap();
         fly(&mut remote, batch, began);
         report(&mut remote, "b", 2, began);
         // Something else of the agent's turns its loop in between.
         let between = began + Duration::from_millis(100);
         remote.wake(between);
-        assert_eq!(remote.next_batch(PACE, true, between), None);
+        assert_eq!(remote.next_batch(PACE, LongRuns::All, between), None);
         let wake = remote.next_wake(PACE, between).expect("the run in flight may last for hours");
         assert_eq!(wake, began + YOUNG);
         remote.wake(wake);
-        assert!(remote.next_batch(PACE, true, wake).is_some());
+        assert!(remote.next_batch(PACE, LongRuns::All, wake).is_some());
     }
 }
