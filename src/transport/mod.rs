@@ -276,6 +276,9 @@ impl Work<'_> {
                 }
                 Err(error) => return Err(not_started(&error)),
             };
+            if form.is_dry() {
+                totals.entries = 0;
+            }
             self.totals.add(totals);
             match self.judge(&ended) {
                 Ok(mut complaints) => {
