@@ -413,3 +413,26 @@ fn what_its_user_may_not_read_is_told_and_holds_up_nothing() {
     fs::set_permissions(place.source().join("closed"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_converged(&place.source(), &place.path("copy"));
 }
+
+#[test]
+fn what_is_excluded_and_unreadable_does_not_stop_what_a_full_sync_deletes() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let file = place.path("www.xml");
+    Confxml::new(&place.source()).params("-rlpt").daemon(&daemon, MODULE).exclude("lost\\+found").write(&file);
+    put(&place.source().join("kept"), "content");
+    fs::create_dir(place.source().join("lost+found")).unwrap();
+    fs::set_permissions(place.source().join("lost+found"), fs::Permissions::from_mode(0o000)).unwrap();
+    put(&place.make("copy").join("superfluous/old"), "from before");
+    put(&place.path("copy").join("lost+found/own"), "the remote's own");
+    let mut launch = place.launch();
+    if is_root() {
+        fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(file.with_extension("pass"), Some(65_534), None).unwrap();
+        launch = launch.unprivileged();
+    }
+    let _agent = launch.config(&file).argument("-r").start();
+    until("the deletion", SOON, || !place.path("copy/superfluous").exists());
+    until("the file", SOON, || place.path("copy/kept").exists());
+    assert!(place.path("copy/lost+found/own").exists());
+}

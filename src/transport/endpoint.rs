@@ -139,7 +139,8 @@ impl Endpoint {
                 delete
             }
             Form::ListTreeDeletions => {
-                add(&["--recursive", "--delete"]);
+                // Nothing is deleted here, and of what cannot be read nothing will be.
+                add(&["--recursive", "--delete", "--ignore-errors"]);
                 true
             }
             Form::ListEntryDeletions => {

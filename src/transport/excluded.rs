@@ -149,7 +149,8 @@ impl Work<'_> {
             looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
-            let form = Form::Entries { ignore_times: false, delete: true, force: false, brief: false };
+            // All that a condemned directory holds is condemned, and without force rsync deletes none that holds anything.
+            let form = Form::Entries { ignore_times: false, delete: true, force: true, brief: false };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

@@ -32,7 +32,7 @@ pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
 pub use ssh::SharedConnection;
 
-use crate::filter::Filter;
+use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
 use endpoint::Form;
@@ -280,7 +280,7 @@ impl Work<'_> {
                 totals.entries = 0;
             }
             self.totals.add(totals);
-            match self.judge(&ended) {
+            match self.judge(form, &ended) {
                 Ok(mut complaints) => {
                     complaints.trees_incomplete |= deletions_skipped;
                     self.capabilities.learn(line.used, failed_with);
@@ -306,7 +306,7 @@ impl Work<'_> {
         }
     }
 
-    fn judge(&self, ended: &Ended) -> Result<Complaints, Fault> {
+    fn judge(&self, form: Form, ended: &Ended) -> Result<Complaints, Fault> {
         const PARTIAL: i32 = 23;
         const VANISHED: i32 = 24;
         let exit = ended.status.code();
@@ -325,10 +325,15 @@ impl Work<'_> {
             root: &root,
             prefix: &self.endpoint.message_prefix(),
             concerns: &|path| concerns(self.order, path),
+            // What is excluded is struck out of the list that a dry run makes.
+            overlook: &|path| form.is_dry() && self.order.filter.excludes(path, EntryKind::Directory),
             exists: &|path| plan::exists(self.root.as_fd(), path),
         };
         let mut found = reader.complaints(stderr);
         if found.unnamed.is_none() && found.failed.is_empty() && found.vanished.is_empty() {
+            if found.overlooked {
+                return Ok(found);
+            }
             if exit == Some(VANISHED) {
                 found.vanished = self.order.paths.clone();
                 return Ok(found);

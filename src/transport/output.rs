@@ -107,6 +107,8 @@ pub(super) struct Complaints {
     pub vanished: Vec<RelPath>,
     /// A directory could not be read, or deletions were skipped: recursive paths are not done.
     pub trees_incomplete: bool,
+    /// There were complaints that do not matter.
+    pub overlooked: bool,
     /// A complaint about something that could not be told to be a path of ours.
     pub unnamed: Option<Fault>,
 }
@@ -119,6 +121,8 @@ pub(super) struct Reader<'a> {
     pub prefix: &'a [u8],
     /// Whether a path has to do with the batch.
     pub concerns: &'a dyn Fn(&RelPath) -> bool,
+    /// Whether it does not matter here that a directory cannot be read.
+    pub overlook: &'a dyn Fn(&RelPath) -> bool,
     /// Whether a path is on disk.
     pub exists: &'a dyn Fn(&RelPath) -> bool,
 }
@@ -147,6 +151,10 @@ impl Reader<'_> {
                 || changed && frame.contains("[sender]");
             if vanished && !paths.is_empty() {
                 found.vanished.extend(paths);
+                continue;
+            }
+            if !paths.is_empty() && paths.iter().all(self.overlook) {
+                found.overlooked = true;
                 continue;
             }
             if frame.contains("skipping file deletion") || frame.contains("opendir") || frame.contains("readdir") {
@@ -265,7 +273,8 @@ mod tests {
 
     fn complaints(stderr: &str, prefix: &[u8]) -> Complaints {
         let exists = |path: &RelPath| [".env.secret", "b/c", "x\"y"].iter().any(|there| *path == rel(there));
-        Reader { root: Path::new("/data/www"), prefix, concerns: &|_| true, exists: &exists }.complaints(stderr)
+        Reader { root: Path::new("/data/www"), prefix, concerns: &|_| true, overlook: &|_| false, exists: &exists }
+            .complaints(stderr)
     }
 
     #[test]
