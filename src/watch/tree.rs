@@ -492,6 +492,7 @@ mod tests {
     fn a_million_directories_take_120_bytes_each() {
         const ALONE: &str = "SERSYNC_TEST_MEASURES";
         if std::env::var_os(ALONE).is_none() {
+            let _turn = crate::forks::some();
             let test = "watch::tree::tests::a_million_directories_take_120_bytes_each";
             let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
             let output = alone.args([test, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
