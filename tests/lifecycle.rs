@@ -348,6 +348,48 @@ fn a_bad_reload_is_refused_and_a_good_one_counts() {
     assert!(place.path("d1/copy/page.new").exists(), "what became excluded is not deleted");
 }
 
+#[test]
+fn a_reload_forgets_nothing_that_only_looks_excluded() {
+    let place = Place::new();
+    let mut daemon = place.plan(&[]).start();
+    let file = place.path("www.xml");
+    let config = Confxml::new(&place.source()).params("-a").daemon(&daemon, MODULE).exclude("tmp/");
+    config.write(&file);
+    put(&place.source().join("first"), "content");
+    let agent = place.launch().config(&file).start();
+    until("the first file", SOON, || place.path("copy/first").exists());
+    daemon.stop();
+    put(&place.source().join("tmp"), "a file, no directory");
+    agent.wait_logged("ConnectionRefused");
+    agent.signal(Signal::SIGHUP);
+    agent.wait_logged("read again");
+    daemon.start();
+    until("the file", SOON, || place.path("copy/tmp").exists());
+}
+
+#[test]
+fn a_failure_is_told_of_its_own_name_under_a_root_behind_a_link() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let link = place.path("link");
+    std::os::unix::fs::symlink(place.source(), &link).unwrap();
+    let file = place.path("www.xml");
+    Confxml::new(&link).params("-rlpt").daemon(&daemon, MODULE).write(&file);
+    let mut launch = place.launch();
+    if is_root() {
+        fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(file.with_extension("pass"), Some(65_534), None).unwrap();
+        launch = launch.unprivileged();
+    }
+    let agent = launch.config(&file).start();
+    put(&place.source().join("open"), "readable");
+    until("the first file", SOON, || place.path("copy/open").exists());
+    put(&place.source().join("closed.Ab12Cd"), "unreadable");
+    fs::set_permissions(place.source().join("closed.Ab12Cd"), fs::Permissions::from_mode(0o200)).unwrap();
+    fs::rename(place.source().join("closed.Ab12Cd"), place.source().join(".env.secret")).unwrap();
+    agent.wait_logged("path=.env.secret");
+}
+
 // --- what it may not read ---
 
 #[test]
@@ -370,4 +412,27 @@ fn what_its_user_may_not_read_is_told_and_holds_up_nothing() {
     Judge::default().ignoring("closed").assert_converged(&place.source(), &place.path("copy"), SOON);
     fs::set_permissions(place.source().join("closed"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_converged(&place.source(), &place.path("copy"));
+}
+
+#[test]
+fn what_is_excluded_and_unreadable_does_not_stop_what_a_full_sync_deletes() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let file = place.path("www.xml");
+    Confxml::new(&place.source()).params("-rlpt").daemon(&daemon, MODULE).exclude("lost\\+found").write(&file);
+    put(&place.source().join("kept"), "content");
+    fs::create_dir(place.source().join("lost+found")).unwrap();
+    fs::set_permissions(place.source().join("lost+found"), fs::Permissions::from_mode(0o000)).unwrap();
+    put(&place.make("copy").join("superfluous/old"), "from before");
+    put(&place.path("copy").join("lost+found/own"), "the remote's own");
+    let mut launch = place.launch();
+    if is_root() {
+        fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(file.with_extension("pass"), Some(65_534), None).unwrap();
+        launch = launch.unprivileged();
+    }
+    let _agent = launch.config(&file).argument("-r").start();
+    until("the deletion", SOON, || !place.path("copy/superfluous").exists());
+    until("the file", SOON, || place.path("copy/kept").exists());
+    assert!(place.path("copy/lost+found/own").exists());
 }

@@ -61,6 +61,17 @@ impl Barriers {
         }
     }
 
+    /// `new` watches what `old` did. Returns the tokens with which it has to be drained in its place.
+    pub fn watch_replaced(&mut self, old: WatchId, new: WatchId) -> Vec<u64> {
+        let waiting = self.waiting.iter_mut().filter_map(|barrier| {
+            barrier.undrained.remove(&old).then(|| {
+                barrier.undrained.insert(new);
+                barrier.token
+            })
+        });
+        waiting.collect()
+    }
+
     /// Whether [`Barriers::settle`] would tell anybody that all is in sync.
     pub fn is_settled(&self, oldest: Option<Seq>) -> bool {
         self.waiting.iter().any(|barrier| barrier.is_reached(oldest))
@@ -85,5 +96,28 @@ impl Barriers {
     /// When the next caller has waited too long.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.waiting.iter().filter_map(|barrier| barrier.deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_is_replaced_hands_its_callers_over() {
+        let (old, new, other) = (WatchId(1), WatchId(2), WatchId(3));
+        let (answer, mut answered) = tokio::sync::oneshot::channel();
+        let mut barriers = Barriers::default();
+        let token = barriers.add(BTreeSet::from([old, other]), None, answer, Seq(1));
+        assert_eq!(barriers.watch_replaced(old, new), [token]);
+        barriers.drained(other, token, Seq(2));
+        barriers.drained(old, token, Seq(2));
+        barriers.settle(None, Instant::now(), String::new);
+        assert!(answered.try_recv().is_err(), "the new watch may have something to tell");
+        barriers.drained(new, token, Seq(3));
+        barriers.settle(Some(Seq(3)), Instant::now(), String::new);
+        assert!(answered.try_recv().is_err(), "what it told is not served yet");
+        barriers.settle(None, Instant::now(), String::new);
+        assert_eq!(answered.try_recv(), Ok(Ok(())));
     }
 }

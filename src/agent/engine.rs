@@ -102,7 +102,7 @@ pub(super) struct Engine {
     pub(super) roots: Vec<Root>,
     pub(super) remotes: Vec<Remote>,
     pub(super) jobs: Jobs,
-    barriers: Barriers,
+    pub(super) barriers: Barriers,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -140,7 +140,7 @@ impl Engine {
         let Launch { instance, config, load, state_directory, heart } = launch;
         let started_at = SystemTime::now();
         let (report_sender, reports) = mpsc::unbounded_channel();
-        let (state_file, saved, state_problem) = open_state(&state_directory);
+        let StateFound { file: state_file, saved, is_unknown, problem: state_problem } = open_state(&state_directory);
         let empty = Snapshot {
             instance: instance.clone(),
             config_path: config.file.clone(),
@@ -195,13 +195,13 @@ impl Engine {
             dirty: true,
             snapshot_at: Instant::now(),
         };
-        engine.begin(saved)?;
+        engine.begin(saved, is_unknown)?;
         engine.publish(Instant::now());
         Ok((engine, receiver))
     }
 
     /// Sets up roots and remotes, with what an earlier run left unfinished.
-    fn begin(&mut self, saved: Option<Saved>) -> Result<(), LaunchError> {
+    fn begin(&mut self, saved: Option<Saved>, is_unknown: bool) -> Result<(), LaunchError> {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let roots = std::mem::take(&mut self.config.roots);
         for root in &roots {
@@ -232,7 +232,7 @@ impl Engine {
             let full = match self.config.agent.full_sync_at_start {
                 FullSyncAtStart::Always | FullSyncAtStart::Auto => true,
                 // Nobody has ever synced this remote from here, or a crash may have lost what was pending.
-                FullSyncAtStart::Never => saved.is_some() && !nothing_missed && left.is_some(),
+                FullSyncAtStart::Never => is_unknown || saved.is_some() && !nothing_missed && left.is_some(),
             };
             if full {
                 let seq = self.next_seq();
@@ -311,7 +311,16 @@ impl Engine {
     }
 
     fn take_report(&mut self, watch: WatchId, report: Report) {
-        let Some(at) = self.roots.iter().position(|root| root.id == watch) else { return };
+        let Some(at) = self.roots.iter().position(|root| root.id == watch) else {
+            // A watch that is being replaced speaks of changes only.
+            if let Report::Changes(changes) = report
+                && let Some(at) = self.roots.iter().position(|root| root.is_replacing(watch))
+            {
+                self.dirty = true;
+                self.take_changes(at, changes);
+            }
+            return;
+        };
         self.dirty = true;
         match report {
             Report::Changes(changes) => self.take_changes(at, changes),
@@ -373,7 +382,7 @@ impl Engine {
         let now = Instant::now();
         let root = &mut self.roots[at];
         let was_starting = root.condition == Condition::Starting;
-        root.ready();
+        let was_replaced = root.ready();
         let (path, directories) = (root.path.clone(), root.watch().watched_directories());
         if returned {
             tracing::info!(message_id = message_ids::ROOT_BACK, "{}: is back", path.display());
@@ -385,7 +394,11 @@ impl Engine {
                 human::plural(directories, "directory", "directories")
             );
         }
+        let (seq, wall) = (self.next_seq(), SystemTime::now());
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
+            if was_replaced {
+                remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
+            }
             remote.changed(now);
         }
     }
@@ -451,7 +464,11 @@ impl Engine {
     }
 
     fn cancel(&mut self, job: JobId) -> Result<(), CommandError> {
+        let had_ended = self.jobs.show(job).is_some_and(|job| job.state.is_final());
         let freed = self.jobs.cancel(job, SystemTime::now()).ok_or(CommandError::UnknownJob(job.0))?;
+        if had_ended {
+            return Ok(());
+        }
         for remote in self.remotes.iter_mut().filter(|remote| freed.contains(&remote.name)) {
             remote.set.withdraw_request();
             let full = remote.flights.iter().find(|(_, flight)| flight.lane == Lane::Background);
@@ -641,21 +658,30 @@ impl Engine {
     }
 }
 
-/// The state file and what an earlier run left in it. Neither is worth a refusal to start.
-fn open_state(directory: &std::path::Path) -> (Option<StateFile>, Option<Saved>, Option<String>) {
+/// The state file and what an earlier run left in it.
+struct StateFound {
+    file: Option<StateFile>,
+    saved: Option<Saved>,
+    /// An earlier run may have left something that cannot be read.
+    is_unknown: bool,
+    problem: Option<String>,
+}
+
+/// Looks for what an earlier run left. Nothing that goes wrong here is worth a refusal to start.
+fn open_state(directory: &std::path::Path) -> StateFound {
     let file = match StateFile::open(directory) {
         Ok(file) => file,
         Err(error) => {
             let problem = format!("the state directory {} cannot be used: {error}", directory.display());
-            tracing::error!("{problem}; after the next start the whole tree is compared");
-            return (None, None, Some(problem));
+            tracing::error!("{problem}; the whole tree is compared, now and after the next start");
+            return StateFound { file: None, saved: None, is_unknown: true, problem: Some(problem) };
         }
     };
     match file.load() {
-        Ok(saved) => (Some(file), saved, None),
+        Ok(saved) => StateFound { file: Some(file), saved, is_unknown: false, problem: None },
         Err(error) => {
             tracing::error!("{error}; the whole tree is compared");
-            (Some(file), None, None)
+            StateFound { file: Some(file), saved: None, is_unknown: true, problem: None }
         }
     }
 }

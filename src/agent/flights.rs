@@ -1,7 +1,7 @@
 //! Starting runs, and taking in how they ended.
 
 use super::engine::Engine;
-use super::remote::{Flight, Pace, RemoteId};
+use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::message_ids;
 use crate::path::RelPath;
@@ -33,11 +33,23 @@ impl Engine {
                 if !root.is_there() {
                     break;
                 }
-                let (allow_full, identity) = (root.condition == super::root::Condition::Ready, root.identity);
-                let Some(batch) = self.remotes[at].next_batch(pace, allow_full, now) else { break };
+                let (is_ready, identity) = (root.condition == super::root::Condition::Ready, root.identity);
+                let long = match self.long_run_may_start() {
+                    true if is_ready => LongRuns::All,
+                    true => LongRuns::BulkOnly,
+                    false => LongRuns::None,
+                };
+                let Some(batch) = self.remotes[at].next_batch(pace, long, now) else { break };
                 self.start(at, batch, identity, now);
             }
         }
+    }
+
+    /// Whether a run that may last for hours leaves one of the runs allowed at once for live changes.
+    fn long_run_may_start(&self) -> bool {
+        let flights = self.remotes.iter().flat_map(|remote| remote.flights.values());
+        let long = flights.filter(|flight| flight.lane != Lane::Live).count();
+        long < self.config.agent.workers.saturating_sub(1).max(1)
     }
 
     pub(super) fn pace(&self) -> Pace {
@@ -61,7 +73,11 @@ impl Engine {
             requested: batch.requested,
             delete: self.config.events.delete,
             filter: self.config.filter.clone(),
-            capabilities: remote.capabilities,
+            // A comparison gains most from what a remote accepts, and takes the time of one try more.
+            capabilities: match batch.lane {
+                Lane::Background => remote.capabilities.reconsidered(),
+                Lane::Live | Lane::Bulk => remote.capabilities,
+            },
         };
         let (progress, watched) = watch::channel(None);
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
@@ -109,6 +125,12 @@ impl Engine {
         }
         remote.set.finish(batch, ending, seq);
         remote.flight_ended(&flight, now);
+        if flight.lane == Lane::Background {
+            // A job that was canceled has ended already.
+            let name = remote.name.clone();
+            let ended = self.jobs.ended(&name, Err("the run was broken off".to_owned()), wall);
+            self.tell_jobs(&ended);
+        }
     }
 
     fn landed(&mut self, id: RemoteId, batch: BatchId, outcome: Outcome, now: Instant, wall: SystemTime) {
@@ -117,13 +139,15 @@ impl Engine {
         let remote = &mut self.remotes[at];
         let Some(flight) = remote.flights.remove(&batch) else { return };
 
-        let refused = outcome.capabilities.refused();
-        if refused != remote.capabilities.refused() {
+        let mut refused = outcome.capabilities.refused();
+        refused.retain(|option| !remote.refusals_told.contains(option));
+        if !refused.is_empty() {
             tracing::info!(
                 sersync_remote = remote.name,
                 "the remote's rsync does not accept {}: done in another way from now on",
                 refused.join(", ")
             );
+            remote.refusals_told.extend(refused);
         }
         remote.capabilities = outcome.capabilities;
         remote.totals.add(outcome.totals);
@@ -142,7 +166,9 @@ impl Engine {
             told.map_or("sent", |fault| fault.message.as_str())
         );
 
-        let full = flight.lane == Lane::Background;
+        // One that was broken off goes on with the next run.
+        let goes_on = outcome.fault.is_none() && outcome.again.iter().any(RelPath::is_root);
+        let full = flight.lane == Lane::Background && !goes_on;
         let full_result = match (&outcome.fault, outcome.failed.len()) {
             (Some(fault), _) => Err(fault.message.clone()),
             (None, 0) => Ok(outcome.totals.bytes_sent),

@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::handle::CommandError;
 use super::remote::{Remote, RemoteId};
-use super::root::Root;
+use super::root::{Root, start_watch};
 use crate::config::{Config, Destination};
 use crate::filter::EntryKind;
 use crate::message_ids;
@@ -78,25 +78,36 @@ impl Engine {
                 }
             }
         }
+        // All that can fail comes first: a config is in force as a whole or not at all.
+        let mut anew = Vec::new();
         for at in 0..self.roots.len() {
             if !changed || !wanted.contains(&self.roots[at].path) {
                 continue;
             }
             let id = self.new_watch_id();
-            let (events, overflows) = (self.roots[at].watch().events_seen(), self.roots[at].watch().overflows());
-            if let Err(error) = self.roots[at].watch_anew(id, &self.config, &self.report_sender) {
-                self.config = old.clone();
-                return Err(CommandError::BadConfig(format!(
-                    "{} cannot be watched: {error}",
-                    self.roots[at].path.display()
-                )));
+            match start_watch(&self.roots[at].path, id, &self.config, None, &self.report_sender) {
+                Ok(watch) => anew.push((at, id, watch)),
+                Err(error) => {
+                    let path = self.roots[at].path.display().to_string();
+                    self.config = old.clone();
+                    return Err(CommandError::BadConfig(format!("{path} cannot be watched: {error}")));
+                }
             }
-            self.past_events += events;
-            self.past_overflows += overflows;
+        }
+        for (at, id, watch) in anew {
+            let root = &mut self.roots[at];
+            self.past_events += root.watch().events_seen();
+            self.past_overflows += root.watch().overflows();
+            let tokens = self.barriers.watch_replaced(root.id, id);
+            root.replace_watch(id, watch);
+            for token in tokens {
+                root.watch().drain(token);
+            }
         }
         for root in self.roots.iter().filter(|root| !wanted.contains(&root.path)) {
             self.past_events += root.watch().events_seen();
             self.past_overflows += root.watch().overflows();
+            self.barriers.watch_gone(root.id, self.seq);
         }
         self.roots.retain(|root| wanted.contains(&root.path));
         self.roots.extend(fresh);
@@ -105,8 +116,10 @@ impl Engine {
 
     fn reload_remotes(&mut self, old: &Config) {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        // What was excluded is missing on the remotes; what no event told of may differ.
-        let compare = self.config.filter != old.filter || self.config.events != old.events;
+        // What was excluded is missing on the remotes; what no event told of, or was sent in another way, may differ.
+        let compare = self.config.filter != old.filter
+            || self.config.events != old.events
+            || self.config.rsync.params != old.rsync.params;
         let mut before = std::mem::take(&mut self.remotes);
         for (root, name, destination) in self.named_remotes() {
             let kept = before.iter().position(|remote| remote.name == name && remote.root == root);
@@ -129,8 +142,9 @@ impl Engine {
             }
             remote.set.set_limit(self.config.agent.pending_limit);
             if !self.config.filter.is_empty() {
+                // What is excluded as a directory alone may be none: the run looks.
                 let filter = self.config.filter.clone();
-                remote.set.drop_waiting(|path| filter.excludes(path, EntryKind::Unknown));
+                remote.set.drop_waiting(|path| filter.excludes(path, EntryKind::NonDirectory));
             }
             if compare || moved {
                 let seq = self.next_seq();

@@ -45,6 +45,17 @@ pub struct Pace {
     pub streams: usize,
 }
 
+/// Which runs that may last long may start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongRuns {
+    /// None: they have taken all the runs that they may take at once.
+    None,
+    /// Large files; a full sync waits until the root is watched.
+    BulkOnly,
+    /// Large files and full syncs.
+    All,
+}
+
 /// A batch that is being carried out.
 #[derive(Debug)]
 pub struct Flight {
@@ -79,6 +90,8 @@ pub struct Remote {
     pub shared: Option<SharedConnection>,
     /// What it accepts.
     pub capabilities: Capabilities,
+    /// The options of which the journal has told that it refuses them.
+    pub refusals_told: Vec<String>,
     /// Its failures since its last success.
     pub backoff: Backoff,
     /// What runs.
@@ -108,6 +121,7 @@ impl Remote {
             endpoint: Arc::new(endpoint),
             shared: None,
             capabilities: Capabilities::default(),
+            refusals_told: Vec::new(),
             backoff: Backoff::default(),
             flights: HashMap::new(),
             totals: Totals::default(),
@@ -143,7 +157,7 @@ impl Remote {
     }
 
     /// The next batch that may start now.
-    pub fn next_batch(&mut self, pace: Pace, allow_full: bool, now: Instant) -> Option<Batch> {
+    pub fn next_batch(&mut self, pace: Pace, long: LongRuns, now: Instant) -> Option<Batch> {
         self.set.unpark(now);
         if self.backoff.next_try(now).is_some() {
             return None;
@@ -160,12 +174,13 @@ impl Remote {
             self.gathering_since = self.set.has_waiting(Lane::Live).then_some(now);
             return Some(batch);
         }
-        if bulk + 1 < pace.streams.max(2)
+        if long != LongRuns::None
+            && bulk + 1 < pace.streams.max(2)
             && let Some(batch) = self.set.take(Lane::Bulk, pace.batch_paths, now)
         {
             return Some(batch);
         }
-        if allow_full
+        if long == LongRuns::All
             && background == 0
             && let Some(batch) = self.set.take(Lane::Background, 1, now)
         {
@@ -205,23 +220,36 @@ impl Remote {
         if let Some((next_try, _)) = self.backoff.next_try(now) {
             return (!self.set.is_empty()).then_some(next_try);
         }
-        let old_enough =
-            self.flights.values().filter(|flight| flight.lane == Lane::Live).map(|flight| flight.started + YOUNG).max();
+        // The end of the one run that tries is the next thing to happen.
+        if self.backoff.attempts() > 0 && !self.flights.is_empty() {
+            return None;
+        }
         let next_live = match self.stuck {
-            // It may go on when a recursive run has lasted long enough to let others pass.
-            Some(since) => self.set.next_pass(since),
-            None => self.gathered_at(pace).map(|at| old_enough.map_or(at, |old| old.max(at))),
+            Some(since) => self.next_chance(since),
+            None => self.gathered_at(pace).map(|at| self.all_old_at().map_or(at, |old| old.max(at))),
         };
         [next_live, self.set.next_unpark()].into_iter().flatten().min()
     }
 
-    /// Time has passed that may have made a recursive run passable, or parked paths ready.
+    /// When the youngest live run is no longer young.
+    fn all_old_at(&self) -> Option<Instant> {
+        self.flights.values().filter(|flight| flight.lane == Lane::Live).map(|flight| flight.started + YOUNG).max()
+    }
+
+    /// When what could not be taken at `since` may go on: live runs are no longer young, or a recursive one has lasted
+    /// long enough to let others pass.
+    fn next_chance(&self, since: Instant) -> Option<Instant> {
+        let all_old = self.all_old_at().filter(|at| *at > since);
+        [all_old, self.set.next_pass(since)].into_iter().flatten().min()
+    }
+
+    /// Time has passed that may have let runs start beside those in flight, or made parked paths ready.
     pub fn wake(&mut self, now: Instant) {
         if self.set.next_unpark().is_some_and(|at| at <= now) {
             self.set.unpark(now);
             self.changed(now);
         }
-        if self.stuck.is_some_and(|since| self.set.next_pass(since).is_some_and(|at| at <= now)) {
+        if self.stuck.is_some_and(|since| self.next_chance(since).is_some_and(|at| at <= now)) {
             self.stuck = None;
         }
     }
@@ -291,5 +319,66 @@ impl Remote {
             files_synced: self.totals.entries,
             refused_options: self.capabilities.refused(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace { gather: Duration::from_millis(5), batch_paths: 100, streams: 4 };
+
+    fn remote() -> Remote {
+        let destination = Destination::Local { directory: "/mnt/copy".into() };
+        let options = crate::config::RsyncOptions { params: Vec::new(), timeout: None };
+        Remote::new(RemoteId(1), "copy".into(), "/data".into(), Endpoint::new(destination, &options), 100)
+    }
+
+    fn report(remote: &mut Remote, path: &str, seq: u64, now: Instant) {
+        let path = RelPath::new(path.as_bytes()).unwrap();
+        remote.report(path, Kind::Entry, Seq(seq), now, SystemTime::UNIX_EPOCH, false);
+    }
+
+    fn fly(remote: &mut Remote, batch: Batch, now: Instant) {
+        let abort = tokio::runtime::Builder::new_current_thread().build().unwrap().spawn(async {}).abort_handle();
+        let (_, progress) = watch::channel(None);
+        let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, progress, abort, batch };
+        remote.flights.insert(flight.batch.id, flight);
+    }
+
+    #[test]
+    fn the_only_try_of_a_remote_that_is_down_is_waited_for_in_peace() {
+        let (mut remote, start) = (remote(), Instant::now());
+        remote.backoff.failed(Arc::new(Fault::new("Unreachable", "x")), start, SystemTime::UNIX_EPOCH);
+        remote.retry(start);
+        report(&mut remote, "a", 1, start);
+        let later = start + Duration::from_millis(10);
+        let batch = remote.next_batch(PACE, LongRuns::All, later).unwrap();
+        fly(&mut remote, batch, later);
+        report(&mut remote, "b", 2, later);
+        for seconds in 1..5 {
+            let now = later + Duration::from_secs(seconds);
+            remote.wake(now);
+            assert_eq!(remote.next_batch(PACE, LongRuns::All, now), None);
+            assert_eq!(remote.next_wake(PACE, now), None, "to wake up would be of no use");
+        }
+    }
+
+    #[test]
+    fn a_look_while_a_run_is_young_does_not_put_off_the_run_beside_it() {
+        let (mut remote, start) = (remote(), Instant::now());
+        report(&mut remote, "a", 1, start);
+        let began = start + Duration::from_millis(10);
+        let batch = remote.next_batch(PACE, LongRuns::All, began).unwrap();
+        fly(&mut remote, batch, began);
+        report(&mut remote, "b", 2, began);
+        // Something else of the agent's turns its loop in between.
+        let between = began + Duration::from_millis(100);
+        remote.wake(between);
+        assert_eq!(remote.next_batch(PACE, LongRuns::All, between), None);
+        let wake = remote.next_wake(PACE, between).expect("the run in flight may last for hours");
+        assert_eq!(wake, began + YOUNG);
+        remote.wake(wake);
+        assert!(remote.next_batch(PACE, LongRuns::All, wake).is_some());
     }
 }

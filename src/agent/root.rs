@@ -39,8 +39,8 @@ pub struct Root {
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
     watch: Watch,
-    /// The watch that this one replaces, kept until this one is ready, so that no change falls between.
-    replaced: Option<Watch>,
+    /// The watch that this one replaces, kept until this one is ready; what it tells meanwhile counts.
+    replaced: Option<(WatchId, Watch)>,
 }
 
 impl Root {
@@ -58,25 +58,29 @@ impl Root {
         Ok(Self { path, id, condition, identity, unwatched: BTreeMap::new(), watch, replaced: None })
     }
 
-    /// Watches the same root in another way. The old watch goes on until the new one is ready.
-    pub fn watch_anew(
-        &mut self,
-        id: WatchId,
-        config: &Config,
-        reports: &mpsc::UnboundedSender<(WatchId, Report)>,
-    ) -> io::Result<()> {
-        let watch = start_watch(&self.path, id, config, None, reports)?;
-        self.replaced = Some(std::mem::replace(&mut self.watch, watch));
+    /// Watches the same root in another way from now on. The old watch goes on until the new one is ready.
+    pub fn replace_watch(&mut self, id: WatchId, watch: Watch) {
+        let old = (self.id, std::mem::replace(&mut self.watch, watch));
+        // One that was not ready yet itself has nothing to add to the one that it was to replace.
+        self.replaced.get_or_insert(old);
         self.id = id;
         self.unwatched.clear();
-        Ok(())
+        if self.condition == Condition::Ready {
+            self.condition = Condition::Starting;
+        }
     }
 
-    /// All of it is watched from now on.
-    pub fn ready(&mut self) {
-        self.replaced = None;
+    /// Whether `watch` is the one that is being replaced.
+    pub fn is_replacing(&self, watch: WatchId) -> bool {
+        self.replaced.as_ref().is_some_and(|(id, _)| *id == watch)
+    }
+
+    /// All of it is watched from now on. Returns whether another watch did that before: what it had not told yet when
+    /// this one took over nobody will tell.
+    pub fn ready(&mut self) -> bool {
         self.condition = Condition::Ready;
         self.identity = root_identity(&self.path);
+        self.replaced.take().is_some()
     }
 
     /// It is not there.
@@ -98,7 +102,8 @@ impl Root {
     }
 }
 
-fn start_watch(
+/// Starts a watch of `path` as `config` says, under the number `id`.
+pub(super) fn start_watch(
     path: &std::path::Path,
     id: WatchId,
     config: &Config,

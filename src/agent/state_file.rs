@@ -78,8 +78,19 @@ impl StateFile {
         }
     }
 
-    /// Replaces the file; after a failure the old one is still there.
+    /// Replaces the file. After a failure the old one is still there, unless it says that nothing was missed: that is
+    /// true no more, and the next start finds it damaged.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
+        self.replace(saved).inspect_err(|_| {
+            let is_orderly = |bytes: Vec<u8>| parse(&bytes).is_some_and(|old| old.orderly);
+            if std::fs::read(&self.path).is_ok_and(is_orderly) {
+                // To empty it takes no room on a full disk. Where not even that works, the failure is told all the same.
+                let _ = std::fs::OpenOptions::new().write(true).truncate(true).open(&self.path);
+            }
+        })
+    }
+
+    fn replace(&self, saved: &Saved) -> io::Result<()> {
         let fresh = self.path.with_extension("new");
         match std::fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -190,6 +201,16 @@ mod tests {
         std::fs::write(file.path(), "sersync-pending 1 stopped 17\n@/x\0y\0e cut sho").unwrap();
         assert!(file.load().unwrap_err().to_string().contains("set aside"));
         assert!(dir.path().join("pending.damaged").exists() && file.load().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_could_not_be_replaced_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = StateFile::open(dir.path()).unwrap();
+        file.save(&saved()).unwrap();
+        std::fs::create_dir_all(dir.path().join("pending.new/in the way")).unwrap();
+        assert!(file.save(&Saved { orderly: false, ..saved() }).is_err());
+        assert!(file.load().is_err(), "the old file says that all was in order");
     }
 
     proptest! {

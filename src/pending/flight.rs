@@ -32,7 +32,7 @@ pub struct Batch {
     pub kind: Kind,
     /// Sorted by their bytes, each once.
     pub paths: Vec<RelPath>,
-    /// A full sync that somebody asked for.
+    /// A full sync that somebody asked for, whatever else speaks for it.
     pub requested: bool,
 }
 
@@ -194,7 +194,10 @@ impl<F> PendingSet<F> {
             match verdicts.remove(&path) {
                 None => changes.cleared.extend(entry.failed.is_some().then_some(path)),
                 Some(Returns::Bulk) => self.put(path, Entry { bulk: true, ..entry }),
-                Some(Returns::Again) => self.put(path, entry),
+                Some(Returns::Again) => {
+                    entry.unsettle(ending.now);
+                    self.put(path, entry);
+                }
                 Some(Returns::Failed(fault)) => {
                     if entry.failed.is_none() {
                         changes.added.push(path.clone());
@@ -207,15 +210,7 @@ impl<F> PendingSet<F> {
         }
         // What is left was found below a recursive path of the batch.
         for (path, verdict) in verdicts {
-            let mut entry = Entry {
-                kind: Kind::Entry,
-                seq,
-                since: ending.at,
-                requested: false,
-                bulk: false,
-                failed: None,
-                parked: None,
-            };
+            let mut entry = Entry::new(Kind::Entry, seq, ending.at);
             if let Returns::Failed(fault) = verdict {
                 entry.fail(fault, ending.at, Some(ending.now));
                 changes.added.push(path.clone());
@@ -232,6 +227,11 @@ impl<F> PendingSet<F> {
             self.fold();
         }
         changes
+    }
+
+    /// Whether a path below `path` is in flight.
+    pub(super) fn flies_below(&self, path: &RelPath) -> bool {
+        self.flights.values().any(|flight| flight.is_below(path))
     }
 
     /// Whether `path`, or one above it, is to be reported again when a flight ends.
@@ -314,7 +314,7 @@ impl<F> PendingSet<F> {
         let entries: Vec<(RelPath, Entry<F>)> =
             paths.iter().filter_map(|path| Some((path.clone(), self.remove(path)?))).collect();
         let kind = entries.iter().map(|(_, entry)| entry.kind).max().unwrap_or(Kind::Entry);
-        let requested = entries.iter().all(|(_, entry)| entry.requested);
+        let requested = entries.iter().any(|(_, entry)| entry.asked);
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
         let mut flight =
@@ -366,11 +366,21 @@ impl<F> Entry<F> {
         self.parked = park_at.map(|now| now + backoff(attempts));
     }
 
+    /// Counts a run that did not come to an end with it. A few times in a row it is taken again at once; then something
+    /// else than a lively writer is behind it, and it has to wait.
+    fn unsettle(&mut self, now: Instant) {
+        self.unsettled += 1;
+        self.parked = self.unsettled.checked_sub(UNSETTLED_AT_MOST).map(|over| now + backoff(over + 1));
+    }
+
     /// How often it failed.
     pub fn attempts(&self) -> u32 {
         self.failed.as_ref().map_or(0, |failed| failed.attempts)
     }
 }
+
+/// So often in a row a path may change while it is sent before it has to wait.
+const UNSETTLED_AT_MOST: u32 = 5;
 
 /// The longest pause after a failure.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);

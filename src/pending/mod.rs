@@ -83,8 +83,12 @@ pub struct Entry<F> {
     pub seq: Seq,
     /// When that report came.
     pub since: SystemTime,
-    /// Somebody asked for it (a full sync); no change is known to be missing.
+    /// No change is known to be missing; it is here only because somebody asked for it (a full sync).
     pub requested: bool,
+    /// Somebody asked for it, whatever else speaks for it.
+    asked: bool,
+    /// How often in a row a run found it changed or gone while it was sent.
+    unsettled: u32,
     /// So large that it travels in a run of its own.
     pub bulk: bool,
     /// It failed before.
@@ -94,6 +98,10 @@ pub struct Entry<F> {
 }
 
 impl<F> Entry<F> {
+    fn new(kind: Kind, seq: Seq, since: SystemTime) -> Self {
+        Self { kind, seq, since, requested: false, asked: false, unsettled: 0, bulk: false, failed: None, parked: None }
+    }
+
     /// Takes in another report of the same path: the greater need, the greater age.
     fn absorb(&mut self, other: Self) {
         if other.seq < self.seq {
@@ -102,6 +110,7 @@ impl<F> Entry<F> {
         }
         self.kind = self.kind.max(other.kind);
         self.requested &= other.requested;
+        self.asked |= other.asked;
         self.bulk |= other.bulk;
         if self.failed.is_none() {
             self.failed = other.failed;
@@ -226,8 +235,11 @@ impl<F> PendingSet<F> {
             Hint::Attributes => Kind::Attributes,
             Hint::Entry => Kind::Entry,
             // Where nothing was pending, and nothing has been brought by a run that took a whole directory, the remote
-            // has nothing, and nothing has to be deleted below.
-            Hint::NewDirectory if self.has(&path) || self.was_swept(&path, now) => Kind::Tree,
+            // has nothing, and nothing has to be deleted below. A run that has something below in its list may be about
+            // to delete the directory that was there before, and what is sent into this one meanwhile with it.
+            Hint::NewDirectory if self.has(&path) || self.flies_below(&path) || self.was_swept(&path, now) => {
+                Kind::Tree
+            }
             Hint::NewDirectory => Kind::Entry,
             Hint::Rescan => Kind::Tree,
             Hint::Arrived => Kind::VerifiedTree,
@@ -240,7 +252,7 @@ impl<F> PendingSet<F> {
         if self.is_covered(&path) {
             return;
         }
-        self.put(path, Entry { kind, seq, since, requested, bulk: false, failed: None, parked: None });
+        self.put(path, Entry { requested, asked: requested, ..Entry::new(kind, seq, since) });
         if self.waiting.len() > self.limit {
             self.fold();
         }
@@ -251,7 +263,7 @@ impl<F> PendingSet<F> {
         self.waiting.contains_key(path) || self.flights.values().any(|flight| flight.holds(path))
     }
 
-    /// Whether a waiting recursive entry above `path` will compare its content anyway.
+    /// Whether a waiting recursive entry above `path` will compare its content anyway, and not only after a pause.
     fn is_covered(&self, path: &RelPath) -> bool {
         self.verified_trees > 0
             && !path.is_root()
@@ -260,7 +272,7 @@ impl<F> PendingSet<F> {
     }
 
     fn is_verified_tree(&self, path: &RelPath) -> bool {
-        self.waiting.get(path).is_some_and(|entry| entry.kind == Kind::VerifiedTree)
+        self.waiting.get(path).is_some_and(|entry| entry.kind == Kind::VerifiedTree && entry.parked.is_none())
     }
 
     fn put(&mut self, path: RelPath, mut entry: Entry<F>) {
@@ -298,8 +310,10 @@ impl<F> PendingSet<F> {
     /// Takes a requested full sync back, if it waits and nothing but the request speaks for it.
     pub fn withdraw_request(&mut self) {
         let root = RelPath::root();
-        if self.waiting.get(&root).is_some_and(|entry| entry.requested) {
-            self.remove(&root);
+        if let Some(entry) = self.remove(&root)
+            && !entry.requested
+        {
+            self.put(root, Entry { asked: false, ..entry });
         }
     }
 

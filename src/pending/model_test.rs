@@ -261,3 +261,50 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
         set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
     assert_eq!(kinds, BTreeMap::from([(rel("old/4913"), Kind::Entry), (rel("old/sub"), Kind::Tree)]));
 }
+
+#[test]
+fn what_was_asked_for_stays_asked_for_whatever_else_speaks_for_it() {
+    let mut set: PendingSet<&str> = PendingSet::new(100);
+    let now = Instant::now();
+    set.report(RelPath::root(), Kind::Tree, Seq(1), SystemTime::UNIX_EPOCH, false);
+    let batch = set.take(Lane::Background, 1, now).unwrap();
+    assert!(!batch.requested);
+    let failed = vec![(RelPath::root(), Arc::new("empty"))];
+    set.finish(batch.id, Ending { failed, ..Ending::success(SystemTime::UNIX_EPOCH, now) }, Seq(2));
+    set.report(RelPath::root(), Kind::Tree, Seq(3), SystemTime::UNIX_EPOCH, true);
+    let batch = set.take(Lane::Background, 1, now).unwrap();
+    assert!(batch.requested, "the user has answered what the failure asked");
+    set.finish(batch.id, Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, now), Seq(4));
+    set.withdraw_request();
+    let batch = set.take(Lane::Background, 1, now).expect("the change is not withdrawn");
+    assert!(!batch.requested);
+}
+
+#[test]
+fn a_change_does_not_wait_with_a_failed_comparison_above_it() {
+    let mut set: PendingSet<&str> = PendingSet::new(100);
+    let now = Instant::now();
+    set.report(rel("d"), Kind::VerifiedTree, Seq(1), SystemTime::UNIX_EPOCH, false);
+    let batch = set.take(Lane::Live, 1, now).unwrap();
+    let failed = vec![(rel("d"), Arc::new("unreadable"))];
+    set.finish(batch.id, Ending { failed, ..Ending::success(SystemTime::UNIX_EPOCH, now) }, Seq(2));
+    set.report(rel("d/file"), Kind::Entry, Seq(3), SystemTime::UNIX_EPOCH, false);
+    assert_eq!(set.take(Lane::Live, 1, now).map(|batch| batch.paths), Some(vec![rel("d/file")]));
+}
+
+#[test]
+fn what_never_settles_is_not_tried_without_a_pause() {
+    let mut set: PendingSet<&str> = PendingSet::new(100);
+    let now = Instant::now();
+    set.report(rel("restless"), Kind::Entry, Seq(1), SystemTime::UNIX_EPOCH, false);
+    let runs = std::iter::from_fn(|| {
+        set.take(Lane::Live, 1, now).map(|batch| {
+            let again = vec![rel("restless")];
+            set.finish(batch.id, Ending { again, ..Ending::success(SystemTime::UNIX_EPOCH, now) }, Seq(2));
+        })
+    });
+    assert!((2..10).contains(&runs.take(100).count()));
+    assert!(set.next_unpark().is_some_and(|at| at > now));
+    set.report(rel("restless"), Kind::Entry, Seq(3), SystemTime::UNIX_EPOCH, false);
+    assert!(set.take(Lane::Live, 1, now).is_some(), "a new report is served at once");
+}

@@ -70,21 +70,34 @@ impl Capabilities {
         None
     }
 
-    /// Learns from a run that succeeded with `effective`, and used `used` of what that allows.
-    pub(super) fn learn(&mut self, effective: Self, used: Used) {
-        let learn = |support: &mut Support, effective: Support, used: bool| {
+    /// Learns from a run that succeeded using `used`, after the same run had `failed` using more, if it had. What both
+    /// left out, or neither, is not to blame.
+    pub(super) fn learn(&mut self, used: Used, failed: Option<Used>) {
+        let failed = failed.unwrap_or(used);
+        let learn = |support: &mut Support, used: bool, failed: bool| {
             if used {
                 *support = Support::Accepted;
-            } else if !effective.is_worth_a_try() {
+            } else if failed {
                 *support = match *support {
-                    Support::Unknown => Support::Suspected,
-                    _ => Support::Refused,
+                    Support::Suspected | Support::Refused => Support::Refused,
+                    Support::Unknown | Support::Accepted => Support::Suspected,
                 };
             }
         };
-        learn(&mut self.nanoseconds, effective.nanoseconds, used.nanoseconds);
-        learn(&mut self.delete_missing_args, effective.delete_missing_args, used.delete_missing_args);
-        learn(&mut self.info, effective.info, used.info);
+        learn(&mut self.nanoseconds, used.nanoseconds, failed.nanoseconds);
+        learn(&mut self.delete_missing_args, used.delete_missing_args, failed.delete_missing_args);
+        learn(&mut self.info, used.info, failed.info);
+    }
+
+    /// What was refused is tried once more: the remote's rsync may be a newer one by now, or the connection was lost by
+    /// chance each time.
+    pub fn reconsidered(self) -> Self {
+        let doubt = |support| if support == Support::Refused { Support::Suspected } else { support };
+        Self {
+            nanoseconds: doubt(self.nanoseconds),
+            delete_missing_args: doubt(self.delete_missing_args),
+            info: doubt(self.info),
+        }
     }
 }
 
@@ -102,20 +115,35 @@ mod tests {
 
     #[test]
     fn only_two_successes_with_less_prove_a_refusal() {
+        let all = Used { nanoseconds: true, delete_missing_args: true, info: true };
         let mut known = Capabilities::default();
-        let less = known.with_less().unwrap();
-        let used = Used::default();
-        known.learn(less, used);
+        known.learn(Used { nanoseconds: false, ..all }, Some(all));
         assert!(known.nanoseconds.is_worth_a_try() && known.refused().is_empty());
-        known.learn(known.with_less().unwrap(), used);
+        known.learn(Used { nanoseconds: false, ..all }, Some(all));
         assert_eq!(known.refused(), ["--modify-window=-1"]);
-        assert_eq!(known.delete_missing_args, Support::Unknown, "nothing was learned of it");
+        known.learn(Used { nanoseconds: false, ..all }, None);
+        assert_eq!(known.refused(), ["--modify-window=-1"]);
+        known = known.reconsidered();
+        assert!(known.nanoseconds.is_worth_a_try(), "not for ever");
+        known.learn(Used { nanoseconds: false, ..all }, Some(all));
+        assert_eq!(known.refused(), ["--modify-window=-1"], "but it takes one try only");
+    }
+
+    #[test]
+    fn what_was_left_out_in_vain_is_not_to_blame() {
+        let nearly_all = Used { nanoseconds: false, delete_missing_args: true, info: true };
+        let mut known = Capabilities::default();
+        for _ in 0..3 {
+            known.learn(Used::default(), Some(nearly_all));
+        }
+        assert_eq!(known.nanoseconds, Support::Unknown);
+        assert_eq!(known.refused(), ["--delete-missing-args", "--info"]);
     }
 
     #[test]
     fn what_was_accepted_is_seen_again_after_a_lost_connection() {
         let mut known = Capabilities::default();
-        known.learn(known, Used { nanoseconds: true, delete_missing_args: true, info: true });
+        known.learn(Used { nanoseconds: true, delete_missing_args: true, info: true }, None);
         assert_eq!(known.with_less(), None, "a failure now has another reason");
         assert!(known.after_connection_loss().with_less().is_some());
     }

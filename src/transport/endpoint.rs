@@ -52,6 +52,11 @@ pub(super) enum Form {
 }
 
 impl Form {
+    /// Whether it only tells what another run would do.
+    pub fn is_dry(self) -> bool {
+        matches!(self, Self::ListTreeDeletions | Self::ListEntryDeletions | Self::ListMatching)
+    }
+
     /// Whether somebody here has to notice when nothing moves any more.
     pub fn is_brief(self) -> bool {
         matches!(self, Self::Entries { brief: true, .. })
@@ -96,7 +101,9 @@ impl Endpoint {
             },
             Destination::Ssh { directory, .. } => format!("{}/", directory.trim_matches('/')).into_bytes(),
             Destination::Local { directory } => {
-                let text = directory.as_os_str().as_encoded_bytes();
+                // As rsync finds itself in it.
+                let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+                let text = real.as_os_str().as_encoded_bytes();
                 [text.strip_prefix(b"/").unwrap_or(text), b"/"].concat()
             }
         }
@@ -132,7 +139,8 @@ impl Endpoint {
                 delete
             }
             Form::ListTreeDeletions => {
-                add(&["--recursive", "--delete"]);
+                // Nothing is deleted here, and of what cannot be read nothing will be.
+                add(&["--recursive", "--delete", "--ignore-errors"]);
                 true
             }
             Form::ListEntryDeletions => {
@@ -149,7 +157,7 @@ impl Endpoint {
             }
             _ => add(&["--ignore-missing-args"]),
         }
-        if let Form::ListTreeDeletions | Form::ListEntryDeletions | Form::ListMatching = form {
+        if form.is_dry() {
             // With nothing to create and nothing to update, deletions are all that is left to list.
             add(&["--dry-run", "--itemize-changes", "--existing", "--ignore-existing"]);
         }
@@ -171,8 +179,9 @@ impl Endpoint {
         let login = |user: &Option<String>| user.as_ref().map_or(String::new(), |user| format!("{user}@"));
         let target: OsString = match &self.destination {
             Destination::Daemon { user, host, port, module, password } => {
-                // Without it a small push waits for four delayed acknowledgements of 40 ms.
-                arguments.push("--sockopts=TCP_NODELAY".into());
+                // Without the first a small push waits for four delayed acknowledgements of 40 ms; without the second a
+                // run whose remote was cut off while it said nothing waits for ever.
+                arguments.push("--sockopts=TCP_NODELAY,SO_KEEPALIVE".into());
                 arguments.push(format!("--contimeout={CONNECT_TIMEOUT}").into());
                 // Never unset: rsync would ask the terminal.
                 environment.push(("RSYNC_PASSWORD", password.as_ref().map_or("", Secret::reveal).into()));
@@ -199,7 +208,7 @@ impl Endpoint {
 
     /// rsync splits this at spaces, but for quoted ones.
     fn remote_shell(&self, port: Option<u16>) -> String {
-        let mut shell = format!("ssh -o BatchMode=yes -o ConnectTimeout={CONNECT_TIMEOUT}");
+        let mut shell = format!("ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ConnectTimeout={CONNECT_TIMEOUT}");
         if let Some(port) = port {
             shell.push_str(&format!(" -p {port}"));
         }

@@ -51,17 +51,25 @@ impl Work<'_> {
         let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
         self.run(form, feed, |_| ()).await?;
         let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = directories.to_vec();
         if !unreadable.is_empty() {
             self.complaints.trees_incomplete = true;
             self.complaints.failed.extend(unreadable);
-            return Ok(());
+            left = self.without_unread(left);
         }
         if !self.order.delete {
             return Ok(());
         }
         self.clear_the_way(form).await?;
-        let doomed = self.list_tree_deletions(directories).await?;
-        self.delete_unless_excluded(doomed).await
+        while !left.is_empty() {
+            self.complaints.trees_incomplete = false;
+            let doomed = self.list_tree_deletions(&left).await?;
+            if !self.complaints.trees_incomplete {
+                return self.delete_unless_excluded(doomed).await;
+            }
+            left = self.without_unread(left);
+        }
+        Ok(())
     }
 
     /// Deletes `missing`, none of which exists here, and all that the remote has below them, but for what is excluded.
@@ -141,7 +149,8 @@ impl Work<'_> {
             looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
-            let form = Form::Entries { ignore_times: false, delete: true, force: false, brief: false };
+            // All that a condemned directory holds is condemned, and without force rsync deletes none that holds anything.
+            let form = Form::Entries { ignore_times: false, delete: true, force: true, brief: false };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

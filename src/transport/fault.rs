@@ -106,8 +106,13 @@ impl Fault {
     }
 
     /// What rsync's `words` mean, if they hold a phrase that is known.
-    pub(super) fn from_words(words: &str) -> Option<Self> {
-        let (_, name, remedy) = REMEDIES.iter().find(|(phrase, _, _)| words.contains(phrase))?;
+    fn from_words(words: &str) -> Option<Self> {
+        Self::from_frame(words, words)
+    }
+
+    /// The same, where only the part `frame` of the words is rsync's own; the rest names a file.
+    pub(super) fn from_frame(frame: &str, words: &str) -> Option<Self> {
+        let (_, name, remedy) = REMEDIES.iter().find(|(phrase, _, _)| frame.contains(phrase))?;
         Some(Self::new(name, format!("{}; {remedy}", words.trim())))
     }
 

@@ -32,7 +32,7 @@ pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
 pub use ssh::SharedConnection;
 
-use crate::filter::Filter;
+use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
 use endpoint::Form;
@@ -40,7 +40,7 @@ use output::Complaints;
 use plan::Plan;
 use process::{Ended, Feed, Run};
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         (order.paths.clone(), order.lane == Lane::Live && order.kind == Kind::Entry, root.clone());
     let looking = tokio::task::spawn_blocking(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
     let plan = match looking.await {
-        Ok(plan) => plan,
+        Ok(plan) => plan.without_excluded(&order.filter),
         Err(panicked) => {
             return Outcome::faulty(
                 &order,
@@ -185,8 +185,40 @@ impl Work<'_> {
             return self.send_filtered_trees(directories, ignore_times).await;
         }
         let form = Form::Trees { ignore_times, delete: self.order.delete, progress: whole_root };
-        let list = null_separated(directories);
-        self.run(form, || Feed::Whole(list.clone()), |_| ()).await.map(drop)
+        let mut left = directories.to_vec();
+        while !left.is_empty() {
+            let list = null_separated(&left);
+            self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
+            // Once a directory cannot be read, rsync deletes nothing in any other either: those go once more.
+            left = self.without_unread(left);
+            if !self.order.delete {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a run of `trees` that left deletions out: marks those that hold what could not be read as failed, and
+    /// returns the others. None, where nothing was left out.
+    fn without_unread(&mut self, trees: Vec<RelPath>) -> Vec<RelPath> {
+        if !std::mem::take(&mut self.complaints.trees_incomplete) {
+            return Vec::new();
+        }
+        let why = |tree: &RelPath, complaints: &Complaints| {
+            let inside = |path: &RelPath| path == tree || path.is_inside(tree);
+            complaints.failed.iter().find(|(path, _)| inside(path)).map(|(_, fault)| fault.clone())
+        };
+        let (blamed, others): (Vec<_>, Vec<_>) =
+            trees.into_iter().map(|tree| (why(&tree, &self.complaints), tree)).partition(|(why, _)| why.is_some());
+        let others: Vec<RelPath> = others.into_iter().map(|(_, tree)| tree).collect();
+        if blamed.is_empty() {
+            let message = "something could not be read, so that nothing was deleted on the remote";
+            let fault = Fault::new(fault_name::PARTIAL_TRANSFER, message);
+            self.complaints.failed.extend(others.into_iter().map(|tree| (tree, fault.clone())));
+            return Vec::new();
+        }
+        self.complaints.failed.extend(blamed.into_iter().filter_map(|(why, tree)| Some((tree, why?))));
+        others
     }
 
     /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
@@ -218,14 +250,17 @@ impl Work<'_> {
     ) -> Result<Capabilities, Fault> {
         let mut effective = self.capabilities;
         let mut first_fault = None;
+        let mut failed_with = None;
         loop {
             let line = self.endpoint.command_line(form, effective);
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
             let run = Run::start(&line, &self.root).map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
+            let mut deletions_skipped = false;
             let listen = |text: &[u8]| {
                 totals.take_line(text);
+                deletions_skipped |= text == output::DELETIONS_SKIPPED;
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_progress)(progress);
                 }
@@ -241,10 +276,14 @@ impl Work<'_> {
                 }
                 Err(error) => return Err(not_started(&error)),
             };
+            if form.is_dry() {
+                totals.entries = 0;
+            }
             self.totals.add(totals);
-            match self.judge(&ended) {
-                Ok(complaints) => {
-                    self.capabilities.learn(effective, line.used);
+            match self.judge(form, &ended) {
+                Ok(mut complaints) => {
+                    complaints.trees_incomplete |= deletions_skipped;
+                    self.capabilities.learn(line.used, failed_with);
                     self.complaints.add(complaints);
                     return Ok(effective);
                 }
@@ -252,7 +291,10 @@ impl Work<'_> {
                     let less = std::iter::successors(effective.with_less(), |caps| caps.with_less())
                         .find(|less| self.endpoint.command_line(form, *less).used != line.used);
                     match less {
-                        Some(less) if may_be_an_option(&fault) => effective = less,
+                        Some(less) if may_be_an_option(&fault) => {
+                            effective = less;
+                            failed_with = Some(line.used);
+                        }
                         _ => {
                             self.capabilities = self.capabilities.after_connection_loss();
                             return Err(first_fault.unwrap_or(fault));
@@ -264,28 +306,55 @@ impl Work<'_> {
         }
     }
 
-    fn judge(&self, ended: &Ended) -> Result<Complaints, Fault> {
+    fn judge(&self, form: Form, ended: &Ended) -> Result<Complaints, Fault> {
         const PARTIAL: i32 = 23;
         const VANISHED: i32 = 24;
         let exit = ended.status.code();
         if exit == Some(0) {
             return Ok(Complaints::default());
         }
-        if !matches!(exit, Some(PARTIAL | VANISHED)) || ended.truncated {
+        if !matches!(exit, Some(PARTIAL | VANISHED)) {
             return Err(Fault::from_exit(exit, &ended.stderr));
         }
-        let mut found = output::complaints(&ended.stderr, &self.order.root, &self.endpoint.message_prefix());
-        match found.unnamed.take() {
-            Some(fault) => Err(fault),
-            None if found.failed.is_empty() && found.vanished.is_empty() => {
-                if exit == Some(VANISHED) {
-                    found.vanished = self.order.paths.clone();
-                    return Ok(found);
-                }
-                Err(Fault::from_exit(exit, &ended.stderr))
+        let stderr = match ended.truncated {
+            true => ended.stderr.rsplit_once('\n').map_or("", |(whole, _)| whole),
+            false => &ended.stderr,
+        };
+        let root = self.real_root();
+        let reader = output::Reader {
+            root: &root,
+            prefix: &self.endpoint.message_prefix(),
+            concerns: &|path| concerns(self.order, path),
+            // What is excluded is struck out of the list that a dry run makes.
+            overlook: &|path| form.is_dry() && self.order.filter.excludes(path, EntryKind::Directory),
+            exists: &|path| plan::exists(self.root.as_fd(), path),
+        };
+        let mut found = reader.complaints(stderr);
+        if found.unnamed.is_none() && found.failed.is_empty() && found.vanished.is_empty() {
+            if found.overlooked {
+                return Ok(found);
             }
-            None => Ok(found),
+            if exit == Some(VANISHED) {
+                found.vanished = self.order.paths.clone();
+                return Ok(found);
+            }
+            return Err(Fault::from_exit(exit, stderr));
         }
+        // Where one complaint cannot be told to be about a path, it may be about any.
+        let about_any = found.unnamed.take().or_else(|| {
+            let more = "rsync complained of more paths than can be told apart";
+            ended.truncated.then(|| Fault::new(fault_name::PARTIAL_TRANSFER, more))
+        });
+        if let Some(fault) = about_any {
+            found.failed.extend(self.order.paths.iter().map(|path| (path.clone(), fault.clone())));
+        }
+        Ok(found)
+    }
+
+    /// The root as rsync finds itself in it: symbolic links on the way to it followed.
+    fn real_root(&self) -> PathBuf {
+        let link = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        std::fs::read_link(link).unwrap_or_else(|_| self.order.root.clone())
     }
 }
 
@@ -358,10 +427,6 @@ impl Outcome {
         let mut again = BTreeSet::new();
         for (path, fault) in complaints.failed {
             let owners = owners(order, &path);
-            if complaints.trees_incomplete && order.kind >= Kind::Tree {
-                let above = order.paths.iter().filter(|tree| path.is_inside(tree));
-                failed.extend(above.map(|tree| (tree.clone(), fault.clone())));
-            }
             failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
         }
         for path in complaints.vanished {
@@ -373,6 +438,12 @@ impl Outcome {
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
         Self { failed, again, bulk: plan.bulk, fault, capabilities, totals }
     }
+}
+
+/// Whether a complaint about `path` can come from a run of `order`.
+fn concerns(order: &Order, path: &RelPath) -> bool {
+    order.paths.binary_search(path).is_ok()
+        || order.paths.iter().any(|held| held.is_inside(path) || path.is_inside(held))
 }
 
 /// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside

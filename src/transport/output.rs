@@ -85,7 +85,7 @@ fn unescape(printed: &[u8]) -> Vec<u8> {
     let mut rest = printed;
     while let Some((first, tail)) = rest.split_first() {
         if let [b'\\', b'#', digits @ ..] = rest
-            && let Some(octal) = digits.get(..3)
+            && let Some(octal) = digits.get(..3).filter(|octal| octal.iter().all(u8::is_ascii_digit))
             && let Some(byte) = std::str::from_utf8(octal).ok().and_then(|octal| u8::from_str_radix(octal, 8).ok())
         {
             bytes.push(byte);
@@ -107,98 +107,136 @@ pub(super) struct Complaints {
     pub vanished: Vec<RelPath>,
     /// A directory could not be read, or deletions were skipped: recursive paths are not done.
     pub trees_incomplete: bool,
+    /// There were complaints that do not matter.
+    pub overlooked: bool,
     /// A complaint about something that could not be told to be a path of ours.
     pub unnamed: Option<Fault>,
 }
 
-/// Reads the complaints of a partial run. `prefix` is what the remote puts before our paths ([`super::Endpoint`]).
-pub(super) fn complaints(stderr: &str, root: &Path, prefix: &[u8]) -> Complaints {
-    let mut found = Complaints::default();
-    for line in stderr.lines().map(str::trim_end) {
-        if line.is_empty() || line.starts_with("rsync error:") || line.starts_with("rsync warning:") {
-            continue;
-        }
-        if let Some(quoted) =
-            line.strip_prefix("file has vanished: ").or_else(|| line.strip_prefix("directory has vanished: "))
-        {
-            match path_in(quoted, root, prefix) {
-                Some(path) => found.vanished.push(path),
-                None => found.unnamed = Some(Fault::new(name::PARTIAL_TRANSFER, line)),
+/// What is needed to tell which path of ours a complaint is about.
+pub(super) struct Reader<'a> {
+    /// The root, as the kernel knows it: rsync names local files so.
+    pub root: &'a Path,
+    /// What the remote puts before our paths ([`super::Endpoint`]).
+    pub prefix: &'a [u8],
+    /// Whether a path has to do with the batch.
+    pub concerns: &'a dyn Fn(&RelPath) -> bool,
+    /// Whether it does not matter here that a directory cannot be read.
+    pub overlook: &'a dyn Fn(&RelPath) -> bool,
+    /// Whether a path is on disk.
+    pub exists: &'a dyn Fn(&RelPath) -> bool,
+}
+
+/// The line about deletions left out; rsync prints it among its results.
+pub(super) const DELETIONS_SKIPPED: &[u8] = b"IO error encountered -- skipping file deletion";
+
+impl Reader<'_> {
+    /// Reads the complaints of a partial run.
+    pub fn complaints(&self, stderr: &str) -> Complaints {
+        let mut found = Complaints::default();
+        for line in stderr.lines().map(str::trim_end) {
+            if line.is_empty() || line.starts_with("rsync error:") || line.starts_with("rsync warning:") {
+                continue;
             }
-            continue;
+            // A name may hold any words: only those around it are rsync's.
+            let name = name_in(line);
+            let frame = name.as_ref().map_or(line.to_owned(), |name| [&line[..name.start], &line[name.end..]].concat());
+            let paths = name.map(|name| self.paths(&line[name], &frame)).unwrap_or_default();
+            // The path went, became something else between our look and rsync's (ENOENT, ENOTDIR, EISDIR, ELOOP), or was
+            // written while it was sent.
+            let changed = ["(2)", "(20)", "(21)", "(40)"].iter().any(|errno| frame.ends_with(errno));
+            let vanished = frame.starts_with("file has vanished: ")
+                || frame.starts_with("directory has vanished: ")
+                || frame.contains("failed verification -- update discarded.")
+                || changed && frame.contains("[sender]");
+            if vanished && !paths.is_empty() {
+                found.vanished.extend(paths);
+                continue;
+            }
+            if !paths.is_empty() && paths.iter().all(self.overlook) {
+                found.overlooked = true;
+                continue;
+            }
+            if frame.contains("skipping file deletion") || frame.contains("opendir") || frame.contains("readdir") {
+                found.trees_incomplete = true;
+            }
+            if is_informational(&frame) {
+                continue;
+            }
+            let fault = Fault::from_frame(&frame, line).unwrap_or_else(|| Fault::new(name::PARTIAL_TRANSFER, line));
+            match paths.is_empty() {
+                false => found.failed.extend(paths.into_iter().map(|path| (path, fault.clone()))),
+                true => found.unnamed = Some(fault),
+            }
         }
-        // The path became something else between our look and rsync's (ENOENT, ENOTDIR, EISDIR, ELOOP), or was written
-        // while it was sent.
-        let changed = ["(2)", "(20)", "(21)", "(40)"].iter().any(|errno| line.ends_with(errno));
-        let written_meanwhile = line.contains("failed verification -- update discarded.");
-        if (changed && line.contains("[sender]") || written_meanwhile)
-            && let Some(path) = path_in(line, root, prefix)
-        {
-            found.vanished.push(path);
-            continue;
-        }
-        if line.contains("skipping file deletion") || line.contains("opendir") || line.contains("readdir") {
-            found.trees_incomplete = true;
-        }
-        if is_informational(line) {
-            continue;
-        }
-        let fault = Fault::from_words(line).unwrap_or_else(|| Fault::new(name::PARTIAL_TRANSFER, line));
-        match path_in(line, root, prefix) {
-            Some(path) => found.failed.push((path, fault)),
-            None => found.unnamed = Some(fault),
-        }
+        found
     }
-    found
+
+    /// The paths of ours that a printed name may stand for; none, if that cannot be told.
+    fn paths(&self, printed: &str, frame: &str) -> Vec<RelPath> {
+        let bytes = unescape(printed.as_bytes());
+        let of_the_remote = ["[receiver]", "[generator]", " (in "].iter().any(|mark| frame.contains(mark));
+        let below = match bytes.strip_prefix(self.root.as_os_str().as_encoded_bytes()) {
+            Some([b'/', below @ ..]) if !of_the_remote => Some(below),
+            Some([]) if !of_the_remote => Some(&[][..]),
+            _ => match bytes.strip_prefix(b"/") {
+                Some(absolute) => absolute.strip_prefix(self.prefix).or_else(|| behind(&bytes, self.prefix)),
+                None => Some(bytes.as_slice()),
+            },
+        };
+        let path = below.and_then(|below| RelPath::new(below.strip_suffix(b"/").unwrap_or(below)).ok());
+        let Some(path) = path.filter(|path| (self.concerns)(path)) else { return Vec::new() };
+        let mut originals = match frame.contains("[sender]") {
+            true => Vec::new(),
+            false => originals(&path),
+        };
+        originals.retain(|original| (self.concerns)(original));
+        if originals.is_empty() || (self.exists)(&path) {
+            return vec![path];
+        }
+        if originals.iter().any(|original| (self.exists)(original)) {
+            originals.retain(|original| (self.exists)(original));
+        }
+        originals
+    }
+}
+
+/// What follows `/prefix` in `bytes`: a directory given relative to the remote's home is named from `/` on.
+fn behind<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let whole = [b"/", prefix].concat();
+    let at = bytes.windows(whole.len()).position(|window| window == whole)?;
+    (!prefix.is_empty()).then(|| &bytes[at + whole.len()..])
 }
 
 /// Lines that tell of nothing that stays undone, or of what another line names.
-fn is_informational(line: &str) -> bool {
-    const PHRASES: [&str; 6] = [
+fn is_informational(frame: &str) -> bool {
+    const BEGINNINGS: [&str; 5] = [
         "skipping non-regular file",
         "skipping directory",
-        "skipping file deletion",
+        "IO error encountered -- skipping file deletion",
         "cannot delete non-empty directory",
-        "(will try again)",
         "WARNING: ",
     ];
-    PHRASES.iter().any(|phrase| line.contains(phrase))
+    BEGINNINGS.iter().any(|beginning| frame.starts_with(beginning)) || frame.contains("(will try again)")
 }
 
-/// The path of ours that a line is about: in quotes, or in brackets behind a function's name.
-fn path_in(line: &str, root: &Path, prefix: &[u8]) -> Option<RelPath> {
-    let printed = match (line.find('"'), quote_end(line)) {
-        (Some(start), Some(end)) if start < end => &line[start + 1..end],
-        _ => {
-            let called = ["unlink(", "rmdir(", "readlink_stat(", "mkdir(", "stat("].iter();
-            let start = called.filter_map(|call| Some(line.find(call)? + call.len())).min();
-            match start {
-                Some(start) => &line[start..line.rfind(") failed")?],
-                None => unquoted(line)?,
-            }
-        }
-    };
-    let bytes = unescape(printed.as_bytes());
-    let root = root.as_os_str().as_encoded_bytes();
-    let below = match bytes.strip_prefix(root) {
-        Some([b'/', below @ ..]) => below.to_vec(),
-        Some([]) => Vec::new(),
-        _ => {
-            let bytes = bytes.strip_prefix(b"/").unwrap_or(&bytes);
-            bytes.strip_prefix(prefix).unwrap_or(bytes).to_vec()
-        }
-    };
-    let path = RelPath::new(below.strip_suffix(b"/").unwrap_or(&below)).ok()?;
-    Some(without_temporary_name(path))
-}
-
-/// The complaints that name a path in no quotes: "ERROR: a/b failed verification -- update discarded.", "could not make
-/// way for new regular file: a/b".
-fn unquoted(line: &str) -> Option<&str> {
-    if let Some(rest) = line.strip_prefix("could not make way for ") {
-        return Some(rest.split_once(": ")?.1);
+/// Where in a line the name is that it is about: in quotes, or in brackets behind a function's name.
+fn name_in(line: &str) -> Option<std::ops::Range<usize>> {
+    if let (Some(start), Some(end)) = (line.find('"'), quote_end(line))
+        && start < end
+    {
+        return Some(start + 1..end);
     }
-    Some(line.strip_prefix("ERROR: ")?.split_once(" failed verification")?.0)
+    let called = ["unlink(", "rmdir(", "readlink_stat(", "mkdir(", "stat("].iter();
+    if let Some(start) = called.filter_map(|call| Some(line.find(call)? + call.len())).min() {
+        return line.rfind(") failed").filter(|end| start <= *end).map(|end| start..end);
+    }
+    // "could not make way for new regular file: a/b", "ERROR: a/b failed verification -- update discarded."
+    if let Some(rest) = line.strip_prefix("could not make way for ") {
+        return Some(line.len() - rest.split_once(": ")?.1.len()..line.len());
+    }
+    let start = "ERROR: ".len();
+    line.strip_prefix("ERROR: ")?.rfind(" failed verification").map(|end| start..start + end)
 }
 
 /// The quote that closes the first name: rename complaints name two, and a name may hold quotes itself.
@@ -208,18 +246,19 @@ fn quote_end(line: &str) -> Option<usize> {
     renamed.or(closed)
 }
 
-/// rsync writes into `.NAME.XXXXXX` beside `NAME`.
-fn without_temporary_name(path: RelPath) -> RelPath {
+/// What `path` may be a temporary name of: rsync writes `NAME`, and `.NAME` as well, into `.NAME.XXXXXX` beside it.
+fn originals(path: &RelPath) -> Vec<RelPath> {
     use std::os::unix::ffi::OsStrExt;
     let name = path.file_name().as_bytes();
-    let original = name.strip_prefix(b".").and_then(|name| {
-        let (stem, random) = name.split_at_checked(name.len().checked_sub(7)?)?;
-        let is_random = random[0] == b'.' && random[1..].iter().all(u8::is_ascii_alphanumeric);
-        (is_random && !stem.is_empty()).then(|| std::ffi::OsStr::from_bytes(stem))
-    });
-    match (original, path.parent()) {
-        (Some(original), Some(parent)) => parent.join(original),
-        _ => path,
+    let Some((hidden, random)) = name.len().checked_sub(7).and_then(|at| name.split_at_checked(at)) else {
+        return Vec::new();
+    };
+    let is_random = random[0] == b'.' && random[1..].iter().all(u8::is_ascii_alphanumeric);
+    match (hidden.strip_prefix(b"."), path.parent()) {
+        (Some(stem), Some(parent)) if is_random && !stem.is_empty() => {
+            [stem, hidden].map(|name| parent.join(std::ffi::OsStr::from_bytes(name))).into()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -230,6 +269,12 @@ mod tests {
 
     fn rel(path: &str) -> RelPath {
         RelPath::new(path.as_bytes()).unwrap()
+    }
+
+    fn complaints(stderr: &str, prefix: &[u8]) -> Complaints {
+        let exists = |path: &RelPath| [".env.secret", "b/c", "x\"y"].iter().any(|there| *path == rel(there));
+        Reader { root: Path::new("/data/www"), prefix, concerns: &|_| true, overlook: &|_| false, exists: &exists }
+            .complaints(stderr)
     }
 
     #[test]
@@ -275,7 +320,7 @@ could not make way for new regular file: was a directory
 ERROR: daemon refused to receive file "for\#001bidden"
 file has vanished: "/data/www/gone"
 rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338) [sender=3.5.0]"#;
-        let found = complaints(stderr, Path::new("/data/www"), b"");
+        let found = complaints(stderr, b"");
         let failed: Vec<_> = found.failed.iter().map(|(path, fault)| (path.clone(), fault.name)).collect();
         assert_eq!(
             failed,
@@ -295,14 +340,50 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
     #[test]
     fn an_unreadable_directory_leaves_its_tree_undone() {
         let stderr = "rsync: [sender] opendir \"/data/www/a\" failed: Permission denied (13)\nIO error encountered -- skipping file deletion\n";
-        let found = complaints(stderr, Path::new("/data/www"), b"");
+        let found = complaints(stderr, b"");
         assert!(found.trees_incomplete);
         assert_eq!(found.failed[0].0, rel("a"));
     }
 
     #[test]
+    fn a_name_is_never_taken_for_another() {
+        let failed = |line: &str, prefix: &[u8]| -> Vec<_> {
+            complaints(line, prefix).failed.into_iter().map(|(path, _)| path).collect()
+        };
+        let opened = r#"rsync: [sender] send_files failed to open "/data/www/.env.secret": Permission denied (13)"#;
+        assert_eq!(failed(opened, b""), [rel(".env.secret")], "a name of the user's own");
+        let set = r#"rsync: [generator] failed to set times on "/.env.secret" (in www): Operation not permitted (1)"#;
+        assert_eq!(failed(set, b""), [rel(".env.secret")]);
+        let made = r#"rsync: [receiver] mkstemp "/.other.Ab12Cd" (in www) failed: Permission denied (13)"#;
+        assert_eq!(failed(made, b""), [rel("other"), rel(".other")], "either may be meant");
+        let plus = r#"rsync: [sender] send_files failed to open "/data/www/a\#+12": Permission denied (13)"#;
+        assert_eq!(failed(plus, b""), [rel(r"a\#+12")]);
+        let inside = "rsync: [generator] delete_file: unlink(sub/x) failed: Permission denied (13)";
+        assert_eq!(failed(inside, b"sub/"), [rel("sub/x")], "a relative name bears no prefix");
+        let same = r#"rsync: [receiver] mkstemp "/data/www/b/x" (in m) failed: Permission denied (13)"#;
+        assert_eq!(failed(same, b""), [rel("data/www/b/x")], "the remote knows nothing of our root");
+        let home = r#"rsync: [receiver] mkstemp "/home/web/srv/a/x" failed: Permission denied (13)"#;
+        assert_eq!(failed(home, b"srv/"), [rel("a/x")]);
+        let foreign = r#"rsync: [receiver] mkstemp "/home/web/x" failed: Permission denied (13)"#;
+        let found = complaints(foreign, b"srv/");
+        assert!(found.failed.is_empty() && found.unnamed.is_some(), "{found:?}");
+    }
+
+    #[test]
+    fn words_in_a_name_are_not_rsyncs() {
+        for name in ["WARNING: ", "skipping directory", "x (will try again)", "could not make way", "opendir"] {
+            let line =
+                format!("rsync: [sender] send_files failed to open \"/data/www/{name}\": Permission denied (13)");
+            let found = complaints(&line, b"");
+            assert_eq!(found.failed.len(), 1, "{line}");
+            assert_eq!((found.failed[0].0.clone(), found.failed[0].1.name), (rel(name), name::PERMISSION_DENIED));
+            assert!(!found.trees_incomplete);
+        }
+    }
+
+    #[test]
     fn a_complaint_without_a_path_is_kept() {
-        let found = complaints("rsync: something failed: Odd (99)", Path::new("/data/www"), b"");
+        let found = complaints("rsync: something failed: Odd (99)", b"");
         assert!(found.unnamed.is_some());
     }
 
@@ -312,7 +393,7 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
             deletion(&bytes);
             Progress::from_line(&bytes);
             Totals::default().take_line(&bytes);
-            complaints(&String::from_utf8_lossy(&bytes), Path::new("/data"), b"x/");
+            complaints(&String::from_utf8_lossy(&bytes), b"x/");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A path that exists is sent, a path that does not is deleted, and a missing path below a missing directory gives
 //! way to that directory (rsync would refuse it). A path that is reached through a symbolic link is none of ours.
 
+use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
@@ -35,6 +36,19 @@ pub(super) struct Plan {
     pub bulk: Vec<RelPath>,
 }
 
+impl Plan {
+    /// Leaves out what is excluded but was pending: the filter may be newer than the report. What is missing is left to
+    /// be struck out of what a run would delete.
+    pub fn without_excluded(mut self, filter: &Filter) -> Self {
+        if !filter.is_empty() {
+            self.directories.retain(|path| !filter.excludes(path, EntryKind::Directory));
+            self.entries.retain(|path| !filter.excludes(path, EntryKind::NonDirectory));
+            self.bulk.retain(|path| !filter.excludes(path, EntryKind::NonDirectory));
+        }
+        self
+    }
+}
+
 /// Opens a root, so that what follows is about this very directory.
 pub(super) fn open_root(root: &Path) -> Result<(OwnedFd, RootIdentity), Errno> {
     let directory = open(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -51,6 +65,11 @@ pub fn root_identity(root: &Path) -> Option<RootIdentity> {
 pub(super) fn is_empty(root: &Arc<OwnedFd>) -> bool {
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(root.as_ref()));
     std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Whether there is anything at `path`, below the open directory `root`.
+pub(super) fn exists(root: BorrowedFd<'_>, path: &RelPath) -> bool {
+    fstatat(root, path.as_path(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Looks at `paths` below the open directory `root`. With `split_bulk`, large files are set aside.
@@ -189,6 +208,18 @@ mod tests {
         assert_eq!(plan.missing, [rel("d/gone"), rel("gone")]);
         assert_eq!(plan.bulk, [rel("big")]);
         assert_eq!(look(root.as_fd(), &[rel("big")], false).entries, [rel("big")]);
+    }
+
+    #[test]
+    fn what_was_pending_before_it_was_excluded_is_left_out() {
+        let plan = Plan {
+            entries: ["tmp", "a.log", "b"].map(rel).into(),
+            directories: ["cache", "d/tmp"].map(rel).into(),
+            ..Plan::default()
+        };
+        let filter = Filter::new([r".*\.log", "cache/", "tmp/", "(.*/)?tmp/"]).unwrap();
+        let plan = plan.without_excluded(&filter);
+        assert_eq!((plan.entries, plan.directories), ([rel("tmp"), rel("b")].into(), vec![]), "tmp is a file");
     }
 
     #[test]

@@ -28,12 +28,14 @@ pub struct SharedConnection {
 
 impl SharedConnection {
     /// For a remote reached by ssh, with its socket in `directory` under a name made of `number`; `None` for other
-    /// remotes, and where the path would be too long for a socket.
+    /// remotes, and where the path would be too long for a socket or mean something to ssh or to rsync's `--rsh`.
     pub fn new(destination: &Destination, directory: &Path, number: usize) -> Option<Self> {
         let Destination::Ssh { user, host, port, .. } = destination else { return None };
         let socket = directory.join(format!("ssh-{number}"));
         let login = user.as_ref().map_or(host.clone(), |user| format!("{user}@{host}"));
-        let fits = socket.as_os_str().len() <= SOCKET_PATH_AT_MOST;
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:, ".contains(byte);
+        let bytes = socket.as_os_str().as_encoded_bytes();
+        let fits = bytes.len() <= SOCKET_PATH_AT_MOST && bytes.iter().all(is_plain);
         fits.then(|| Self { login, port: *port, socket, master: None, last_start: None })
     }
 
@@ -81,5 +83,22 @@ impl Drop for SharedConnection {
     fn drop(&mut self) {
         // It may never have been made.
         let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_has_a_name_that_everybody_takes_as_it_is() {
+        let destination =
+            Destination::Ssh { user: None, host: "web2".into(), port: None, directory: "/srv/www".into() };
+        let new = |directory: &str| SharedConnection::new(&destination, Path::new(directory), 1);
+        assert!(new("/var/lib/sersync/my site").is_some());
+        for odd in ["/var/lib/sersync/100%", "/state/a\"b", "/state/${HOME}", "/state/ü"] {
+            assert!(new(odd).is_none(), "{odd}");
+        }
+        assert!(new(&"/long".repeat(20)).is_none());
     }
 }
