@@ -4,15 +4,16 @@ use super::barrier::Barriers;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
+use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
-use super::snapshot::{JobId, Notice, PendingPath, Snapshot, State};
+use super::snapshot::{Notice, Snapshot, State};
 use super::state_file::{Saved, SavedRemote, StateFile};
 use crate::config::{Config, FullSyncAtStart};
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{BatchId, Kind, Lane, Seq};
+use crate::pending::{BatchId, Kind, Seq};
 use crate::transport::Totals;
 use crate::watch::{Change, Report};
 use std::collections::{BTreeSet, HashMap};
@@ -22,9 +23,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
-
-/// A new snapshot at most so often.
-const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// While a full sync runs its progress is looked at so often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
@@ -90,13 +88,13 @@ pub fn launch(launch: Launch) -> Result<(Handle, impl Future<Output = ()> + Send
 
 /// The agent's whole state.
 pub(super) struct Engine {
-    instance: String,
+    pub(super) instance: String,
     pub(super) config: Config,
     pub(super) load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
     pub(super) state_directory: PathBuf,
     state_file: Option<StateFile>,
     /// What is wrong with the state directory.
-    state_problem: Option<String>,
+    pub(super) state_problem: Option<String>,
     heart: Option<Heart>,
 
     pub(super) roots: Vec<Root>,
@@ -111,8 +109,8 @@ pub(super) struct Engine {
     pub(super) next_remote: u32,
     pub(super) turn: usize,
     pub(super) paused: bool,
-    stopping: bool,
-    started_at: SystemTime,
+    pub(super) stopping: bool,
+    pub(super) started_at: SystemTime,
     /// Should this run end by a crash, the next one must take all changes since then for missed.
     missed_since: SystemTime,
     pub(super) last_sync_at: Option<SystemTime>,
@@ -124,11 +122,11 @@ pub(super) struct Engine {
     commands: mpsc::Receiver<Command>,
     reports: mpsc::UnboundedReceiver<(WatchId, Report)>,
     pub(super) report_sender: mpsc::UnboundedSender<(WatchId, Report)>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) notices: broadcast::Sender<Notice>,
     /// Something changed since the last snapshot.
     pub(super) dirty: bool,
-    snapshot_at: Instant,
+    pub(super) snapshot_at: Instant,
 }
 
 impl Engine {
@@ -401,198 +399,6 @@ impl Engine {
             }
             remote.changed(now);
         }
-    }
-
-    fn obey(&mut self, command: Command) {
-        self.dirty = true;
-        // Who asked may have gone; the command stands.
-        match command {
-            Command::FullSync(names, answer) => drop(answer.send(self.full_sync(&names))),
-            Command::Cancel(job, answer) => drop(answer.send(self.cancel(job))),
-            Command::Retry(names, answer) => drop(answer.send(self.retry(&names))),
-            Command::Failures(offset, limit, answer) => drop(answer.send(Ok(self.failures(offset, limit)))),
-            Command::Pending(offset, limit, answer) => drop(answer.send(Ok(self.pending(offset, limit)))),
-            Command::Pause(answer) => {
-                self.paused = true;
-                drop(answer.send(Ok(())));
-            }
-            Command::Resume(answer) => {
-                self.paused = false;
-                drop(answer.send(Ok(())));
-            }
-            Command::Reload(answer) => drop(answer.send(self.reload())),
-            Command::WaitSynced(timeout, answer) => {
-                let watches: BTreeSet<WatchId> =
-                    self.roots.iter().filter(|root| root.is_there()).map(|root| root.id).collect();
-                let deadline = Instant::now().checked_add(timeout);
-                let token = self.barriers.add(watches.clone(), deadline, answer, self.seq);
-                for root in self.roots.iter().filter(|root| watches.contains(&root.id)) {
-                    root.watch().drain(token);
-                }
-            }
-            // The loop looks for it.
-            Command::Stop => {}
-        }
-        // An answer must not be older than what the caller reads next.
-        self.publish(Instant::now());
-    }
-
-    /// The remotes named, or all.
-    fn chosen(&self, names: &[String]) -> Result<Vec<usize>, CommandError> {
-        if names.is_empty() {
-            return Ok((0..self.remotes.len()).collect());
-        }
-        let find = |name: &String| {
-            self.remotes.iter().position(|remote| remote.name == *name).ok_or_else(|| {
-                let all: Vec<&str> = self.remotes.iter().map(|remote| remote.name.as_str()).collect();
-                CommandError::UnknownRemote(name.clone(), all.join(", "))
-            })
-        };
-        names.iter().map(find).collect()
-    }
-
-    fn full_sync(&mut self, names: &[String]) -> Result<JobId, CommandError> {
-        let chosen = self.chosen(names)?;
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        let seq = self.next_seq();
-        let names = chosen.iter().map(|at| self.remotes[*at].name.clone()).collect();
-        for at in chosen {
-            self.remotes[at].backoff.cut_short();
-            self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, true);
-        }
-        Ok(self.jobs.create(names, wall))
-    }
-
-    fn cancel(&mut self, job: JobId) -> Result<(), CommandError> {
-        let had_ended = self.jobs.show(job).is_some_and(|job| job.state.is_final());
-        let freed = self.jobs.cancel(job, SystemTime::now()).ok_or(CommandError::UnknownJob(job.0))?;
-        if had_ended {
-            return Ok(());
-        }
-        for remote in self.remotes.iter_mut().filter(|remote| freed.contains(&remote.name)) {
-            remote.set.withdraw_request();
-            let full = remote.flights.iter().find(|(_, flight)| flight.lane == Lane::Background);
-            if let Some((id, flight)) = full
-                && remote.set.is_only_requested(*id)
-            {
-                flight.abort.abort();
-            }
-        }
-        self.tell_jobs(&[job]);
-        Ok(())
-    }
-
-    fn retry(&mut self, names: &[String]) -> Result<u64, CommandError> {
-        let now = Instant::now();
-        let chosen = self.chosen(names)?;
-        Ok(chosen.into_iter().map(|at| self.remotes[at].retry(now)).sum())
-    }
-
-    fn failures(&self, offset: usize, limit: usize) -> Vec<super::snapshot::Failure> {
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        let of_remote = |remote: &'_ Remote| -> Vec<_> {
-            remote.set.paths().filter_map(|(path, entry, _)| remote.failure(path, entry, now, wall)).collect()
-        };
-        self.remotes.iter().flat_map(of_remote).skip(offset).take(limit).collect()
-    }
-
-    fn pending(&self, offset: usize, limit: usize) -> Vec<PendingPath> {
-        let all = self.remotes.iter().flat_map(|remote| {
-            remote.set.paths().map(|(path, entry, in_flight)| PendingPath {
-                remote: remote.name.clone(),
-                path: path.clone(),
-                kind: entry.kind.word(),
-                since: entry.since,
-                in_flight,
-            })
-        });
-        all.skip(offset).take(limit).collect()
-    }
-
-    fn settle_barriers(&mut self, now: Instant) {
-        let oldest = self.remotes.iter().filter_map(|remote| remote.set.oldest()).min().map(|(seq, _)| seq);
-        // Who was told that all is in sync must not read in the properties that it is not.
-        if self.dirty && self.barriers.is_settled(oldest) {
-            self.publish(now);
-        }
-        let remotes = &self.remotes;
-        self.barriers.settle(oldest, now, || {
-            let behind = remotes.iter().filter(|remote| remote.set.oldest().is_some()).map(|remote| {
-                let paths = remote.set.waiting() + remote.set.in_flight();
-                match remote.backoff.last() {
-                    Some(fault) => format!("{} has {paths} pending ({})", remote.name, fault.name),
-                    None => format!("{} has {paths} pending", remote.name),
-                }
-            });
-            behind.collect::<Vec<_>>().join("; ")
-        });
-    }
-
-    fn publish_if_due(&mut self, now: Instant) {
-        if self.jobs.is_active() {
-            for remote in &self.remotes {
-                let full = remote.flights.values().find(|flight| flight.lane == Lane::Background);
-                if let Some(progress) = full.and_then(|flight| *flight.progress.borrow()) {
-                    self.jobs.progressed(&remote.name, progress);
-                    self.dirty = true;
-                }
-            }
-        }
-        if self.dirty && now.duration_since(self.snapshot_at) >= SNAPSHOT_INTERVAL {
-            self.publish(now);
-        }
-    }
-
-    fn publish(&mut self, now: Instant) {
-        let remotes: Vec<_> = self.remotes.iter().map(|remote| remote.snapshot(self.paused, now)).collect();
-        let problems = self.problems();
-        let sum = |count: fn(&Root) -> u64| self.roots.iter().map(count).sum::<u64>();
-        let pending = remotes.iter().any(|remote| remote.queue_depth + remote.in_flight > 0);
-        let failing = remotes.iter().any(|remote| remote.attempts > 0 || remote.failures > 0);
-        let state = match () {
-            () if self.stopping => State::Stopping,
-            () if self.paused => State::Paused,
-            () if !problems.is_empty() || failing => State::Degraded,
-            () if self.roots.iter().any(|root| root.condition == Condition::Starting) => State::Starting,
-            () if pending => State::Syncing,
-            () => State::Idle,
-        };
-        let full: Option<Vec<SystemTime>> = self.remotes.iter().map(|remote| remote.last_full_sync).collect();
-        let snapshot = Snapshot {
-            instance: self.instance.clone(),
-            config_path: self.config.file.clone(),
-            watch_roots: self.roots.iter().map(|root| root.path.clone()).collect(),
-            state,
-            problems,
-            watched_directories: sum(|root| root.watch().watched_directories()),
-            events_seen: self.past_events + sum(|root| root.watch().events_seen()),
-            overflows: self.past_overflows + sum(|root| root.watch().overflows()),
-            files_synced: self.totals.entries,
-            bytes_sent: self.totals.bytes_sent,
-            started_at: self.started_at,
-            last_sync_at: self.last_sync_at,
-            last_full_sync_at: full.and_then(|times| times.into_iter().min()),
-            next_full_sync_at: None,
-            remotes,
-            jobs: self.jobs.snapshot(),
-        };
-        self.snapshots.send_replace(Arc::new(snapshot));
-        self.snapshot_at = now;
-        self.dirty = false;
-    }
-
-    fn problems(&self) -> Vec<String> {
-        let missing = self.roots.iter().filter_map(|root| match &root.condition {
-            Condition::Missing(why) => Some(format!("{}: {why}; waiting for it", root.path.display())),
-            _ => None,
-        });
-        let unwatched = self.roots.iter().filter_map(|root| {
-            let (directory, reason) = root.unwatched.first_key_value()?;
-            let more = root.unwatched.len() - 1;
-            let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
-            Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
-        });
-        missing.chain(unwatched).chain(self.state_problem.clone()).collect()
     }
 
     /// All that is pending, for the state file.

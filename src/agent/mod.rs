@@ -12,10 +12,12 @@
 
 mod backoff;
 mod barrier;
+mod commands;
 mod engine;
 mod flights;
 pub mod handle;
 mod jobs;
+mod publish;
 mod reload;
 mod remote;
 mod root;

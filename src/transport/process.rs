@@ -54,13 +54,7 @@ impl Run {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes
-        // one prctl(2) system call and neither allocates nor locks.
-        unsafe {
-            command.pre_exec(|| {
-                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from)
-            });
-        }
+        end_with_agent(&mut command);
         let child = command.spawn()?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw);
         Ok(Self { child, group })
@@ -114,6 +108,15 @@ impl Run {
         };
         self.group = None;
         Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), truncated })
+    }
+}
+
+/// Has the kernel tell the process to end when the agent is killed.
+pub(super) fn end_with_agent(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes one
+    // prctl(2) system call and neither allocates nor locks.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from));
     }
 }
 

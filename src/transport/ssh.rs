@@ -3,6 +3,7 @@
 //! The connection is an `ssh -M` of ours, a child like every rsync; it ends with the agent. Runs find it by its
 //! control socket; when it is not there they connect by themselves, so it can only make them faster.
 
+use super::process::end_with_agent;
 use crate::config::Destination;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,13 +68,7 @@ impl SharedConnection {
         }
         command.arg("--").arg(&self.login);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes
-        // one prctl(2) system call and neither allocates nor locks.
-        unsafe {
-            command.pre_exec(|| {
-                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from)
-            });
-        }
+        end_with_agent(&mut command);
         self.master = Some(command.spawn()?);
         Ok(())
     }

@@ -1,0 +1,138 @@
+//! Commands: what callers ask of the agent through [`super::Handle`], and the answers.
+
+use super::engine::Engine;
+use super::handle::{Command, CommandError};
+use super::remote::Remote;
+use super::root::WatchId;
+use super::snapshot::{JobId, PendingPath};
+use crate::path::RelPath;
+use crate::pending::{Kind, Lane};
+use std::collections::BTreeSet;
+use std::time::{Instant, SystemTime};
+
+impl Engine {
+    pub(super) fn obey(&mut self, command: Command) {
+        self.dirty = true;
+        // Who asked may have gone; the command stands.
+        match command {
+            Command::FullSync(names, answer) => drop(answer.send(self.full_sync(&names))),
+            Command::Cancel(job, answer) => drop(answer.send(self.cancel(job))),
+            Command::Retry(names, answer) => drop(answer.send(self.retry(&names))),
+            Command::Failures(offset, limit, answer) => drop(answer.send(Ok(self.failures(offset, limit)))),
+            Command::Pending(offset, limit, answer) => drop(answer.send(Ok(self.pending(offset, limit)))),
+            Command::Pause(answer) => {
+                self.paused = true;
+                drop(answer.send(Ok(())));
+            }
+            Command::Resume(answer) => {
+                self.paused = false;
+                drop(answer.send(Ok(())));
+            }
+            Command::Reload(answer) => drop(answer.send(self.reload())),
+            Command::WaitSynced(timeout, answer) => {
+                let watches: BTreeSet<WatchId> =
+                    self.roots.iter().filter(|root| root.is_there()).map(|root| root.id).collect();
+                let deadline = Instant::now().checked_add(timeout);
+                let token = self.barriers.add(watches.clone(), deadline, answer, self.seq);
+                for root in self.roots.iter().filter(|root| watches.contains(&root.id)) {
+                    root.watch().drain(token);
+                }
+            }
+            // The loop looks for it.
+            Command::Stop => {}
+        }
+        // An answer must not be older than what the caller reads next.
+        self.publish(Instant::now());
+    }
+
+    /// The remotes named, or all.
+    fn chosen(&self, names: &[String]) -> Result<Vec<usize>, CommandError> {
+        if names.is_empty() {
+            return Ok((0..self.remotes.len()).collect());
+        }
+        let find = |name: &String| {
+            self.remotes.iter().position(|remote| remote.name == *name).ok_or_else(|| {
+                let all: Vec<&str> = self.remotes.iter().map(|remote| remote.name.as_str()).collect();
+                CommandError::UnknownRemote(name.clone(), all.join(", "))
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    fn full_sync(&mut self, names: &[String]) -> Result<JobId, CommandError> {
+        let chosen = self.chosen(names)?;
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let seq = self.next_seq();
+        let names = chosen.iter().map(|at| self.remotes[*at].name.clone()).collect();
+        for at in chosen {
+            self.remotes[at].backoff.cut_short();
+            self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, true);
+        }
+        Ok(self.jobs.create(names, wall))
+    }
+
+    fn cancel(&mut self, job: JobId) -> Result<(), CommandError> {
+        let had_ended = self.jobs.show(job).is_some_and(|job| job.state.is_final());
+        let freed = self.jobs.cancel(job, SystemTime::now()).ok_or(CommandError::UnknownJob(job.0))?;
+        if had_ended {
+            return Ok(());
+        }
+        for remote in self.remotes.iter_mut().filter(|remote| freed.contains(&remote.name)) {
+            remote.set.withdraw_request();
+            let full = remote.flights.iter().find(|(_, flight)| flight.lane == Lane::Background);
+            if let Some((id, flight)) = full
+                && remote.set.is_only_requested(*id)
+            {
+                flight.abort.abort();
+            }
+        }
+        self.tell_jobs(&[job]);
+        Ok(())
+    }
+
+    fn retry(&mut self, names: &[String]) -> Result<u64, CommandError> {
+        let now = Instant::now();
+        let chosen = self.chosen(names)?;
+        Ok(chosen.into_iter().map(|at| self.remotes[at].retry(now)).sum())
+    }
+
+    fn failures(&self, offset: usize, limit: usize) -> Vec<super::snapshot::Failure> {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let of_remote = |remote: &'_ Remote| -> Vec<_> {
+            remote.set.paths().filter_map(|(path, entry, _)| remote.failure(path, entry, now, wall)).collect()
+        };
+        self.remotes.iter().flat_map(of_remote).skip(offset).take(limit).collect()
+    }
+
+    fn pending(&self, offset: usize, limit: usize) -> Vec<PendingPath> {
+        let all = self.remotes.iter().flat_map(|remote| {
+            remote.set.paths().map(|(path, entry, in_flight)| PendingPath {
+                remote: remote.name.clone(),
+                path: path.clone(),
+                kind: entry.kind.word(),
+                since: entry.since,
+                in_flight,
+            })
+        });
+        all.skip(offset).take(limit).collect()
+    }
+
+    pub(super) fn settle_barriers(&mut self, now: Instant) {
+        let oldest = self.remotes.iter().filter_map(|remote| remote.set.oldest()).min().map(|(seq, _)| seq);
+        // Who was told that all is in sync must not read in the properties that it is not.
+        if self.dirty && self.barriers.is_settled(oldest) {
+            self.publish(now);
+        }
+        let remotes = &self.remotes;
+        self.barriers.settle(oldest, now, || {
+            let behind = remotes.iter().filter(|remote| remote.set.oldest().is_some()).map(|remote| {
+                let paths = remote.set.waiting() + remote.set.in_flight();
+                match remote.backoff.last() {
+                    Some(fault) => format!("{} has {paths} pending ({})", remote.name, fault.name),
+                    None => format!("{} has {paths} pending", remote.name),
+                }
+            });
+            behind.collect::<Vec<_>>().join("; ")
+        });
+    }
+}

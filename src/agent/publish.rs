@@ -1,0 +1,80 @@
+//! Snapshots: the agent's state as others see it, made when something changed, but not for each change.
+
+use super::engine::Engine;
+use super::root::{Condition, Root};
+use super::snapshot::{Snapshot, State};
+use crate::pending::Lane;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A new snapshot at most so often.
+pub(super) const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Engine {
+    pub(super) fn publish_if_due(&mut self, now: Instant) {
+        if self.jobs.is_active() {
+            for remote in &self.remotes {
+                let full = remote.flights.values().find(|flight| flight.lane == Lane::Background);
+                if let Some(progress) = full.and_then(|flight| *flight.progress.borrow()) {
+                    self.jobs.progressed(&remote.name, progress);
+                    self.dirty = true;
+                }
+            }
+        }
+        if self.dirty && now.duration_since(self.snapshot_at) >= SNAPSHOT_INTERVAL {
+            self.publish(now);
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        let remotes: Vec<_> = self.remotes.iter().map(|remote| remote.snapshot(self.paused, now)).collect();
+        let problems = self.problems();
+        let sum = |count: fn(&Root) -> u64| self.roots.iter().map(count).sum::<u64>();
+        let pending = remotes.iter().any(|remote| remote.queue_depth + remote.in_flight > 0);
+        let failing = remotes.iter().any(|remote| remote.attempts > 0 || remote.failures > 0);
+        let state = match () {
+            () if self.stopping => State::Stopping,
+            () if self.paused => State::Paused,
+            () if !problems.is_empty() || failing => State::Degraded,
+            () if self.roots.iter().any(|root| root.condition == Condition::Starting) => State::Starting,
+            () if pending => State::Syncing,
+            () => State::Idle,
+        };
+        let full: Option<Vec<SystemTime>> = self.remotes.iter().map(|remote| remote.last_full_sync).collect();
+        let snapshot = Snapshot {
+            instance: self.instance.clone(),
+            config_path: self.config.file.clone(),
+            watch_roots: self.roots.iter().map(|root| root.path.clone()).collect(),
+            state,
+            problems,
+            watched_directories: sum(|root| root.watch().watched_directories()),
+            events_seen: self.past_events + sum(|root| root.watch().events_seen()),
+            overflows: self.past_overflows + sum(|root| root.watch().overflows()),
+            files_synced: self.totals.entries,
+            bytes_sent: self.totals.bytes_sent,
+            started_at: self.started_at,
+            last_sync_at: self.last_sync_at,
+            last_full_sync_at: full.and_then(|times| times.into_iter().min()),
+            next_full_sync_at: None,
+            remotes,
+            jobs: self.jobs.snapshot(),
+        };
+        self.snapshots.send_replace(Arc::new(snapshot));
+        self.snapshot_at = now;
+        self.dirty = false;
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let missing = self.roots.iter().filter_map(|root| match &root.condition {
+            Condition::Missing(why) => Some(format!("{}: {why}; waiting for it", root.path.display())),
+            _ => None,
+        });
+        let unwatched = self.roots.iter().filter_map(|root| {
+            let (directory, reason) = root.unwatched.first_key_value()?;
+            let more = root.unwatched.len() - 1;
+            let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
+            Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
+        });
+        missing.chain(unwatched).chain(self.state_problem.clone()).collect()
+    }
+}
