@@ -117,15 +117,14 @@ impl Engine {
         let remote = &mut self.remotes[at];
         let Some(flight) = remote.flights.remove(&batch) else { return };
 
-        let refused = outcome.capabilities.refused();
-        if refused != remote.capabilities.refused() {
+        let told = remote.capabilities.refused();
+        remote.capabilities.take_over(outcome.lesson);
+        for option in remote.capabilities.refused().into_iter().filter(|option| !told.contains(option)) {
             tracing::info!(
                 sersync_remote = remote.name,
-                "the remote's rsync does not accept {}: done in another way from now on",
-                refused.join(", ")
+                "the remote's rsync does not accept {option}: done in another way from now on"
             );
         }
-        remote.capabilities = outcome.capabilities;
         remote.totals.add(outcome.totals);
         self.totals.add(outcome.totals);
         let took = now.duration_since(flight.started);

@@ -283,7 +283,7 @@ impl Remote {
             next_try: next_try.filter(|_| state == RemoteState::Waiting),
             bytes_sent: self.totals.bytes_sent,
             files_synced: self.totals.entries,
-            refused_options: self.capabilities.refused(),
+            refused_options: self.capabilities.refused().into_iter().map(str::to_owned).collect(),
         }
     }
 }

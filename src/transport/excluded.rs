@@ -141,7 +141,8 @@ impl Work<'_> {
             looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
-            let form = Form::Entries { ignore_times: false, delete: true, force: false, brief: false };
+            // Before 3.1.3 a directory that is not empty goes by force alone; without it it stays, and nothing is said.
+            let form = Form::Entries { ignore_times: false, delete: true, force: true, brief: false };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

@@ -25,7 +25,7 @@ mod plan;
 mod process;
 mod ssh;
 
-pub use capabilities::{Capabilities, Support};
+pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use output::{Progress, Totals};
@@ -35,6 +35,7 @@ pub use ssh::SharedConnection;
 use crate::filter::Filter;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
+use capabilities::Used;
 use endpoint::Form;
 use output::Complaints;
 use plan::Plan;
@@ -78,8 +79,8 @@ pub struct Outcome {
     pub bulk: Vec<RelPath>,
     /// The batch failed as a whole.
     pub fault: Option<Fault>,
-    /// What is known of the remote now.
-    pub capabilities: Capabilities,
+    /// What was learned of the remote.
+    pub lesson: Lesson,
     /// What was sent, also by a run that failed later.
     pub totals: Totals,
 }
@@ -217,7 +218,8 @@ impl Work<'_> {
         mut on_line: impl FnMut(Option<&[u8]>),
     ) -> Result<Capabilities, Fault> {
         let mut effective = self.capabilities;
-        let mut first_fault = None;
+        let mut first_failure: Option<(Fault, Used)> = None;
+        let mut less = Vec::new().into_iter();
         loop {
             let line = self.endpoint.command_line(form, effective);
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
@@ -244,21 +246,27 @@ impl Work<'_> {
             self.totals.add(totals);
             match self.judge(&ended) {
                 Ok(complaints) => {
-                    self.capabilities.learn(effective, line.used);
+                    self.capabilities.learn(first_failure.map(|(_, used)| used), line.used);
                     self.complaints.add(complaints);
                     return Ok(effective);
                 }
                 Err(fault) => {
-                    let less = std::iter::successors(effective.with_less(), |caps| caps.with_less())
-                        .find(|less| self.endpoint.command_line(form, *less).used != line.used);
-                    match less {
-                        Some(less) if may_be_an_option(&fault) => effective = less,
+                    if let Some(named) = self.capabilities.without_named(&ended.stderr, line.used) {
+                        // The remote has said which: begin again without it.
+                        (self.capabilities, effective, first_failure) = (named, named, None);
+                        continue;
+                    }
+                    if first_failure.is_none() && may_be_an_option(&fault) {
+                        less = self.capabilities.less(line.used).into_iter();
+                    }
+                    let (first_fault, _) = first_failure.get_or_insert((fault.clone(), line.used));
+                    match less.next() {
+                        Some(step) if may_be_an_option(&fault) => effective = step,
                         _ => {
                             self.capabilities = self.capabilities.after_connection_loss();
-                            return Err(first_fault.unwrap_or(fault));
+                            return Err(first_fault.clone());
                         }
                     }
-                    first_fault.get_or_insert(fault);
                 }
             }
         }
@@ -339,7 +347,7 @@ impl Outcome {
             again: Vec::new(),
             bulk: Vec::new(),
             fault: Some(fault),
-            capabilities: order.capabilities,
+            lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
         }
     }
@@ -370,7 +378,8 @@ impl Outcome {
         failed.dedup_by(|a, b| a.0 == b.0);
         let again =
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
-        Self { failed, again, bulk: plan.bulk, fault, capabilities, totals }
+        let lesson = Lesson { before: order.capabilities, after: capabilities };
+        Self { failed, again, bulk: plan.bulk, fault, lesson, totals }
     }
 }
 
