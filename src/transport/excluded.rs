@@ -49,7 +49,10 @@ impl Work<'_> {
             Feed::Pieces(pieces)
         };
         let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
-        self.run(form, feed, |_| ()).await?;
+        let ended = self.run(form, feed, |_| ()).await;
+        if self.trees_as_far_as_there_is_room(ended)?.is_none() {
+            return Ok(());
+        }
         let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         if !unreadable.is_empty() {
             self.complaints.trees_incomplete = true;

@@ -110,6 +110,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         capabilities: order.capabilities,
         totals: Totals::default(),
         complaints: Complaints::default(),
+        no_room_for: None,
         on_progress: &on_progress,
         order: &order,
     };
@@ -130,6 +131,8 @@ struct Work<'a> {
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// The file at which the last run ended because the remote had no room for it.
+    no_room_for: Option<RelPath>,
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
 }
 
@@ -157,15 +160,15 @@ impl Work<'_> {
         let missing = if self.order.delete { missing } else { &[] };
         let unfiltered = self.order.filter.is_empty();
         let by_name = unfiltered && self.capabilities.delete_missing_args.is_worth_a_try();
-        let list = null_separated(present.iter().copied().chain(missing.iter().filter(|_| by_name)));
-        if !list.is_empty() {
+        let named: Vec<&RelPath> = present.iter().copied().chain(missing.iter().filter(|_| by_name)).collect();
+        if !named.is_empty() {
             let form = Form::Entries {
                 ignore_times,
                 delete: by_name && !missing.is_empty(),
                 force: unfiltered && self.order.delete,
                 brief: self.order.lane == Lane::Live,
             };
-            let accepted = self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
+            let accepted = self.send_what_there_is_room_for(form, &named).await?;
             if !unfiltered && self.order.delete {
                 self.clear_the_way(form).await?;
             }
@@ -174,6 +177,23 @@ impl Work<'_> {
             }
         }
         if missing.is_empty() { Ok(()) } else { self.delete(missing).await }
+    }
+
+    /// rsync ends at the first file that the remote has no room for: the rest may have room yet. One more run finds
+    /// out; if that ends in the same way the disk is full for all.
+    async fn send_what_there_is_room_for(&mut self, form: Form, named: &[&RelPath]) -> Result<Capabilities, Fault> {
+        let list = null_separated(named.iter().copied());
+        let fault = match self.run(form, || Feed::Whole(list.clone()), |_| ()).await {
+            Ok(accepted) => return Ok(accepted),
+            Err(fault) => fault,
+        };
+        let Some(large) = self.no_room_for.take().filter(|large| named.contains(&large)) else { return Err(fault) };
+        let rest = null_separated(named.iter().copied().filter(|path| **path != large));
+        self.complaints.failed.push((large, fault));
+        if rest.is_empty() {
+            return Ok(self.capabilities);
+        }
+        self.run(form, || Feed::Whole(rest.clone()), |_| ()).await
     }
 
     async fn send_trees(&mut self, directories: &[RelPath]) -> Result<(), Fault> {
@@ -187,7 +207,24 @@ impl Work<'_> {
         }
         let form = Form::Trees { ignore_times, delete: self.order.delete, progress: whole_root };
         let list = null_separated(directories);
-        self.run(form, || Feed::Whole(list.clone()), |_| ()).await.map(drop)
+        let ended = self.run(form, || Feed::Whole(list.clone()), |_| ()).await;
+        self.trees_as_far_as_there_is_room(ended).map(drop)
+    }
+
+    /// A comparison that ended at a file that the remote has no room for is a failure of that file and of the
+    /// directories compared; other paths may have room yet. `None`: that is what happened.
+    fn trees_as_far_as_there_is_room(
+        &mut self,
+        ended: Result<Capabilities, Fault>,
+    ) -> Result<Option<Capabilities>, Fault> {
+        match (ended, self.no_room_for.take()) {
+            (Err(fault), Some(large)) => {
+                self.complaints.failed.push((large, fault));
+                self.complaints.trees_incomplete = true;
+                Ok(None)
+            }
+            (ended, _) => ended.map(Some),
+        }
     }
 
     /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
@@ -220,6 +257,7 @@ impl Work<'_> {
         let mut effective = self.capabilities;
         let mut first_failure: Option<(Fault, Used)> = None;
         let mut less = Vec::new().into_iter();
+        self.no_room_for = None;
         loop {
             let line = self.endpoint.command_line(form, effective);
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
@@ -251,6 +289,11 @@ impl Work<'_> {
                     return Ok(effective);
                 }
                 Err(fault) => {
+                    if matches!(fault.name, fault_name::NO_SPACE | fault_name::QUOTA_EXCEEDED) {
+                        let said = output::complaints(&ended.stderr, &self.order.root, &self.endpoint.message_prefix());
+                        let at = said.failed.into_iter().find(|(_, named)| named.name == fault.name);
+                        self.no_room_for = at.map(|(path, _)| path);
+                    }
                     if let Some(named) = self.capabilities.without_named(&ended.stderr, line.used) {
                         // The remote has said which: begin again without it.
                         (self.capabilities, effective, first_failure) = (named, named, None);
