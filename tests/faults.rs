@@ -389,3 +389,24 @@ fn an_rsync_that_is_killed_is_named_and_tried_again() {
     ward.mended();
     ward.converged();
 }
+
+#[test]
+fn deletions_that_a_limit_stopped_are_named_and_mended() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let superfluous = ["old1", "old2", "old3", "old4", "old5", "old6"].map(|name| place.path("copy").join(name));
+    for path in &superfluous {
+        put(path, "from before");
+    }
+    let config = Confxml::new(&place.source()).params("-a --max-delete=0").daemon(&daemon, MODULE);
+    let launch = place.launch().config(&config.write(&place.path("limit.xml")));
+    let ward = Ward::start(place, launch);
+    ward.failed(&[("", "DeleteLimit")]);
+    ward.put("live");
+    until("a live change", SOON, || ward.place.path("copy/live").exists());
+    for path in &superfluous {
+        fs::remove_file(path).unwrap();
+    }
+    ward.mended();
+    ward.converged();
+}

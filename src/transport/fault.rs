@@ -39,9 +39,13 @@ pub mod name {
     pub const UNREACHABLE: &str = "Unreachable";
 }
 
+/// What a receiver says when `--max-delete` let it delete no more; over a daemon the exit status is 0 all the same.
+pub(super) const DELETIONS_STOPPED: &str = "Deletions stopped due to --max-delete limit";
+
 /// A phrase of rsync, ssh or the C library, the fault it names, and what to do. The first that occurs decides.
 /// Phrases: rsync 3.0.6 to 3.5.0, OpenSSH 9, glibc's strerror in the C locale.
-const REMEDIES: [(&str, &str, &str); 31] = [
+const REMEDIES: [(&str, &str, &str); 32] = [
+    (DELETIONS_STOPPED, name::DELETE_LIMIT, "raise `--max-delete` in <commonParams>, or delete by hand on the remote"),
     (
         "could not make way",
         name::IN_THE_WAY,

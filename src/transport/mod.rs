@@ -320,7 +320,12 @@ impl Work<'_> {
         const VANISHED: i32 = 24;
         let exit = ended.status.code();
         if exit == Some(0) {
-            return Ok(Complaints::default());
+            // A remote that stopped deleting says so and calls it a success.
+            let limit = ended.stderr.lines().find(|line| line.contains(fault::DELETIONS_STOPPED));
+            let failed = limit.and_then(Fault::from_words).into_iter();
+            let failed =
+                failed.flat_map(|fault| self.order.paths.iter().map(move |path| (path.clone(), fault.clone())));
+            return Ok(Complaints { failed: failed.collect(), ..Complaints::default() });
         }
         if !matches!(exit, Some(PARTIAL | VANISHED)) || ended.truncated {
             return Err(Fault::from_exit(exit, &ended.stderr));
