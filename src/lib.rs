@@ -13,6 +13,8 @@ pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod filter;
+#[cfg(test)]
+mod forks;
 pub mod human;
 pub mod message_ids;
 pub mod path;

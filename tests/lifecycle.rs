@@ -5,14 +5,14 @@ mod support;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use support::config::Confxml;
 use support::rsyncd::{PASSWORD, Plan};
 use support::scene::{MODULE, Place, Scene};
-use support::tree::{Judge, assert_converged, put};
+use support::tree::{Judge, assert_converged, put, set_modified};
 use support::{SOON, eventually, is_root, processes, until};
 
 fn stderr(output: &Output) -> String {
@@ -245,6 +245,30 @@ fn a_deletion_that_could_not_be_sent_is_sent_after_the_restart() {
     put(&scene.at("written"), "while the remote was dead");
     scene.agent.wait_logged("refused");
     scene.agent.terminate();
+    scene.daemon.start();
+    scene.agent.start_again();
+    scene.converged();
+}
+
+/// Changed while the remote was down, with size and time set back; then killed twice before any of it was sent. What
+/// the first kill left to be found must not be forgotten by the second.
+#[test]
+fn what_one_crash_left_is_not_forgotten_by_the_next() {
+    let mut scene = Scene::prepared(|source, _| put(&source.join("page"), "old text"));
+    scene.converged();
+    scene.daemon.stop();
+    let time = fs::metadata(scene.at("page")).unwrap().modified().unwrap();
+    put(&scene.at("page"), "new text");
+    set_modified(&scene.at("page"), time);
+    // Whole seconds tell a change from the start of what is killed next.
+    let changed = fs::metadata(scene.at("page")).unwrap().ctime();
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+    until("a later second", SOON, || now() > changed);
+    for _ in 0..2 {
+        scene.agent.kill();
+        scene.agent.start_again();
+    }
+    scene.agent.kill();
     scene.daemon.start();
     scene.agent.start_again();
     scene.converged();

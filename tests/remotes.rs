@@ -497,6 +497,14 @@ fn ssh_is_served() {
     let destination = format!("{}:{}", Sshd::HOST, place.make("copy").display());
     let mut agent = place.launch().environment("PATH", &sshd.path).mirror(&place.source(), [destination]).start();
     exercise(&place.source(), &place.path("copy"));
+    // By now the shared connection stands, and no run logs in by itself.
+    let logins = || fs::read_to_string(place.path("sshd/log")).unwrap().matches("Accepted publickey").count();
+    let before = logins();
+    for round in 0..5 {
+        put(&place.source().join("round"), round.to_string());
+        assert_converged(&place.source(), &place.path("copy"));
+    }
+    assert_eq!(logins(), before, "a run logged in by itself");
     // What ran for it, the shared connection among them, ends with it.
     let children = agent.children();
     agent.terminate();

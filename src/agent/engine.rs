@@ -9,6 +9,7 @@ use super::root::{Condition, Root, WatchId};
 use super::snapshot::{JobId, Notice, PendingPath, Snapshot, State};
 use super::state_file::{Saved, SavedRemote, StateFile};
 use crate::config::{Config, FullSyncAtStart};
+use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Lane, Seq};
@@ -30,6 +31,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Runs that end within this are not cut off when the agent stops.
 const GRACE: Duration = Duration::from_millis(1_500);
+
+/// So often, at most, the state file says that all was in sync.
+const SYNC_NOTED_EVERY: Duration = Duration::from_secs(60);
+
+/// A change this old has been reported: it waits in the kernel's queue for milliseconds, and is held back for a second.
+const UNREPORTED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// Reports are taken in up to this number before anything else gets a turn.
 const REPORTS_AT_ONCE: usize = 64;
@@ -106,6 +113,8 @@ pub(super) struct Engine {
     pub(super) paused: bool,
     stopping: bool,
     started_at: SystemTime,
+    /// Should this run end by a crash, the next one must take all changes since then for missed.
+    missed_since: SystemTime,
     pub(super) last_sync_at: Option<SystemTime>,
     pub(super) totals: Totals,
     /// Counters of watches that have ended.
@@ -172,6 +181,8 @@ impl Engine {
             paused: false,
             stopping: false,
             started_at,
+            // What an earlier run missed is not made up for before it has reached every remote.
+            missed_since: saved.as_ref().map_or(started_at, |saved| saved.since.min(started_at)),
             last_sync_at: None,
             totals: Totals::default(),
             past_events: 0,
@@ -228,9 +239,20 @@ impl Engine {
                 self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, false);
             }
         }
-        // Should this run crash, the next one must take everything from now on for missed.
-        self.save(Saved { orderly: false, since: self.started_at, remotes: self.unfinished() });
+        self.save(Saved { orderly: false, since: self.missed_since, remotes: self.unfinished() });
         Ok(())
+    }
+
+    /// When everything is in sync, a crash from now on costs less.
+    fn note_sync(&mut self) {
+        let wall = SystemTime::now();
+        let age = wall.duration_since(self.missed_since).unwrap_or_default();
+        let in_sync = self.roots.iter().all(|root| root.condition == Condition::Ready)
+            && self.remotes.iter().all(|remote| remote.set.is_empty());
+        if in_sync && age > SYNC_NOTED_EVERY {
+            self.missed_since = wall - UNREPORTED_AT_MOST;
+            self.save(Saved { orderly: false, since: self.missed_since, remotes: self.unfinished() });
+        }
     }
 
     pub(super) fn new_watch_id(&mut self) -> WatchId {
@@ -248,6 +270,7 @@ impl Engine {
             self.dispatch(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
+            self.note_sync();
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
             }
@@ -357,8 +380,9 @@ impl Engine {
         } else if was_starting {
             tracing::info!(
                 message_id = message_ids::AGENT_STARTED,
-                "watching {}: {directories} directories",
-                path.display()
+                "watching {}: {}",
+                path.display(),
+                human::plural(directories, "directory", "directories")
             );
         }
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
@@ -583,6 +607,8 @@ impl Engine {
         self.stopping = true;
         self.publish(Instant::now());
         let deadline = Instant::now() + GRACE;
+        // What changes after the watches are drained is seen by nobody.
+        let since = SystemTime::now();
         let mut undrained: BTreeSet<WatchId> =
             self.roots.iter().filter(|root| root.is_there()).map(|root| root.id).collect();
         for root in self.roots.iter().filter(|root| undrained.contains(&root.id)) {
@@ -603,10 +629,13 @@ impl Engine {
         while let Some(result) = self.runs.join_next_with_id().await {
             self.returned(result);
         }
-        let since = SystemTime::now();
         // Changes that a watch did not deliver in time are missing from what is saved.
         let orderly = undrained.is_empty() && self.roots.iter().all(|root| root.condition == Condition::Ready);
-        self.save(Saved { orderly, since: if orderly { since } else { self.started_at }, remotes: self.unfinished() });
+        self.save(Saved {
+            orderly,
+            since: if orderly { since } else { self.missed_since },
+            remotes: self.unfinished(),
+        });
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
         tracing::info!(message_id = message_ids::AGENT_STOPPED, sersync_paths = left, "stopped, {left} paths pending");
     }

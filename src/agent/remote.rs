@@ -24,6 +24,9 @@ const YOUNG: Duration = Duration::from_millis(250);
 /// Under steady load changes gather for as long as a run takes, but no longer than this.
 const LONGEST_GATHER: Duration = Duration::from_millis(40);
 
+/// So many waiting paths make a run worth its while: there is no point in gathering more.
+const CROWD: usize = 500;
+
 /// After so long without a run the load is not steady.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -186,6 +189,9 @@ impl Remote {
     /// When what waits has gathered long enough.
     fn gathered_at(&self, pace: Pace) -> Option<Instant> {
         let since = self.gathering_since?;
+        if self.set.waiting() >= CROWD {
+            return Some(since);
+        }
         let busy = self.last_run.filter(|(ended, _)| since.saturating_duration_since(*ended) < QUIET);
         let gather = match busy {
             Some((_, took)) => took.clamp(pace.gather, LONGEST_GATHER.max(pace.gather)),

@@ -118,6 +118,7 @@ mod tests {
             stopping("bye");
             return;
         }
+        let _turn = crate::forks::some();
         let place = tempfile::tempdir().unwrap();
         let socket = place.path().join("notify");
         let systemd = UnixDatagram::bind(&socket).unwrap();

@@ -377,15 +377,16 @@ fn null_separated<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
     list
 }
 
-/// A path as rsync's list wants it: the root is `.`, and `./` before a name keeps `-` and `#` at its start harmless.
+/// A path as rsync's list wants it. The root is `.`; `./` goes only before a name that would be taken for a comment or
+/// an option: rsync reads its list byte by byte, with two system calls for each.
 fn push_path(list: &mut Vec<u8>, path: &RelPath) {
-    if path.is_root() {
-        list.extend_from_slice(b".\0");
-    } else {
-        list.extend_from_slice(b"./");
-        list.extend_from_slice(path.as_bytes());
-        list.push(0);
+    match path.as_bytes() {
+        [] => list.push(b'.'),
+        [b'#' | b';' | b'-', ..] => list.extend_from_slice(b"./"),
+        _ => {}
     }
+    list.extend_from_slice(path.as_bytes());
+    list.push(0);
 }
 
 impl Outcome {

@@ -127,10 +127,11 @@ pub(super) fn complaints(stderr: &str, root: &Path, prefix: &[u8]) -> Complaints
             }
             continue;
         }
-        // The path became something else between our look and rsync's: ENOENT, ENOTDIR, EISDIR, ELOOP.
+        // The path became something else between our look and rsync's (ENOENT, ENOTDIR, EISDIR, ELOOP), or was written
+        // while it was sent.
         let changed = ["(2)", "(20)", "(21)", "(40)"].iter().any(|errno| line.ends_with(errno));
-        if changed
-            && line.contains("[sender]")
+        let written_meanwhile = line.contains("failed verification -- update discarded.");
+        if (changed && line.contains("[sender]") || written_meanwhile)
             && let Some(path) = path_in(line, root, prefix)
         {
             found.vanished.push(path);
@@ -268,6 +269,7 @@ rsync: [receiver] mkstemp "/b/.c.Ab12Cd" (in www) failed: No space left on devic
 rsync: [generator] delete_file: rmdir(d/e) failed: Directory not empty (39)
 rsync: [receiver] rename "/.x"y.Ab12Cd" -> "x"y": Permission denied (13)
 rsync: [sender] link_stat "/data/www/now/a/file" failed: Not a directory (20)
+ERROR: busy: file failed verification -- update discarded.
 cannot delete non-empty directory: was a directory
 could not make way for new regular file: was a directory
 ERROR: daemon refused to receive file "for\#001bidden"
@@ -286,7 +288,7 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
                 (rel("for\u{1}bidden"), name::PERMISSION_DENIED),
             ]
         );
-        assert_eq!(found.vanished, [rel("now/a/file"), rel("gone")]);
+        assert_eq!(found.vanished, [rel("now/a/file"), rel("busy: file"), rel("gone")]);
         assert_eq!((found.trees_incomplete, found.unnamed), (false, None));
     }
 

@@ -26,6 +26,9 @@ pub enum Reason {
         /// Whether one of the events is to be reported at all.
         counts: bool,
     },
+    /// It was renamed to a temporary name: an editor keeps the old text aside and writes the new one in a moment. Until
+    /// then a remote would see it go.
+    SetAside,
     /// It is a regular file that was just created. Its writer's close will be reported; this is for the case that
     /// there is no writer. The stamp tells whether somebody writes.
     Created(Stamp),

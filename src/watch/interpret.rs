@@ -315,6 +315,7 @@ impl Engine {
                     self.file_made(path);
                 }
             }
+            EventMask::MOVED_FROM if self.is_set_aside(event) => self.hold(path, Reason::SetAside, HOLD),
             EventMask::ATTRIB => {
                 // A file that is held is reported whole, later.
                 if self.holds.reason(&path).is_none() {
@@ -326,6 +327,19 @@ impl Engine {
                 self.report(path, Hint::Entry);
             }
         }
+    }
+
+    /// Whether this is the first half of a rename to a temporary name in the same directory.
+    fn is_set_aside(&self, event: &Event) -> bool {
+        self.backlog.front().is_some_and(|next| {
+            next.key == event.key
+                && next.cookie == event.cookie
+                && next.mask == EventMask::MOVED_TO
+                && next
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| treatment(name.as_bytes(), self.spec.temporary_names) == Treatment::Hold)
+        })
     }
 
     /// Whether the very next event is one that reports the same file.
@@ -377,6 +391,7 @@ impl Engine {
                 return;
             }
             Reason::Temporary { counts, .. } => counts,
+            Reason::SetAside => true,
             Reason::Created(_) if gone => false,
             Reason::Created(before) => match stat.ok().as_ref().and_then(writable) {
                 // Somebody writes: the close will be told. Or it will not, if the file was linked into place open.

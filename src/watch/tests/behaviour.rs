@@ -162,6 +162,23 @@ fn temporary_names_are_held_and_dropped_only_if_born_and_gone() {
 }
 
 #[test]
+fn a_file_set_aside_by_an_editor_is_not_seen_to_go() {
+    let mut rig = Rig::with_tree(|root| fs::write(root.join("page"), "old").unwrap(), |_| {});
+    fs::rename(rig.root.join("page"), rig.root.join("page~")).unwrap();
+    let mut page = fs::File::create(rig.root.join("page")).unwrap();
+    std::io::Write::write_all(&mut page, b"half of").unwrap();
+    rig.engine.turn();
+    rig.collect();
+    assert!(!has(&rig.take(), "Entry page"), "neither gone nor half written");
+    drop(page);
+    rig.turn_until(|rig| hint_at(rig, "page", Hint::Entry));
+
+    rig.settle();
+    fs::rename(rig.root.join("page"), rig.root.join("page~")).unwrap();
+    rig.turn_until(|rig| hint_at(rig, "page", Hint::Entry));
+}
+
+#[test]
 fn temporary_names_are_skipped_if_that_is_asked_for() {
     let mut rig = Rig::new(|spec| spec.temporary_names = TemporaryNames::Skip);
     fs::create_dir(rig.root.join(".d")).unwrap();

@@ -38,6 +38,7 @@ fn spec(root: &Path) -> Spec {
 
 /// An engine turned by hand, its root (`in`) and a directory beside it (`out`).
 struct Rig {
+    _turn: std::sync::RwLockReadGuard<'static, ()>,
     _home: TempDir,
     root: PathBuf,
     out: PathBuf,
@@ -75,7 +76,17 @@ impl Rig {
         let (control, commands) = mpsc::channel();
         let (sender, reports) = unbounded_channel();
         let engine = Engine::new(descriptor::open().unwrap(), spec, sender, commands, shared);
-        Self { _home: home, root, out, engine, control, reports, told: Vec::new(), changes: Vec::new() }
+        Self {
+            _turn: crate::forks::none(),
+            _home: home,
+            root,
+            out,
+            engine,
+            control,
+            reports,
+            told: Vec::new(),
+            changes: Vec::new(),
+        }
     }
 
     /// Turns until everything that happened is reported, and gives back what was reported since the last call.

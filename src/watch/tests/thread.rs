@@ -16,6 +16,7 @@ fn next(reports: &mut UnboundedReceiver<Report>) -> Report {
 
 #[test]
 fn drains_counts_and_ends() {
+    let _turn = crate::forks::none();
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("d")).unwrap();
     let (sender, mut reports) = unbounded_channel();
@@ -45,6 +46,7 @@ fn drains_counts_and_ends() {
 
 #[test]
 fn ends_in_the_middle_of_a_walk() {
+    let _turn = crate::forks::none();
     let home = tempfile::tempdir().unwrap();
     for number in 0..2000 {
         fs::create_dir(home.path().join(number.to_string())).unwrap();
