@@ -179,7 +179,7 @@ fn failure(path: &[u8]) -> Failure {
     Failure {
         remote: "web2:/srv/www".into(),
         path: RelPath::new(path).unwrap(),
-        fault: Fault { name: "NoSpace", message: "No space left on device".into() },
+        fault: Fault::new("NoSpace", "No space left on device"),
         attempts: 2,
         failed_at: SystemTime::now(),
         next_try: SystemTime::now(),

@@ -205,7 +205,7 @@ fn failure(number: usize) -> Failure {
     Failure {
         remote: "web2:/srv/www".into(),
         path: RelPath::new(format!("f{number}\n").as_bytes()).unwrap(),
-        fault: Fault { name: "NoSpace", message: "No space left\non device".into() },
+        fault: Fault::new("NoSpace", "No space left\non device"),
         attempts: 2,
         failed_at: SystemTime::now(),
         next_try: SystemTime::now() + Duration::from_secs(90),

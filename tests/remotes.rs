@@ -8,12 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use support::agent::Agent;
 use support::config::Confxml;
-use support::rsyncd::{PASSWORD, Plan};
+use support::rsyncd::{Daemon, PASSWORD, Plan};
 use support::scene::{MODULE, Place, Scene};
-use support::tree::{assert_converged, put};
-use support::{SOON, eventually, is_root, skip, until};
+use support::tree::{Judge, assert_converged, put, set_modified};
+use support::{SOON, eventually, is_root, left_out, skip, until};
 
 /// The time from a write to its arrival in each of `copies`; the median of `rounds`.
 fn latency(source: &Path, copies: &[PathBuf], rounds: u32, tag: &str) -> Duration {
@@ -121,58 +122,224 @@ fn a_missing_module_is_named() {
 
 /// Everything a remote is asked for, once.
 fn exercise(source: &Path, copy: &Path) {
+    exercise_judged(source, copy, &Judge::default());
+}
+
+fn exercise_judged(source: &Path, copy: &Path, judge: &Judge) {
+    let converged = || judge.assert_converged(source, copy, SOON);
     put(&source.join("dir/one"), "1");
     put(&source.join("dir/two"), "2");
-    assert_converged(source, copy);
+    converged();
     put(&source.join("dir/one"), "3");
     fs::rename(source.join("dir/two"), source.join("moved")).unwrap();
-    assert_converged(source, copy);
+    converged();
     put(&source.join("tree/a/b/c/d"), "deep");
     put(&source.join("star*[x]"), "pattern");
-    assert_converged(source, copy);
+    put(&source.join("back\\slash*/\\*"), "pattern");
+    converged();
+    // One size, one second, a run between: only the content can tell.
+    let time = SystemTime::now();
+    for content in ["a", "b", "c"] {
+        for path in ["dir/one", "tree/a/b/c/d"] {
+            put(&source.join(path), content);
+            set_modified(&source.join(path), time);
+        }
+        converged();
+    }
     fs::remove_dir_all(source.join("tree")).unwrap();
+    fs::remove_dir_all(source.join("back\\slash*")).unwrap();
     fs::remove_file(source.join("star*[x]")).unwrap();
     fs::remove_file(source.join("moved")).unwrap();
     put(&source.join("moved/now a directory"), "swapped");
-    assert_converged(source, copy);
+    converged();
     fs::remove_dir_all(source.join("dir")).unwrap();
     put(&source.join("dir"), "now a file");
-    assert_converged(source, copy);
+    converged();
+}
+
+/// An old remote: by its looks, and by what it may cost.
+struct Old {
+    // In the order of their ends: the agent first, its files last.
+    agent: Agent,
+    _daemon: Daemon,
+    judge: Judge,
+    place: Place,
+}
+
+impl Old {
+    /// The agent's config excludes `excludes`.
+    fn start(settings: &[&str], binary: Option<&Path>, judge: Judge, excludes: &[&str]) -> Self {
+        let place = Place::new();
+        let plan = place.plan(settings);
+        let daemon = binary.into_iter().fold(plan, |plan, binary| plan.binary(binary)).start();
+        put(&place.path("copy").join("superfluous/old"), "from before");
+        put(&place.source().join("here"), "from before");
+        let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).params("-a").attrib();
+        let config = excludes.iter().fold(config, |config, expression| config.exclude(expression));
+        let file = config.write(&place.path("old.xml"));
+        let agent = place.launch().environment("SERSYNC_LOG", "debug").config(&file).start();
+        Self { agent, _daemon: daemon, judge, place }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.place.source().join(path)
+    }
+
+    fn copy(&self, path: &str) -> PathBuf {
+        self.place.path("copy").join(path)
+    }
+
+    fn converged(&self) {
+        self.judge.assert_converged(&self.place.source(), &self.place.path("copy"), SOON);
+    }
+
+    /// How often rsync was started so far.
+    fn runs(&self) -> usize {
+        self.agent.log().lines().filter(|line| line.starts_with("debug: rsync")).count()
+    }
+
+    /// The options that it was told not to accept, as often as told.
+    fn refused(&self) -> Vec<String> {
+        let log = self.agent.log();
+        let told = log.lines().filter_map(|line| Some(line.split_once("does not accept ")?.1.split_once(": ")?.0));
+        let mut options = told.map(str::to_owned).collect::<Vec<_>>();
+        options.sort();
+        options
+    }
+
+    /// Waits until nothing is pending and nothing runs.
+    fn settled(&self) {
+        self.converged();
+        until("the end of its runs", SOON, || self.agent.children().is_empty());
+    }
+
+    /// What one change of each kind costs in runs: a file, a deletion, a deleted tree.
+    fn costs(&self) -> [usize; 3] {
+        let cost = |change: &dyn Fn()| {
+            self.settled();
+            let before = self.runs();
+            change();
+            self.settled();
+            self.runs() - before
+        };
+        put(&self.at("cost/tree/deep/file"), "x");
+        self.settled();
+        [
+            cost(&|| put(&self.at("cost/file"), "x")),
+            cost(&|| fs::remove_file(self.at("cost/file")).unwrap()),
+            cost(&|| fs::remove_dir_all(self.at("cost/tree")).unwrap()),
+        ]
+    }
+
+    /// All that is asked of a remote. What it refuses is learned and told once, and then nothing is tried in vain.
+    fn serves(mut self, refused: Option<&[&str]>) {
+        exercise_judged(&self.place.source(), &self.place.path("copy"), &self.judge);
+        let costs = self.costs();
+        assert_eq!(costs, [1, 1, 1], "{}", self.agent.log());
+        let mut told = self.refused();
+        if let Some(refused) = refused {
+            assert_eq!(told, refused);
+        }
+        told.dedup();
+        assert_eq!(told, self.refused(), "told more than once");
+
+        // A full sync brings what is missing and takes what is superfluous.
+        self.agent.terminate();
+        put(&self.copy("superfluous/again"), "nobody watched");
+        put(&self.at("missing/again"), "nobody watched");
+        self.agent.start_again();
+        self.settled();
+        let log = self.agent.log();
+        assert!(!log.contains("warning: RsyncFailed") && !log.contains("warning: ConnectionLost"), "{log}");
+    }
 }
 
 /// What a daemon of version 3.0.6 does not know. `refuse options` answers as politely as an old one does not; the
 /// real thing is below.
 #[test]
 fn a_remote_without_delete_missing_args_is_served() {
-    let place = Place::new();
-    let daemon = place.plan(&["refuse options = delete-missing-args"]).start();
-    put(&place.path("copy").join("superfluous/old"), "from before");
-    put(&place.source().join("here"), "from before");
-    let _agent = place.launch().mirror(&place.source(), [daemon.url(MODULE)]).start();
-    exercise(&place.source(), &place.path("copy"));
+    let old = Old::start(&["refuse options = delete-missing-args"], None, Judge::default(), &[]);
+    old.serves(Some(&["--delete-missing-args"]));
 }
 
 #[test]
 fn a_remote_without_modify_window_is_served() {
-    let place = Place::new();
-    let daemon = place.plan(&["refuse options = modify-window"]).start();
-    put(&place.path("copy").join("superfluous/old"), "from before");
-    put(&place.source().join("here"), "from before");
-    let _agent = place.launch().mirror(&place.source(), [daemon.url(MODULE)]).start();
-    exercise(&place.source(), &place.path("copy"));
+    let old = Old::start(&["refuse options = modify-window"], None, Judge::default(), &[]);
+    old.serves(Some(&["--modify-window=-1"]));
 }
 
-/// `SERSYNC_TEST_RSYNC_OLD=path:path` names rsync binaries of other versions.
+#[test]
+fn a_remote_without_either_is_served() {
+    let old = Old::start(&["refuse options = delete-missing-args modify-window"], None, Judge::default(), &[]);
+    old.serves(Some(&["--delete-missing-args", "--modify-window=-1"]));
+}
+
+#[test]
+fn old_remotes_are_served_under_a_filter() {
+    let old =
+        Old::start(&["refuse options = delete-missing-args modify-window"], None, Judge::default(), &[r".*\.log"]);
+    filtered(old);
+}
+
+/// What is excluded neither reaches the remote nor goes from there.
+fn filtered(old: Old) {
+    for own in ["kept.log", "superfluous/inner/kept.log", "dir/kept.log"] {
+        put(&old.copy(own), "the remote's");
+    }
+    put(&old.at("dir/ours.log"), "ours");
+    for path in ["dir/file", "tree/a/file", "swap/inner", "back\\slash*[x]/file*", "swapped"] {
+        put(&old.at(path), "yes");
+    }
+    let is = |path: &str| old.copy(path).exists();
+    until("the files", SOON, || {
+        ["dir/file", "tree/a/file", "back\\slash*[x]/file*", "swap/inner"].iter().all(|p| is(p))
+    });
+    until("the end of the superfluous", SOON, || !is("superfluous/old"));
+    fs::remove_dir_all(old.at("tree")).unwrap();
+    fs::remove_dir_all(old.at("back\\slash*[x]")).unwrap();
+    fs::remove_file(old.at("dir/file")).unwrap();
+    fs::remove_dir_all(old.at("swap")).unwrap();
+    put(&old.at("swap"), "a file now");
+    fs::remove_file(old.at("swapped")).unwrap();
+    put(&old.at("swapped/inner"), "a directory now");
+    put(&old.at("dir/last"), "yes");
+    let gone = ["tree", "dir/file", "back\\slash*[x]"];
+    until("the deletions", SOON, || !gone.iter().any(|path| is(path)));
+    until("the swaps", SOON, || is("dir/last") && old.copy("swap").is_file() && is("swapped/inner"));
+    fs::remove_dir_all(old.at("dir")).unwrap();
+    until("the last deletion", SOON, || !is("dir/last"));
+    assert!(!is("dir/ours.log"), "an excluded file was sent");
+    for own in ["kept.log", "superfluous/inner/kept.log", "dir/kept.log"] {
+        assert!(is(own), "{own} is excluded and was deleted");
+    }
+    let log = old.agent.log();
+    assert!(!log.contains("warning: RsyncFailed") && !log.contains("warning: ConnectionLost"), "{log}");
+}
+
+/// The rsync binaries of other versions that `SERSYNC_TEST_RSYNC_OLD=path:path` names.
+fn old_binaries() -> Vec<PathBuf> {
+    let Some(binaries) = std::env::var_os("SERSYNC_TEST_RSYNC_OLD") else {
+        left_out(
+            "SERSYNC_TEST_RSYNC_OLD is not set: build rsync 3.0.6 and 3.1.1 and name the binaries there, separated by a \
+             colon (what they refuse is emulated by other tests)",
+        );
+        return Vec::new();
+    };
+    std::env::split_paths(&binaries).collect()
+}
+
 #[test]
 fn real_old_daemons_are_served() {
-    let Some(binaries) = std::env::var_os("SERSYNC_TEST_RSYNC_OLD") else { return };
-    for binary in std::env::split_paths(&binaries) {
-        let place = Place::new();
-        let daemon = place.plan(&[]).binary(&binary).start();
-        put(&place.path("copy").join("superfluous/old"), "from before");
-        put(&place.source().join("here"), "from before");
-        let _agent = place.launch().mirror(&place.source(), [daemon.url(MODULE)]).start();
-        exercise(&place.source(), &place.path("copy"));
+    for binary in old_binaries() {
+        let old = Old::start(&[], Some(&binary), Judge::default().whole_seconds(), &[]);
+        old.serves(None);
+    }
+}
+
+#[test]
+fn real_old_daemons_are_served_under_a_filter() {
+    for binary in old_binaries() {
+        filtered(Old::start(&[], Some(&binary), Judge::default().whole_seconds(), &[r".*\.log"]));
     }
 }
 

@@ -139,17 +139,16 @@ impl Engine {
         let remote = &mut self.remotes[at];
         let Some(flight) = remote.flights.remove(&batch) else { return };
 
-        let mut refused = outcome.capabilities.refused();
+        remote.capabilities.take_over(outcome.lesson);
+        let mut refused = remote.capabilities.refused();
         refused.retain(|option| !remote.refusals_told.contains(option));
-        if !refused.is_empty() {
+        for option in &refused {
             tracing::info!(
                 sersync_remote = remote.name,
-                "the remote's rsync does not accept {}: done in another way from now on",
-                refused.join(", ")
+                "the remote's rsync does not accept {option}: done in another way from now on"
             );
-            remote.refusals_told.extend(refused);
         }
-        remote.capabilities = outcome.capabilities;
+        remote.refusals_told.extend(refused);
         remote.totals.add(outcome.totals);
         self.totals.add(outcome.totals);
         let took = now.duration_since(flight.started);
@@ -162,8 +161,9 @@ impl Engine {
             sersync_paths = flight.paths,
             sersync_bytes = outcome.totals.bytes_sent,
             sersync_duration_usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "{}",
-            told.map_or("sent", |fault| fault.message.as_str())
+            sersync_rsync_exit = told.map_or(Some(0), |fault| fault.exit),
+            "batch: {}",
+            told.map_or("done", |fault| fault.message.as_str())
         );
 
         // One that was broken off goes on with the next run.
@@ -221,6 +221,7 @@ impl Engine {
                 message_id = message_ids::REMOTE_DOWN,
                 sersync_remote = remote.name,
                 sersync_paths = remote.set.waiting(),
+                sersync_rsync_exit = fault.exit,
                 "{}: {} (try {attempts}, the next in {pause:.0} s; nothing is lost)",
                 fault.name,
                 fault.message

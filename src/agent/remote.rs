@@ -91,7 +91,7 @@ pub struct Remote {
     /// What it accepts.
     pub capabilities: Capabilities,
     /// The options of which the journal has told that it refuses them.
-    pub refusals_told: Vec<String>,
+    pub refusals_told: Vec<&'static str>,
     /// Its failures since its last success.
     pub backoff: Backoff,
     /// What runs.
@@ -317,7 +317,7 @@ impl Remote {
             next_try: next_try.filter(|_| state == RemoteState::Waiting),
             bytes_sent: self.totals.bytes_sent,
             files_synced: self.totals.entries,
-            refused_options: self.capabilities.refused(),
+            refused_options: self.capabilities.refused().into_iter().map(str::to_owned).collect(),
         }
     }
 }

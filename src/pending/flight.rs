@@ -187,7 +187,9 @@ impl<F> PendingSet<F> {
                 if entry.failed.is_none() {
                     changes.added.push(path.clone());
                 }
-                entry.fail(fault.clone(), ending.at, None);
+                // A full sync that fails is not begun anew each time that a live run succeeds.
+                let park_at = (flight.lane == Lane::Background).then_some(ending.now);
+                entry.fail(fault.clone(), ending.at, park_at);
                 self.put(path, entry);
                 continue;
             }

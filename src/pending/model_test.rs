@@ -275,7 +275,9 @@ fn what_was_asked_for_stays_asked_for_whatever_else_speaks_for_it() {
     let batch = set.take(Lane::Background, 1, now).unwrap();
     assert!(batch.requested, "the user has answered what the failure asked");
     set.finish(batch.id, Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, now), Seq(4));
+    assert_eq!(set.take(Lane::Background, 1, now), None, "a full sync that failed pauses");
     set.withdraw_request();
+    set.retry();
     let batch = set.take(Lane::Background, 1, now).expect("the change is not withdrawn");
     assert!(!batch.requested);
 }

@@ -121,7 +121,7 @@ mod tests {
     fn down(name: &str, minutes: u64) -> Remote {
         Remote {
             state: RemoteState::Waiting,
-            last_error: Some(Fault { name: "ConnectionRefused", message: "…".into() }),
+            last_error: Some(Fault::new("ConnectionRefused", "…")),
             failing_since: Some(now() - Duration::from_secs(minutes * 60)),
             queue_depth: 512,
             ..remote(name)

@@ -49,7 +49,10 @@ impl Work<'_> {
             Feed::Pieces(pieces)
         };
         let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
-        self.run(form, feed, |_| ()).await?;
+        let ended = self.run(form, feed, |_| ()).await;
+        if !self.had_room_for(directories, ended)? {
+            return Ok(());
+        }
         let unreadable = std::mem::take(&mut *unreadable.lock().unwrap_or_else(PoisonError::into_inner));
         let mut left = directories.to_vec();
         if !unreadable.is_empty() {

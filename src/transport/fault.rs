@@ -7,6 +7,8 @@ pub struct Fault {
     pub name: &'static str,
     /// What rsync said, and what to do. Never holds a secret.
     pub message: String,
+    /// rsync's exit status, where a run as a whole failed; see "EXIT VALUES" in rsync(1).
+    pub exit: Option<i32>,
 }
 
 /// The names, so that nobody spells one twice.
@@ -39,9 +41,13 @@ pub mod name {
     pub const UNREACHABLE: &str = "Unreachable";
 }
 
+/// What a receiver says when `--max-delete` let it delete no more; over a daemon the exit status is 0 all the same.
+pub(super) const DELETIONS_STOPPED: &str = "Deletions stopped due to --max-delete limit";
+
 /// A phrase of rsync, ssh or the C library, the fault it names, and what to do. The first that occurs decides.
 /// Phrases: rsync 3.0.6 to 3.5.0, OpenSSH 9, glibc's strerror in the C locale.
-const REMEDIES: [(&str, &str, &str); 31] = [
+const REMEDIES: [(&str, &str, &str); 32] = [
+    (DELETIONS_STOPPED, name::DELETE_LIMIT, "raise `--max-delete` in <commonParams>, or delete by hand on the remote"),
     (
         "could not make way",
         name::IN_THE_WAY,
@@ -102,11 +108,11 @@ const REMEDIES: [(&str, &str, &str); 31] = [
 impl Fault {
     /// A fault in our own words.
     pub fn new(name: &'static str, message: impl Into<String>) -> Self {
-        Self { name, message: message.into() }
+        Self { name, message: message.into(), exit: None }
     }
 
     /// What rsync's `words` mean, if they hold a phrase that is known.
-    fn from_words(words: &str) -> Option<Self> {
+    pub(super) fn from_words(words: &str) -> Option<Self> {
         Self::from_frame(words, words)
     }
 
@@ -118,6 +124,10 @@ impl Fault {
 
     /// What a whole run's end means: its exit status as in rsync(1), "EXIT VALUES", and what it wrote to stderr.
     pub(super) fn from_exit(exit: Option<i32>, stderr: &str) -> Self {
+        Self { exit, ..Self::of_run(exit, stderr) }
+    }
+
+    fn of_run(exit: Option<i32>, stderr: &str) -> Self {
         let words = telling_lines(stderr);
         let Some(exit) = exit else {
             return Self::new(name::RSYNC_KILLED, format!("rsync was killed by a signal {words}").trim_end());

@@ -25,7 +25,7 @@ mod plan;
 mod process;
 mod ssh;
 
-pub use capabilities::{Capabilities, Support};
+pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use output::{Progress, Totals};
@@ -35,6 +35,7 @@ pub use ssh::SharedConnection;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
+use capabilities::Used;
 use endpoint::Form;
 use output::Complaints;
 use plan::Plan;
@@ -78,8 +79,8 @@ pub struct Outcome {
     pub bulk: Vec<RelPath>,
     /// The batch failed as a whole.
     pub fault: Option<Fault>,
-    /// What is known of the remote now.
-    pub capabilities: Capabilities,
+    /// What was learned of the remote.
+    pub lesson: Lesson,
     /// What was sent, also by a run that failed later.
     pub totals: Totals,
 }
@@ -109,6 +110,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         capabilities: order.capabilities,
         totals: Totals::default(),
         complaints: Complaints::default(),
+        no_room_for: None,
         on_progress: &on_progress,
         order: &order,
     };
@@ -129,6 +131,8 @@ struct Work<'a> {
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// The file at which the last run ended because the remote had no room for it.
+    no_room_for: Option<RelPath>,
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
 }
 
@@ -156,15 +160,15 @@ impl Work<'_> {
         let missing = if self.order.delete { missing } else { &[] };
         let unfiltered = self.order.filter.is_empty();
         let by_name = unfiltered && self.capabilities.delete_missing_args.is_worth_a_try();
-        let list = null_separated(present.iter().copied().chain(missing.iter().filter(|_| by_name)));
-        if !list.is_empty() {
+        let named: Vec<&RelPath> = present.iter().copied().chain(missing.iter().filter(|_| by_name)).collect();
+        if !named.is_empty() {
             let form = Form::Entries {
                 ignore_times,
                 delete: by_name && !missing.is_empty(),
                 force: unfiltered && self.order.delete,
                 brief: self.order.lane == Lane::Live,
             };
-            let accepted = self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
+            let accepted = self.send_what_there_is_room_for(form, &named).await?;
             if !unfiltered && self.order.delete {
                 self.clear_the_way(form).await?;
             }
@@ -173,6 +177,23 @@ impl Work<'_> {
             }
         }
         if missing.is_empty() { Ok(()) } else { self.delete(missing).await }
+    }
+
+    /// rsync ends at the first file that the remote has no room for: the rest may have room yet. One more run finds
+    /// out; if that ends in the same way the disk is full for all.
+    async fn send_what_there_is_room_for(&mut self, form: Form, named: &[&RelPath]) -> Result<Capabilities, Fault> {
+        let list = null_separated(named.iter().copied());
+        let fault = match self.run(form, || Feed::Whole(list.clone()), |_| ()).await {
+            Ok(accepted) => return Ok(accepted),
+            Err(fault) => fault,
+        };
+        let Some(large) = self.no_room_for.take().filter(|large| named.contains(&large)) else { return Err(fault) };
+        let rest = null_separated(named.iter().copied().filter(|path| **path != large));
+        self.complaints.failed.push((large, fault));
+        if rest.is_empty() {
+            return Ok(self.capabilities);
+        }
+        self.run(form, || Feed::Whole(rest.clone()), |_| ()).await
     }
 
     async fn send_trees(&mut self, directories: &[RelPath]) -> Result<(), Fault> {
@@ -188,7 +209,10 @@ impl Work<'_> {
         let mut left = directories.to_vec();
         while !left.is_empty() {
             let list = null_separated(&left);
-            self.run(form, || Feed::Whole(list.clone()), |_| ()).await?;
+            let ended = self.run(form, || Feed::Whole(list.clone()), |_| ()).await;
+            if !self.had_room_for(&left, ended)? {
+                break;
+            }
             // Once a directory cannot be read, rsync deletes nothing in any other either: those go once more.
             left = self.without_unread(left);
             if !self.order.delete {
@@ -221,6 +245,23 @@ impl Work<'_> {
         others
     }
 
+    /// Whether a run of `trees` had room for all it sent. A comparison that ends at a file that the remote has no room
+    /// for is a failure of that file and of the directories compared; other paths may have room yet.
+    pub(super) fn had_room_for(
+        &mut self,
+        trees: &[RelPath],
+        ended: Result<Capabilities, Fault>,
+    ) -> Result<bool, Fault> {
+        match (ended, self.no_room_for.take()) {
+            (Err(fault), Some(large)) => {
+                let undone = [large].into_iter().chain(trees.iter().cloned());
+                self.complaints.failed.extend(undone.map(|path| (path, fault.clone())));
+                Ok(false)
+            }
+            (ended, _) => ended.map(|_| true),
+        }
+    }
+
     /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
     /// is deleted path by path has been seen to go; what a comparison would delete waits for somebody to ask for it.
     async fn is_doubtfully_empty(&mut self) -> Result<bool, Fault> {
@@ -249,8 +290,9 @@ impl Work<'_> {
         mut on_line: impl FnMut(Option<&[u8]>),
     ) -> Result<Capabilities, Fault> {
         let mut effective = self.capabilities;
-        let mut first_fault = None;
-        let mut failed_with = None;
+        let mut first_failure: Option<(Fault, Used)> = None;
+        let mut less = Vec::new().into_iter();
+        self.no_room_for = None;
         loop {
             let line = self.endpoint.command_line(form, effective);
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
@@ -283,24 +325,32 @@ impl Work<'_> {
             match self.judge(form, &ended) {
                 Ok(mut complaints) => {
                     complaints.trees_incomplete |= deletions_skipped;
-                    self.capabilities.learn(line.used, failed_with);
+                    self.capabilities.learn(first_failure.map(|(_, used)| used), line.used);
                     self.complaints.add(complaints);
                     return Ok(effective);
                 }
                 Err(fault) => {
-                    let less = std::iter::successors(effective.with_less(), |caps| caps.with_less())
-                        .find(|less| self.endpoint.command_line(form, *less).used != line.used);
-                    match less {
-                        Some(less) if may_be_an_option(&fault) => {
-                            effective = less;
-                            failed_with = Some(line.used);
-                        }
+                    if matches!(fault.name, fault_name::NO_SPACE | fault_name::QUOTA_EXCEEDED) {
+                        let said = self.complaints_in(form, &ended.stderr);
+                        let at = said.failed.into_iter().find(|(_, named)| named.name == fault.name);
+                        self.no_room_for = at.map(|(path, _)| path);
+                    }
+                    if let Some(named) = self.capabilities.without_named(&ended.stderr, line.used) {
+                        // The remote has said which: begin again without it.
+                        (self.capabilities, effective, first_failure) = (named, named, None);
+                        continue;
+                    }
+                    if first_failure.is_none() && may_be_an_option(&fault) {
+                        less = self.capabilities.less(line.used).into_iter();
+                    }
+                    let (first_fault, _) = first_failure.get_or_insert((fault.clone(), line.used));
+                    match less.next() {
+                        Some(step) if may_be_an_option(&fault) => effective = step,
                         _ => {
                             self.capabilities = self.capabilities.after_connection_loss();
-                            return Err(first_fault.unwrap_or(fault));
+                            return Err(first_fault.clone());
                         }
                     }
-                    first_fault.get_or_insert(fault);
                 }
             }
         }
@@ -311,7 +361,12 @@ impl Work<'_> {
         const VANISHED: i32 = 24;
         let exit = ended.status.code();
         if exit == Some(0) {
-            return Ok(Complaints::default());
+            // A remote that stopped deleting says so and calls it a success.
+            let limit = ended.stderr.lines().find(|line| line.contains(fault::DELETIONS_STOPPED));
+            let failed = limit.and_then(Fault::from_words).into_iter();
+            let failed =
+                failed.flat_map(|fault| self.order.paths.iter().map(move |path| (path.clone(), fault.clone())));
+            return Ok(Complaints { failed: failed.collect(), ..Complaints::default() });
         }
         if !matches!(exit, Some(PARTIAL | VANISHED)) {
             return Err(Fault::from_exit(exit, &ended.stderr));
@@ -320,16 +375,7 @@ impl Work<'_> {
             true => ended.stderr.rsplit_once('\n').map_or("", |(whole, _)| whole),
             false => &ended.stderr,
         };
-        let root = self.real_root();
-        let reader = output::Reader {
-            root: &root,
-            prefix: &self.endpoint.message_prefix(),
-            concerns: &|path| concerns(self.order, path),
-            // What is excluded is struck out of the list that a dry run makes.
-            overlook: &|path| form.is_dry() && self.order.filter.excludes(path, EntryKind::Directory),
-            exists: &|path| plan::exists(self.root.as_fd(), path),
-        };
-        let mut found = reader.complaints(stderr);
+        let mut found = self.complaints_in(form, stderr);
         if found.unnamed.is_none() && found.failed.is_empty() && found.vanished.is_empty() {
             if found.overlooked {
                 return Ok(found);
@@ -349,6 +395,20 @@ impl Work<'_> {
             found.failed.extend(self.order.paths.iter().map(|path| (path.clone(), fault.clone())));
         }
         Ok(found)
+    }
+
+    /// What rsync complained of in a run of `form`.
+    fn complaints_in(&self, form: Form, stderr: &str) -> Complaints {
+        let root = self.real_root();
+        let reader = output::Reader {
+            root: &root,
+            prefix: &self.endpoint.message_prefix(),
+            concerns: &|path| concerns(self.order, path),
+            // What is excluded is struck out of the list that a dry run makes.
+            overlook: &|path| form.is_dry() && self.order.filter.excludes(path, EntryKind::Directory),
+            exists: &|path| plan::exists(self.root.as_fd(), path),
+        };
+        reader.complaints(stderr)
     }
 
     /// The root as rsync finds itself in it: symbolic links on the way to it followed.
@@ -409,7 +469,7 @@ impl Outcome {
             again: Vec::new(),
             bulk: Vec::new(),
             fault: Some(fault),
-            capabilities: order.capabilities,
+            lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
         }
     }
@@ -436,7 +496,8 @@ impl Outcome {
         failed.dedup_by(|a, b| a.0 == b.0);
         let again =
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
-        Self { failed, again, bulk: plan.bulk, fault, capabilities, totals }
+        let lesson = Lesson { before: order.capabilities, after: capabilities };
+        Self { failed, again, bulk: plan.bulk, fault, lesson, totals }
     }
 }
 

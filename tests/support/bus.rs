@@ -230,10 +230,7 @@ pub fn down(name: &str) -> Remote {
         state: RemoteState::Waiting,
         queue_depth: 512,
         oldest_pending: Some(SystemTime::now() - Duration::from_secs(185)),
-        last_error: Some(Fault {
-            name: "ConnectionRefused",
-            message: "failed to connect to web2\ncheck rsyncd".into(),
-        }),
+        last_error: Some(Fault::new("ConnectionRefused", "failed to connect to web2\ncheck rsyncd")),
         failing_since: Some(SystemTime::now() - Duration::from_secs(185)),
         attempts: 7,
         next_try: Some(SystemTime::now() + Duration::from_secs(60)),

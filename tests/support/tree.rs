@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 #[derive(Debug, Clone, Default)]
 pub struct Judge {
     directory_times: bool,
+    whole_seconds: bool,
     ignored: Vec<PathBuf>,
 }
 
@@ -22,6 +23,13 @@ impl Judge {
     /// Also the modification times of directories.
     pub fn directory_times(mut self) -> Self {
         self.directory_times = true;
+        self
+    }
+
+    /// Modification times without their fractions, which old daemons cannot be told (protocol 30), or take for equal
+    /// when the seconds are (before 3.1.3).
+    pub fn whole_seconds(mut self) -> Self {
+        self.whole_seconds = true;
         self
     }
 
@@ -64,7 +72,7 @@ impl Judge {
                 found.push(format!("{path:?}: missing ({})", entry.kind));
                 continue;
             };
-            entry.compare(&there, self.directory_times, |what| found.push(format!("{path:?}: {what}")));
+            entry.compare(&there, self, |what| found.push(format!("{path:?}: {what}")));
             if entry.kind == "file" && there.kind == "file" && entry.size == there.size {
                 files.push(path);
             }
@@ -132,7 +140,7 @@ impl Entry {
         })
     }
 
-    fn compare(&self, there: &Self, directory_times: bool, mut differs: impl FnMut(String)) {
+    fn compare(&self, there: &Self, judge: &Judge, mut differs: impl FnMut(String)) {
         if self.kind != there.kind {
             return differs(format!("is a {}, not a {}", there.kind, self.kind));
         }
@@ -151,7 +159,11 @@ impl Entry {
         if self.device != there.device {
             differs(format!("is device {:#x}, not {:#x}", there.device, self.device));
         }
-        if self.modified != there.modified && (self.kind != "directory" || directory_times) {
+        let same_time = match judge.whole_seconds {
+            true => self.modified.0 == there.modified.0,
+            false => self.modified == there.modified,
+        };
+        if !same_time && (self.kind != "directory" || judge.directory_times) {
             differs(format!("{} was modified at {:?}, not {:?}", self.kind, there.modified, self.modified));
         }
     }
