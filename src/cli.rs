@@ -54,8 +54,8 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", requires = "to")]
     watch: Option<PathBuf>,
 
-    /// Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR or /DIR
     #[arg(long, value_name = "DEST", requires = "watch", num_args = 1..)]
+    #[arg(help = "Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR or /DIR")]
     to: Vec<String>,
 
     /// Where pending paths are kept over a restart

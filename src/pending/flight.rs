@@ -1,6 +1,6 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
-use super::{BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, PASS_AFTER, PendingSet, SWEPT_LATELY, Seq};
+use super::{BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, PASS_AFTER, PendingSet, SWEPT_KEPT, SWEPT_LATELY, Seq};
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -174,8 +174,10 @@ impl<F> PendingSet<F> {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
         if flight.is_recursive() {
-            let directories = flight.entries.iter().map(|(path, _)| path.clone()).collect();
-            self.swept.push_back((ending.now, directories));
+            self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), ending.now)));
+            if self.swept.len() > SWEPT_KEPT {
+                self.swept.retain(|_, ended| ending.now.duration_since(*ended) <= SWEPT_LATELY);
+            }
         }
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
@@ -244,12 +246,12 @@ impl<F> PendingSet<F> {
     }
 
     /// Whether a recursive run of a directory above `path` flies, or ended lately.
-    pub(super) fn was_swept(&mut self, path: &RelPath, now: Instant) -> bool {
-        while self.swept.front().is_some_and(|(ended, _)| now.duration_since(*ended) > SWEPT_LATELY) {
-            self.swept.pop_front();
-        }
+    pub(super) fn was_swept(&self, path: &RelPath, now: Instant) -> bool {
+        let lately =
+            |above: &RelPath| self.swept.get(above).is_some_and(|ended| now.duration_since(*ended) <= SWEPT_LATELY);
         self.flights.values().any(|flight| flight.is_recursive() && flight.is_above(path))
-            || self.swept.iter().any(|(_, directories)| directories.iter().any(|above| path.is_inside(above)))
+            || lately(&RelPath::root())
+            || path.ancestors_below_root().any(|above| lately(&above))
     }
 
     /// The classes of `lane` that have something waiting, the one with the oldest report first.

@@ -31,7 +31,7 @@ use crate::path::RelPath;
 use crate::watch::Hint;
 use flight::Flight;
 pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_BACKOFF, Lane, backoff};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -158,6 +158,9 @@ const PASS_AFTER: Duration = Duration::from_secs(1);
 /// be behind), may have been seen by a recursive run that has ended meanwhile.
 const SWEPT_LATELY: Duration = Duration::from_secs(60);
 
+/// Above so many remembered directories those of long ago are forgotten.
+const SWEPT_KEPT: usize = 10_000;
+
 /// So many entries that cannot be taken now are looked at before a search for others is given up.
 const BLOCKED_AT_MOST: usize = 1_000;
 
@@ -176,7 +179,7 @@ pub struct PendingSet<F> {
     limit: usize,
     folds: u64,
     /// The directories of recursive flights that ended lately, with when.
-    swept: VecDeque<(Instant, Vec<RelPath>)>,
+    swept: HashMap<RelPath, Instant>,
 }
 
 impl<F> PendingSet<F> {
@@ -192,7 +195,7 @@ impl<F> PendingSet<F> {
             failed: 0,
             limit: limit.max(1),
             folds: 0,
-            swept: VecDeque::new(),
+            swept: HashMap::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`line`]: a snapshot in one line, for `StatusText` of `systemctl status`. Says first what needs attention, then
+//! [`line()`]: a snapshot in one line, for `StatusText` of `systemctl status`. Says first what needs attention, then
 //! what is going on; never more than one remote's or one problem's words, since it is cut at the terminal's edge.
 
 use crate::agent::snapshot::{JobState, Remote, RemoteState, Snapshot, State};
