@@ -1,17 +1,23 @@
 //! The agent's command line: the flags of sersync 2.5.4 and our own, and the agent's life from start to exit.
 
-use crate::agent::{self, CommandError, Handle, Heart, Launch};
+use crate::agent::snapshot::State;
+use crate::agent::{self, CommandError, Handle, Heart, Launch, Snapshot};
 use crate::bus;
 use crate::config::{self, Config, FullSyncAtStart};
 use crate::service::{log, notify, status};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// sysexits.h: something is wrong with the configuration. systemd does not restart after it.
 const EX_CONFIG: u8 = 78;
+
+/// systemd is told that the agent is ready when all is watched, or after so long.
+const READY_AT_MOST: Duration = Duration::from_secs(20);
 
 /// Mirror directories to other hosts as they change.
 #[derive(Debug, Parser)]
@@ -224,9 +230,11 @@ async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
             None
         }
     };
-    notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
     let reporting = tokio::spawn(notify::report_status(handle.snapshots()));
     let following = tokio::spawn(follow_signals(handle.clone()));
+    // A tree so large that its watches take longer is no reason for systemd to lose patience.
+    let _ = tokio::time::timeout(READY_AT_MOST, watching(handle.snapshots())).await;
+    notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
     let ended = engine.await;
     reporting.abort();
     following.abort();
@@ -240,6 +248,11 @@ async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns when the watches are set, or it is known that some cannot be, or the engine has ended.
+async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let _ = snapshots.wait_for(|snapshot| snapshot.state != State::Starting).await;
 }
 
 /// Reads the config again, as it was read at start.

@@ -203,12 +203,13 @@ impl Engine {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let roots = std::mem::take(&mut self.config.roots);
         for root in &roots {
+            // What changes before its watch is set is found by the walk that sets the watches.
             let changed_since = match (&saved, self.config.agent.full_sync_at_start) {
-                (Some(saved), FullSyncAtStart::Never) if saved.orderly => None,
-                (saved, _) => saved.as_ref().map(|saved| saved.since),
+                (Some(saved), FullSyncAtStart::Never) if saved.orderly => self.started_at,
+                _ => self.missed_since,
             };
-            let started =
-                Root::start(root.path.clone(), self.new_watch_id(), &self.config, changed_since, &self.report_sender);
+            let (id, since) = (self.new_watch_id(), Some(changed_since));
+            let started = Root::start(root.path.clone(), id, &self.config, since, &self.report_sender);
             let started = started.map_err(|source| LaunchError::Watch { path: root.path.clone(), source })?;
             self.roots.push(started);
         }
@@ -341,6 +342,7 @@ impl Engine {
                 );
                 root.missing(why);
                 self.barriers.watch_gone(watch, self.seq);
+                self.publish(Instant::now());
             }
             Report::RootReady { returned } => self.root_ready(at, returned),
             Report::Unwatched { directory, reason } => {
@@ -399,6 +401,8 @@ impl Engine {
             }
             remote.changed(now);
         }
+        // Whoever waits for the agent to be ready waits for this.
+        self.publish(now);
     }
 
     /// All that is pending, for the state file.

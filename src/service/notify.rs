@@ -80,7 +80,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_REFRESH: Duration = Duration::from_secs(30);
 
 /// Keeps `systemctl status` up to date until the engine ends: a line when it differs from the last one, at most one a
-/// second. Start it after [`ready`].
+/// second.
 pub async fn report_status(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let mut told = String::new();
     loop {
