@@ -43,11 +43,14 @@ fn the_flags_of_old_combine_and_detach() {
     let file = Confxml::new(&place.source()).daemon(&daemon, MODULE).agent(agent).write(&place.path("detached.xml"));
     let started = place.launch().argument("-n").argument("4").argument("-dro").argument(&file).output();
     assert!(started.status.success(), "{}", stderr(&started));
-    let detached = processes::named(file.to_str().unwrap());
     assert_converged(&place.source(), &place.path("copy"));
     put(&place.source().join("after"), "watched");
     assert_converged(&place.source(), &place.path("copy"));
-    assert_eq!(detached.len(), 1, "one agent runs in the background");
+    // A child that has not executed rsync yet bears its parent's command line.
+    let detached = eventually("one agent in the background", SOON, || {
+        let named = processes::named(file.to_str().unwrap());
+        if named.len() == 1 { Ok(named) } else { Err(format!("{named:?}")) }
+    });
     kill(Pid::from_raw(detached[0].pid), Signal::SIGTERM).unwrap();
     until("the end of the detached agent", Duration::from_secs(5), || !detached[0].lives());
 }
