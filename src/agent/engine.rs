@@ -311,11 +311,12 @@ impl Engine {
 
     fn take_report(&mut self, watch: WatchId, report: Report) {
         let Some(at) = self.roots.iter().position(|root| root.id == watch) else {
-            // A watch that is being replaced speaks of changes only.
-            if let Report::Changes(changes) = report
+            // A watch that is being replaced speaks of changes only, and knows nothing of the filter in force.
+            if let Report::Changes(mut changes) = report
                 && let Some(at) = self.roots.iter().position(|root| root.is_replacing(watch))
             {
                 self.dirty = true;
+                changes.retain(|change| !self.config.filter.excludes(&change.path, change.hint.entry_kind()));
                 self.take_changes(at, changes);
             }
             return;

@@ -146,6 +146,10 @@ impl Engine {
                 let filter = self.config.filter.clone();
                 remote.set.drop_waiting(|path| filter.excludes(path, EntryKind::NonDirectory));
             }
+            // A run that began under another filter would bring what is excluded now. All it has is pending again.
+            if self.config.filter != old.filter {
+                remote.flights.values().for_each(|flight| flight.abort.abort());
+            }
             if compare || moved {
                 let seq = self.next_seq();
                 remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);

@@ -43,7 +43,7 @@ mod walk;
 mod tests;
 
 use crate::config::{EventSwitches, TemporaryNames};
-use crate::filter::Filter;
+use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
@@ -75,6 +75,16 @@ pub enum Hint {
     /// A directory came here with all that is in it, by a rename: neither size nor time of what is in it can be
     /// trusted to tell it from what a remote has at this path.
     Arrived,
+}
+
+impl Hint {
+    /// What of the entry can be told from the hint.
+    pub fn entry_kind(self) -> EntryKind {
+        match self {
+            Self::NewDirectory | Self::Rescan | Self::Arrived => EntryKind::Directory,
+            Self::Passed | Self::Attributes | Self::Entry => EntryKind::NonDirectory,
+        }
+    }
 }
 
 /// One reported path.
