@@ -28,7 +28,7 @@ const LONGEST_GATHER: Duration = Duration::from_millis(40);
 const CROWD: usize = 500;
 
 /// After so long without a run the load is not steady.
-const QUIET: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(30);
 
 /// A remote, for as long as the config has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -286,7 +286,7 @@ pub struct AgentSettings {
 impl Default for AgentSettings {
     fn default() -> Self {
         Self {
-            gather: Duration::from_millis(1),
+            gather: Duration::ZERO,
             batch_paths: 20_000,
             streams: 3,
             workers: 10,

@@ -245,10 +245,9 @@ impl<F> PendingSet<F> {
         shadows.into_iter().any(|shadow| shadow == path || path.is_inside(shadow))
     }
 
-    /// Whether a recursive run of a directory above `path` flies, or ended lately.
-    pub(super) fn was_swept(&self, path: &RelPath, now: Instant) -> bool {
-        let lately =
-            |above: &RelPath| self.swept.get(above).is_some_and(|ended| now.duration_since(*ended) <= SWEPT_LATELY);
+    /// Whether a recursive run of a directory above `path` flies, or ended `within` this time before `now`.
+    pub(super) fn was_swept(&self, path: &RelPath, within: Duration, now: Instant) -> bool {
+        let lately = |above: &RelPath| self.swept.get(above).is_some_and(|ended| now.duration_since(*ended) <= within);
         self.flights.values().any(|flight| flight.is_recursive() && flight.is_above(path))
             || lately(&RelPath::root())
             || path.ancestors_below_root().any(|above| lately(&above))

@@ -158,6 +158,10 @@ const PASS_AFTER: Duration = Duration::from_secs(1);
 /// be behind), may have been seen by a recursive run that has ended meanwhile.
 const SWEPT_LATELY: Duration = Duration::from_secs(60);
 
+/// A new directory is reported so soon after it was made, at most: the watch reads without a pause. Longer would cost:
+/// just after a full sync every new directory would be compared as a whole, and its files sent twice.
+const REPORTED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Above so many remembered directories those of long ago are forgotten.
 const SWEPT_KEPT: usize = 10_000;
 
@@ -233,14 +237,16 @@ impl<F> PendingSet<F> {
     /// Puts `path` into the set for the change that `hint` names.
     pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime, now: Instant) {
         let kind = match hint {
-            Hint::Passed if self.was_swept(&path, now) => Kind::Entry,
+            Hint::Passed if self.was_swept(&path, SWEPT_LATELY, now) => Kind::Entry,
             Hint::Passed => return,
             Hint::Attributes => Kind::Attributes,
             Hint::Entry => Kind::Entry,
             // Where nothing was pending, and nothing has been brought by a run that took a whole directory, the remote
             // has nothing, and nothing has to be deleted below. A run that has something below in its list may be about
             // to delete the directory that was there before, and what is sent into this one meanwhile with it.
-            Hint::NewDirectory if self.has(&path) || self.flies_below(&path) || self.was_swept(&path, now) => {
+            Hint::NewDirectory
+                if self.has(&path) || self.flies_below(&path) || self.was_swept(&path, REPORTED_WITHIN, now) =>
+            {
                 Kind::Tree
             }
             Hint::NewDirectory => Kind::Entry,
