@@ -1,7 +1,7 @@
 //! [`Backoff`]: when a remote that failed is tried again.
 
 use super::snapshot::Fault;
-use crate::pending::{LONGEST_BACKOFF, backoff};
+use crate::pending::backoff;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,7 +41,7 @@ impl Backoff {
         // Runs side by side that fail together are one failure.
         if self.next_try(now).is_none() {
             self.attempts += 1;
-            let pause = backoff(self.attempts).min(LONGEST_BACKOFF).mul_f64(1.0 - fastrand::f64() / 4.0);
+            let pause = backoff(self.attempts).mul_f64(1.0 - fastrand::f64() / 4.0);
             self.next_try = Some((now + pause, wall + pause));
         }
         self.failing_since.get_or_insert(wall);

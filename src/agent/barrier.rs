@@ -72,6 +72,11 @@ impl Barriers {
         waiting.collect()
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether [`Barriers::settle`] would tell anybody that all is in sync.
     pub fn is_settled(&self, oldest: Option<Seq>) -> bool {
         self.waiting.iter().any(|barrier| barrier.is_reached(oldest))

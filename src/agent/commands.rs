@@ -118,6 +118,9 @@ impl Engine {
     }
 
     pub(super) fn settle_barriers(&mut self, now: Instant) {
+        if self.barriers.is_empty() {
+            return;
+        }
         let oldest = self.remotes.iter().filter_map(|remote| remote.set.oldest()).min().map(|(seq, _)| seq);
         // Who was told that all is in sync must not read in the properties that it is not.
         if self.dirty && self.barriers.is_settled(oldest) {

@@ -386,10 +386,10 @@ impl<F> Entry<F> {
 const UNSETTLED_AT_MOST: u32 = 5;
 
 /// The longest pause after a failure.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
 
 /// The pause after the failure that is the `attempts`th in a row: a second, doubled each time, at most
-/// [`LONGEST_BACKOFF`].
+/// five minutes.
 pub fn backoff(attempts: u32) -> Duration {
     let doubled = Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(16));
     doubled.min(LONGEST_BACKOFF)

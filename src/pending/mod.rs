@@ -30,7 +30,7 @@ mod model_test;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use flight::Flight;
-pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_BACKOFF, Lane, backoff};
+pub use flight::{Batch, BatchId, Ending, FailureChanges, Lane, backoff};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
