@@ -62,6 +62,11 @@ impl Filter {
         Self { expressions: RegexSet::empty() }
     }
 
+    /// The expressions, as they are matched.
+    pub fn expressions(&self) -> &[String] {
+        self.expressions.patterns()
+    }
+
     /// Whether nothing is excluded at all.
     pub fn is_empty(&self) -> bool {
         self.expressions.is_empty()

@@ -345,7 +345,7 @@ impl Engine {
                 self.barriers.watch_gone(watch, self.seq);
                 self.publish(Instant::now());
             }
-            Report::RootReady { returned } => self.root_ready(at, returned),
+            Report::RootReady { returned, .. } => self.root_ready(at, returned),
             Report::Unwatched { directory, reason } => {
                 let root = &mut self.roots[at];
                 if root.unwatched.is_empty() {

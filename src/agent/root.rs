@@ -118,7 +118,7 @@ pub(super) fn start_watch(
         changed_since,
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let watch = watch::spawn(spec, sender)?;
+    let watch = watch::spawn(spec, None, sender)?;
     let reports = reports.clone();
     tokio::spawn(async move {
         while let Some(report) = receiver.recv().await {

@@ -18,6 +18,8 @@
 //! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file.
 //! * `rescan` and `unwatched` remember what is owed: a walk after the kernel's queue overflowed, directories that
 //!   could not be watched.
+//! * `spool` and `settle` keep the events that were read until what follows from them is written down, also for a
+//!   process that comes after this one.
 //! * `root` waits for a root that is not there, and takes no bare mount point for it.
 //!
 //! # What inotify does not tell
@@ -34,6 +36,8 @@ mod mounts;
 mod names;
 mod rescan;
 mod root;
+mod settle;
+mod spool;
 mod table;
 mod tree;
 mod unwatched;
@@ -48,6 +52,7 @@ use crate::path::RelPath;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -110,6 +115,9 @@ pub enum Report {
     RootReady {
         /// Whether it had been reported missing before.
         returned: bool,
+        /// Whether the events of a process before and those since were taken up without a gap: all that differs from
+        /// what was written down then is reported path by path.
+        resumed: bool,
     },
     /// Part of the tree is not watched; the text says which part, why and what mends it. `directory` is where.
     Unwatched {
@@ -145,6 +153,40 @@ const STACK: usize = 256 * 1024;
 /// So long the thread's end is waited for: a file system that does not answer must not hold up the agent's.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+impl Spec {
+    /// What a process to come must watch in the same way, to make something of the events of this one.
+    fn label(&self) -> Vec<u8> {
+        let mut label = self.root.as_os_str().as_bytes().to_vec();
+        label.extend(format!("\0{:?}\0{:?}", self.events, self.temporary_names).into_bytes());
+        for expression in self.filter.expressions() {
+            label.push(0);
+            label.extend(expression.as_bytes());
+        }
+        label
+    }
+}
+
+/// What outlives the process that watches: the inotify descriptor, in whose queue the kernel goes on to gather events,
+/// and the memory of the events that were read from it. Kept by systemd, file descriptor by file descriptor.
+#[derive(Debug)]
+pub struct Kept {
+    /// The inotify descriptor.
+    pub inotify: OwnedFd,
+    /// The memory.
+    pub spool: OwnedFd,
+}
+
+impl Kept {
+    /// New ones, to be given to [`spawn`].
+    ///
+    /// # Errors
+    ///
+    /// No inotify descriptor is left (the error names the limit to raise), or no memory.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { inotify: descriptor::open()?, spool: spool::Spool::memory()? })
+    }
+}
+
 /// A command to the thread. Its end is not one: that is asked for by a flag, which long steps look at.
 #[derive(Debug)]
 enum Control {
@@ -172,19 +214,22 @@ pub struct Watch {
 
 /// Starts to watch `spec.root`; what is seen goes to `reports`. A root that is not there is no error: it is waited for.
 ///
+/// With `kept`, the watch can be resumed by a process to come; if it was left by a process before that watched the same
+/// in the same way, it is resumed now ([`Report::RootReady`] says so).
+///
 /// # Errors
 ///
 /// No inotify descriptor is left (the error names the limit to raise), or no thread.
-pub fn spawn(spec: Spec, reports: UnboundedSender<Report>) -> io::Result<Watch> {
-    start(descriptor::open()?, spec, reports)
-}
-
-/// As [`spawn`], around an inotify descriptor that exists already.
-fn start(descriptor: OwnedFd, spec: Spec, reports: UnboundedSender<Report>) -> io::Result<Watch> {
+pub fn spawn(spec: Spec, kept: Option<Kept>, reports: UnboundedSender<Report>) -> io::Result<Watch> {
+    let (descriptor, spool) = match kept {
+        Some(Kept { inotify, spool }) => (inotify, spool::Spool::open(&spool)?),
+        None => (descriptor::open()?, spool::Spool::mortal()?),
+    };
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    let shared = Arc::new(engine::Shared { wake, stop: AtomicBool::new(false), counters: Counters::default() });
+    let (stop, counters, written_down) = (AtomicBool::new(false), Counters::default(), AtomicU64::new(0));
+    let shared = Arc::new(engine::Shared { wake, stop, counters, written_down });
     let (control, commands) = mpsc::channel();
-    let engine = engine::Engine::new(descriptor, spec, reports, commands, shared.clone());
+    let engine = engine::Engine::new(descriptor, spool, spec, reports, commands, shared.clone());
     let (running, alive) = mpsc::channel();
     let thread = thread::Builder::new().name("watch".to_owned()).stack_size(STACK).spawn(move || {
         engine.run();
@@ -204,6 +249,12 @@ impl Watch {
     /// as [`Hint::Rescan`].
     pub fn rescan(&self) {
         self.command(Control::Rescan);
+    }
+
+    /// So many of its reports, from the first on, have been written down: what led to them need not be kept for a process
+    /// to come.
+    pub fn written_down(&self, reports: u64) {
+        self.shared.written_down.store(reports, Ordering::Release);
     }
 
     /// How many directories are watched.
