@@ -10,9 +10,9 @@
 //! another reason (events were lost, a directory could not be watched, something was mounted), the spool says that it is
 //! not complete.
 
+use super::Hint;
 use super::engine::{Engine, with_slack};
 use super::hold::HOLD;
-use super::Hint;
 use crate::path::RelPath;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
