@@ -318,6 +318,8 @@ impl Engine {
         self.send(Report::Overflowed);
         if self.root.is_present() {
             self.rescans.overflowed(Instant::now(), with_slack(since));
+        } else if self.settling.resuming {
+            self.not_resumed();
         }
     }
 
