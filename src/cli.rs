@@ -1,9 +1,10 @@
 //! The agent's command line: the flags of sersync 2.5.4 and our own, and the agent's life from start to exit.
 
 use crate::agent::snapshot::State;
-use crate::agent::{self, CommandError, Handle, Heart, Launch, Snapshot};
+use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
 use crate::bus;
 use crate::config::{self, Config, FullSyncAtStart};
+use crate::service::fd_store::FdStore;
 use crate::service::{log, notify, status};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ pub struct Cli {
 
 /// Runs the agent to its end.
 pub fn main() -> ExitCode {
+    // Before anything else opens descriptors.
+    let store = FdStore::from_env();
     let cli = Cli::parse();
     let prepared = match Prepared::new(&cli) {
         Ok(prepared) => prepared,
@@ -92,7 +95,7 @@ pub fn main() -> ExitCode {
     // One thread serves: the engine is one task, and what could block has threads of its own.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(serve(prepared, &cli));
+            let code = runtime.block_on(serve(prepared, &cli, store));
             // A thread that still looks at a disk that does not answer must not hold up the end.
             runtime.shutdown_timeout(Duration::from_millis(100));
             code
@@ -197,7 +200,7 @@ fn state_directory(cli: &Cli, config: &Config, instance: &str) -> PathBuf {
     state_home.unwrap_or_else(home).join("sersync").join(instance)
 }
 
-async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
+async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCode {
     let Prepared { instance, config, warnings, state_directory } = prepared;
     let log = match log::init(&instance, config.debug, cli.detach) {
         Ok(log) => log,
@@ -212,8 +215,14 @@ async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
     for note in &config.notes {
         tracing::info!("{note}");
     }
-    let launch =
-        Launch { load: loader(&config, cli), instance: instance.clone(), config, state_directory, heart: heart() };
+    let launch = Launch {
+        load: loader(&config, cli),
+        instance: instance.clone(),
+        config,
+        state_directory,
+        heart: heart(),
+        keeper: store.map(|store| Box::new(store) as Box<dyn Keeper>),
+    };
     let (handle, engine) = match agent::launch(launch) {
         Ok(launched) => launched,
         Err(error) => {

@@ -4,6 +4,7 @@ use super::barrier::Barriers;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
+use super::keeper::Keeper;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
@@ -54,6 +55,8 @@ pub struct Launch {
     pub state_directory: PathBuf,
     /// Beaten by the engine's loop.
     pub heart: Option<Heart>,
+    /// Keeps what the watches need to be resumed by the next process.
+    pub keeper: Option<Box<dyn Keeper>>,
 }
 
 /// Shows that the engine is alive.
@@ -96,6 +99,7 @@ pub(super) struct Engine {
     /// What is wrong with the state directory.
     pub(super) state_problem: Option<String>,
     heart: Option<Heart>,
+    pub(super) keeper: Option<Box<dyn Keeper>>,
 
     pub(super) roots: Vec<Root>,
     pub(super) remotes: Vec<Remote>,
@@ -135,7 +139,7 @@ impl Engine {
         commands: mpsc::Receiver<Command>,
         notices: broadcast::Sender<Notice>,
     ) -> Result<(Self, watch::Receiver<Arc<Snapshot>>), LaunchError> {
-        let Launch { instance, config, load, state_directory, heart } = launch;
+        let Launch { instance, config, load, state_directory, heart, keeper } = launch;
         let started_at = SystemTime::now();
         let (report_sender, reports) = mpsc::unbounded_channel();
         let StateFound { file: state_file, saved, is_unknown, problem: state_problem } = open_state(&state_directory);
@@ -166,6 +170,7 @@ impl Engine {
             state_file,
             state_problem,
             heart,
+            keeper,
             roots: Vec::new(),
             remotes: Vec::new(),
             jobs: Jobs::default(),
@@ -209,7 +214,10 @@ impl Engine {
                 _ => self.missed_since,
             };
             let (id, since) = (self.new_watch_id(), Some(changed_since));
-            let started = Root::start(root.path.clone(), id, &self.config, since, &self.report_sender);
+            let started = {
+                let (path, keeper) = (root.path.clone(), self.keeper.as_deref_mut());
+                Root::start(path, id, &self.config, since, keeper, &self.report_sender)
+            };
             let started = started.map_err(|source| LaunchError::Watch { path: root.path.clone(), source })?;
             self.roots.push(started);
         }

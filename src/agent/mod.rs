@@ -17,6 +17,7 @@ mod engine;
 mod flights;
 pub mod handle;
 mod jobs;
+mod keeper;
 mod publish;
 mod reload;
 mod remote;
@@ -26,4 +27,5 @@ mod state_file;
 
 pub use engine::{Heart, Launch, LaunchError, launch};
 pub use handle::{CommandError, Handle};
+pub use keeper::Keeper;
 pub use snapshot::Snapshot;

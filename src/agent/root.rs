@@ -1,12 +1,13 @@
 //! One watched root while the agent runs: its watch thread, and what is wrong with it.
 
+use super::keeper::Keeper;
 use crate::config::Config;
 use crate::path::RelPath;
 use crate::transport::{RootIdentity, root_identity};
-use crate::watch::{self, Report, Watch};
+use crate::watch::{self, Kept, Report, Watch};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
 
@@ -44,15 +45,17 @@ pub struct Root {
 }
 
 impl Root {
-    /// Starts to watch `path` as `config` says, under the number `id`.
+    /// Starts to watch `path` as `config` says, under the number `id`, or takes up the watch that `keeper` has of it.
     pub fn start(
         path: PathBuf,
         id: WatchId,
         config: &Config,
         changed_since: Option<SystemTime>,
+        keeper: Option<&mut (dyn Keeper + 'static)>,
         reports: &mpsc::UnboundedSender<(WatchId, Report)>,
     ) -> io::Result<Self> {
-        let watch = start_watch(&path, id, config, changed_since, reports)?;
+        let kept = keeper.map(|keeper| left_or_new(keeper, &path)).transpose()?;
+        let watch = start_watch(&path, id, config, changed_since, kept, reports)?;
         let identity = root_identity(&path);
         let condition = Condition::Starting;
         Ok(Self { path, id, condition, identity, unwatched: BTreeMap::new(), watch, replaced: None })
@@ -102,12 +105,23 @@ impl Root {
     }
 }
 
+/// What the watch of `root` left, or something new, which is kept from now on.
+fn left_or_new(keeper: &mut dyn Keeper, root: &Path) -> io::Result<Kept> {
+    if let Some(left) = keeper.left(root).filter(Kept::is_usable) {
+        return Ok(left);
+    }
+    let kept = Kept::new()?;
+    keeper.keep(root, &kept);
+    Ok(kept)
+}
+
 /// Starts a watch of `path` as `config` says, under the number `id`.
 pub(super) fn start_watch(
-    path: &std::path::Path,
+    path: &Path,
     id: WatchId,
     config: &Config,
     changed_since: Option<SystemTime>,
+    kept: Option<Kept>,
     reports: &mpsc::UnboundedSender<(WatchId, Report)>,
 ) -> io::Result<Watch> {
     let spec = watch::Spec {
@@ -118,7 +132,7 @@ pub(super) fn start_watch(
         changed_since,
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let watch = watch::spawn(spec, None, sender)?;
+    let watch = watch::spawn(spec, kept, sender)?;
     let reports = reports.clone();
     tokio::spawn(async move {
         while let Some(report) = receiver.recv().await {

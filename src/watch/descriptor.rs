@@ -6,6 +6,7 @@
 use super::spool::Spool;
 use crate::config::EventSwitches;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -86,6 +87,14 @@ fn mask(events: EventSwitches) -> WatchMask {
     mask.set(WatchMask::MODIFY, events.modify);
     mask.set(WatchMask::ATTRIB, events.attrib);
     mask
+}
+
+/// Whether this is an inotify descriptor that does not block.
+pub fn is_inotify(descriptor: &OwnedFd) -> bool {
+    let kind = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    let flags = fcntl(descriptor, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    kind.is_ok_and(|kind| kind.as_os_str() == "anon_inode:inotify")
+        && flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK))
 }
 
 /// Opens a new inotify descriptor. The error says which limit to raise.

@@ -185,6 +185,16 @@ impl Kept {
     pub fn new() -> io::Result<Self> {
         Ok(Self { inotify: descriptor::open()?, spool: spool::Spool::memory()? })
     }
+
+    /// The same descriptors once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { inotify: self.inotify.try_clone()?, spool: self.spool.try_clone()? })
+    }
+
+    /// Whether these are what this version of the agent makes; if not, it has to begin anew.
+    pub fn is_usable(&self) -> bool {
+        descriptor::is_inotify(&self.inotify) && spool::Spool::open(&self.spool).is_ok()
+    }
 }
 
 /// A command to the thread. Its end is not one: that is asked for by a flag, which long steps look at.
