@@ -56,12 +56,21 @@ impl Www {
             harm(&self.machine);
             finished.store(true, Ordering::Relaxed);
         });
-        let began = self.machine.run(&["busctl", "get-property", "org.sersync.Agent1.www", "/org/sersync/Agent1/www",
-            "org.sersync.Agent1", "StartedFrom"]);
+        let began = self.machine.run(&[
+            "busctl",
+            "get-property",
+            "org.sersync.Agent1.www",
+            "/org/sersync/Agent1/www",
+            "org.sersync.Agent1",
+            "StartedFrom",
+        ]);
         assert_eq!(began.trim(), "s \"resumed\"", "{}", self.machine.journal());
         assert_converged(&self.source, &self.copy);
         let status = self.machine.run(&["sersyncctl", "status", "www", "--json"]);
-        assert!(status.contains("\"last_full_sync_at\":null") || status.contains("\"last_full_sync_at\": null"), "{status}");
+        assert!(
+            status.contains("\"last_full_sync_at\":null") || status.contains("\"last_full_sync_at\": null"),
+            "{status}"
+        );
     }
 }
 

@@ -74,7 +74,8 @@ impl Machine {
     /// Installs the built programs with their units and the bus policy, as the README does.
     pub fn install(&self) {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (binary, name) in [(env!("CARGO_BIN_EXE_sersync"), "sersync"), (env!("CARGO_BIN_EXE_sersyncctl"), "sersyncctl")]
+        for (binary, name) in
+            [(env!("CARGO_BIN_EXE_sersync"), "sersync"), (env!("CARGO_BIN_EXE_sersyncctl"), "sersyncctl")]
         {
             self.put(&format!("/usr/bin/{name}"), &fs::read(binary).unwrap(), 0o755);
         }
