@@ -16,6 +16,7 @@ pub mod filter;
 #[cfg(test)]
 mod forks;
 pub mod human;
+pub mod journal;
 pub mod message_ids;
 pub mod path;
 pub mod pending;

@@ -23,7 +23,7 @@ mod reload;
 mod remote;
 mod root;
 pub mod snapshot;
-mod state_file;
+mod write_down;
 
 pub use engine::{Heart, Launch, LaunchError, launch};
 pub use handle::{CommandError, Handle};

@@ -53,6 +53,7 @@ impl Engine {
             files_synced: self.totals.entries,
             bytes_sent: self.totals.bytes_sent,
             started_at: self.started_at,
+            started_from: self.started_from,
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
             next_full_sync_at: None,
@@ -75,6 +76,6 @@ impl Engine {
             let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
             Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
         });
-        missing.chain(unwatched).chain(self.state_problem.clone()).collect()
+        missing.chain(unwatched).chain(self.ledger.problem.clone()).collect()
     }
 }

@@ -40,6 +40,10 @@ pub struct Root {
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
     watch: Watch,
+    /// Reports of this watch that were taken in.
+    reports_taken: u64,
+    /// A watch of before was taken up, if [`Report::RootReady`] confirms it.
+    pub may_be_resumed: bool,
     /// The watch that this one replaces, kept until this one is ready; what it tells meanwhile counts.
     replaced: Option<(WatchId, Watch)>,
 }
@@ -58,7 +62,8 @@ impl Root {
         let watch = start_watch(&path, id, config, changed_since, kept, reports)?;
         let identity = root_identity(&path);
         let condition = Condition::Starting;
-        Ok(Self { path, id, condition, identity, unwatched: BTreeMap::new(), watch, replaced: None })
+        let (unwatched, may_be_resumed) = (BTreeMap::new(), watch.may_be_resumed());
+        Ok(Self { path, id, condition, identity, unwatched, watch, reports_taken: 0, may_be_resumed, replaced: None })
     }
 
     /// Watches the same root in another way from now on. The old watch goes on until the new one is ready.
@@ -67,6 +72,7 @@ impl Root {
         // One that was not ready yet itself has nothing to add to the one that it was to replace.
         self.replaced.get_or_insert(old);
         self.id = id;
+        self.reports_taken = 0;
         self.unwatched.clear();
         if self.condition == Condition::Ready {
             self.condition = Condition::Starting;
@@ -97,6 +103,16 @@ impl Root {
     /// Whether runs may read it.
     pub fn is_there(&self) -> bool {
         self.identity.is_some() && !matches!(self.condition, Condition::Missing(_))
+    }
+
+    /// A report of this watch was taken in.
+    pub fn report_taken(&mut self) {
+        self.reports_taken += 1;
+    }
+
+    /// All that was taken in is written down.
+    pub fn written_down(&mut self) {
+        self.watch.written_down(self.reports_taken);
     }
 
     /// The watch.
@@ -130,6 +146,8 @@ pub(super) fn start_watch(
         filter: config.filter.clone(),
         temporary_names: config.agent.temporary_names,
         changed_since,
+        // Sent in another way, what was sent before may differ.
+        about: config.rsync.params.join("\0").into_bytes(),
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let watch = watch::spawn(spec, kept, sender)?;

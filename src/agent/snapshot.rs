@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub bytes_sent: u64,
     /// When the agent started.
     pub started_at: SystemTime,
+    /// What it knew when it started.
+    pub started_from: StartedFrom,
     /// When a run last succeeded.
     pub last_sync_at: Option<SystemTime>,
     /// When a full sync of all remotes last succeeded.
@@ -87,6 +89,27 @@ impl fmt::Display for State {
             Self::Degraded => "degraded",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// What an agent knew when it started, and so what it had to compare. On D-Bus the [`fmt::Display`] text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StartedFrom {
+    /// What was pending, and every change since: nothing had to be compared.
+    Resumed,
+    /// What was pending, but not what changed while no agent ran.
+    Replayed,
+    /// Nothing that can be trusted: the first start, damage, or a power loss.
+    Full,
+}
+
+impl fmt::Display for StartedFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resumed => "resumed",
+            Self::Replayed => "replayed",
+            Self::Full => "full",
         })
     }
 }

@@ -155,6 +155,11 @@ impl AgentObject {
     }
 
     #[zbus(property)]
+    fn started_from(&self) -> String {
+        self.handle.snapshot().started_from.to_string()
+    }
+
+    #[zbus(property)]
     fn last_sync_at(&self) -> u64 {
         usec(self.handle.snapshot().last_sync_at)
     }

@@ -200,7 +200,8 @@ fn running(text: &mut String, view: &View, session: &Session) {
     let roots: Vec<_> = agent.watch_roots.iter().map(|root| path(root)).collect();
     let directories = plural(agent.watched_directories, "directory", "directories");
     line(text, "Watches", &format!("{} ({directories})", roots.join(", ")));
-    line(text, "Started", &format!("{}, version {}", when(agent.started_at, now), safe(&agent.version)));
+    let from = safe(&agent.started_from);
+    line(text, "Started", &format!("{} ({from}), version {}", when(agent.started_at, now), safe(&agent.version)));
     let oldest =
         if agent.queue_depth > 0 { format!(", the oldest for {}", lag(agent.lag_usec)) } else { String::new() };
     line(text, "Pending", &format!("{}{oldest}", count(agent.queue_depth)));

@@ -146,6 +146,9 @@ pub struct Spec {
     pub temporary_names: TemporaryNames,
     /// Files whose ctime is this or later are reported as [`Hint::Entry`] by the first walk; `None`: none are.
     pub changed_since: Option<SystemTime>,
+    /// What else a process to come must do in the same way, to make something of the events of this one: compared, not
+    /// understood.
+    pub about: Vec<u8>,
 }
 
 /// The thread's stack: nothing in it recurses.
@@ -158,6 +161,8 @@ impl Spec {
     fn label(&self) -> Vec<u8> {
         let mut label = self.root.as_os_str().as_bytes().to_vec();
         label.extend(format!("\0{:?}\0{:?}", self.events, self.temporary_names).into_bytes());
+        label.push(0);
+        label.extend(&self.about);
         for expression in self.filter.expressions() {
             label.push(0);
             label.extend(expression.as_bytes());
@@ -220,6 +225,7 @@ pub struct Watch {
     /// Closed by the thread's end.
     alive: Mutex<mpsc::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
+    may_be_resumed: bool,
 }
 
 /// Starts to watch `spec.root`; what is seen goes to `reports`. A root that is not there is no error: it is waited for.
@@ -240,12 +246,13 @@ pub fn spawn(spec: Spec, kept: Option<Kept>, reports: UnboundedSender<Report>) -
     let shared = Arc::new(engine::Shared { wake, stop, counters, written_down });
     let (control, commands) = mpsc::channel();
     let engine = engine::Engine::new(descriptor, spool, spec, reports, commands, shared.clone());
+    let may_be_resumed = engine.is_resuming();
     let (running, alive) = mpsc::channel();
     let thread = thread::Builder::new().name("watch".to_owned()).stack_size(STACK).spawn(move || {
         engine.run();
         drop(running);
     })?;
-    Ok(Watch { shared, control, alive: Mutex::new(alive), thread: Some(thread) })
+    Ok(Watch { shared, control, alive: Mutex::new(alive), thread: Some(thread), may_be_resumed })
 }
 
 impl Watch {
@@ -259,6 +266,11 @@ impl Watch {
     /// as [`Hint::Rescan`].
     pub fn rescan(&self) {
         self.command(Control::Rescan);
+    }
+
+    /// Whether it took up what a process before left. [`Report::RootReady`] says whether that held.
+    pub fn may_be_resumed(&self) -> bool {
+        self.may_be_resumed
     }
 
     /// So many of its reports, from the first on, have been written down: what led to them need not be kept for a process

@@ -43,6 +43,11 @@ impl Settling {
 }
 
 impl Engine {
+    /// Whether events of a process before are to be taken up.
+    pub fn is_resuming(&self) -> bool {
+        self.settling.resuming
+    }
+
     /// Forgets the events that are settled.
     pub(super) fn forget_settled(&mut self, now: Instant) {
         if !self.descriptor.spool.is_used() || self.settling.resuming {

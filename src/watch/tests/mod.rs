@@ -35,6 +35,7 @@ fn spec(root: &Path) -> Spec {
         filter: Arc::new(Filter::none()),
         temporary_names: TemporaryNames::Hold,
         changed_since: None,
+        about: Vec::new(),
     }
 }
 
