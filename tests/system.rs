@@ -66,6 +66,7 @@ impl Www {
         ]);
         assert_eq!(began.trim(), "s \"resumed\"", "{}", self.machine.journal());
         assert_converged(&self.source, &self.copy);
+        self.machine.run(&["sersyncctl", "wait", "www"]);
         let status = self.machine.run(&["sersyncctl", "status", "www", "--json"]);
         assert!(
             status.contains("\"last_full_sync_at\":null") || status.contains("\"last_full_sync_at\": null"),

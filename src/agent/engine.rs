@@ -425,6 +425,9 @@ impl Engine {
         }
         let (seq, wall) = (self.next_seq(), SystemTime::now());
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
+            if resumed {
+                remote.set.taken_over(now);
+            }
             let missed = std::mem::take(&mut remote.unless_resumed) && !resumed;
             if missed {
                 self.started_from = self.started_from.max(StartedFrom::Replayed);

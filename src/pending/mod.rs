@@ -237,6 +237,11 @@ impl<F> PendingSet<F> {
         self.folds
     }
 
+    /// A process before ran rsyncs of which this one knows nothing: any of them may have brought what is gone by now.
+    pub fn taken_over(&mut self, now: Instant) {
+        self.swept.insert(RelPath::root(), now);
+    }
+
     /// Puts `path` into the set for the change that `hint` names.
     pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime, now: Instant) {
         let kind = match hint {
