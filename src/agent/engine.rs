@@ -9,11 +9,13 @@ use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
 use super::snapshot::{Notice, Snapshot, State};
 use super::state_file::{Saved, SavedRemote, StateFile};
+use super::telling::Partial;
 use crate::config::{Config, FullSyncAtStart};
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Seq};
+use crate::plugin::Plugins;
 use crate::transport::Totals;
 use crate::watch::{Change, Report};
 use std::collections::{BTreeSet, HashMap};
@@ -29,6 +31,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Runs that end within this are not cut off when the agent stops.
 const GRACE: Duration = Duration::from_millis(1_500);
+
+/// Calls of plugins get so long at least.
+const PLUGIN_GRACE: Duration = Duration::from_millis(300);
 
 /// So often, at most, the state file says that all was in sync.
 const SYNC_NOTED_EVERY: Duration = Duration::from_secs(60);
@@ -99,6 +104,8 @@ pub(super) struct Engine {
 
     pub(super) roots: Vec<Root>,
     pub(super) remotes: Vec<Remote>,
+    pub(super) plugins: Plugins,
+    pub(super) partial: Partial,
     pub(super) jobs: Jobs,
     pub(super) barriers: Barriers,
     pub(super) runs: JoinSet<Returned>,
@@ -156,6 +163,7 @@ impl Engine {
             next_full_sync_at: None,
             remotes: Vec::new(),
             jobs: Vec::new(),
+            plugins: Vec::new(),
         };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
         let mut engine = Self {
@@ -168,6 +176,8 @@ impl Engine {
             heart,
             roots: Vec::new(),
             remotes: Vec::new(),
+            plugins: Plugins::new(),
+            partial: Partial::default(),
             jobs: Jobs::default(),
             barriers: Barriers::default(),
             runs: JoinSet::new(),
@@ -218,6 +228,7 @@ impl Engine {
             let remote = self.new_remote(root, name, destination);
             self.remotes.push(remote);
         }
+        self.plugins.follow(&self.config, &self.instance);
         let known = |saved: &Saved, remote: &Remote| {
             saved.remotes.iter().position(|old| old.name == remote.name && old.root == remote.root)
         };
@@ -247,7 +258,8 @@ impl Engine {
         let wall = SystemTime::now();
         let age = wall.duration_since(self.missed_since).unwrap_or_default();
         let in_sync = self.roots.iter().all(|root| root.condition == Condition::Ready)
-            && self.remotes.iter().all(|remote| remote.set.is_empty());
+            && self.remotes.iter().all(|remote| remote.set.is_empty())
+            && (self.config.alone.is_none() || self.plugins.is_idle());
         if in_sync && age > SYNC_NOTED_EVERY {
             self.missed_since = wall - UNREPORTED_AT_MOST;
             self.save(Saved { orderly: false, since: self.missed_since, remotes: self.unfinished() });
@@ -261,12 +273,14 @@ impl Engine {
 
     /// The loop.
     async fn run(mut self) {
+        let plugins_changed = self.plugins.changed();
         loop {
             let now = Instant::now();
             for remote in &mut self.remotes {
                 remote.wake(now);
             }
             self.dispatch(now);
+            self.review_partial(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
             self.note_sync();
@@ -288,6 +302,7 @@ impl Engine {
                         self.take_report(watch, report);
                     }
                 }
+                () = plugins_changed.notified() => self.dirty = true,
                 () = sleep_until(wake) => {}
             }
         }
@@ -306,7 +321,10 @@ impl Engine {
         let snapshot = self.dirty.then(|| self.snapshot_at + SNAPSHOT_INTERVAL);
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
-        [remotes, snapshot, progress, heart, self.barriers.next_deadline()].into_iter().flatten().min()
+        [remotes, snapshot, progress, heart, self.barriers.next_deadline(), self.next_review()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take_report(&mut self, watch: WatchId, report: Report) {
@@ -368,10 +386,15 @@ impl Engine {
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        for Change { path, hint } in changes {
-            if self.config.debug {
+        if self.config.debug {
+            for Change { path, hint } in &changes {
                 tracing::debug!(sersync_path = %path.display(), "{hint:?}");
             }
+        }
+        if self.config.alone.is_some() {
+            return self.tell_changes(at, changes);
+        }
+        for Change { path, hint } in changes {
             let seq = self.next_seq();
             for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
                 remote.hint(path.clone(), hint, seq, now, wall);
@@ -457,8 +480,16 @@ impl Engine {
         while let Some(result) = self.runs.join_next_with_id().await {
             self.returned(result);
         }
-        // Changes that a watch did not deliver in time are missing from what is saved.
-        let orderly = undrained.is_empty() && self.roots.iter().all(|root| root.condition == Condition::Ready);
+        let left_for_plugins = deadline.saturating_duration_since(Instant::now()).max(PLUGIN_GRACE);
+        let untold = self.plugins.stop(left_for_plugins).await;
+        if untold > 0 {
+            tracing::warn!(sersync_paths = untold, "plugins were not told of {untold} paths");
+        }
+        // Changes that a watch did not deliver in time are missing from what is saved. With a plugin in rsync's place
+        // what it was not told of is found again by its time.
+        let all_told = self.config.alone.is_none() || untold == 0;
+        let orderly =
+            all_told && undrained.is_empty() && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.save(Saved {
             orderly,
             since: if orderly { since } else { self.missed_since },

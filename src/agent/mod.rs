@@ -23,6 +23,7 @@ mod remote;
 mod root;
 pub mod snapshot;
 mod state_file;
+mod telling;
 
 pub use engine::{Heart, Launch, LaunchError, launch};
 pub use handle::{CommandError, Handle};

@@ -55,6 +55,7 @@ impl Engine {
         let old = std::mem::replace(&mut self.config, config);
         self.reload_roots(&old)?;
         self.reload_remotes(&old);
+        self.plugins.follow(&self.config, &self.instance);
         tracing::info!(message_id = message_ids::CONFIG_RELOADED, "the config was read again");
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use super::address::{self, AddressError};
 use super::{
-    AgentSettings, Calls, CommandLine, CommandPlugin, Config, Destination, EventSwitches, FailLog, PluginName, Plugins, Root,
-    RsyncOptions, Secret,
+    AgentSettings, Calls, CommandLine, CommandPlugin, Config, Destination, EventSwitches, FailLog, PluginName, Plugins,
+    Root, RsyncOptions, Secret,
 };
 use crate::filter::Filter;
 use std::ffi::OsString;

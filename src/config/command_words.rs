@@ -71,22 +71,15 @@ impl CommandLine {
     }
 }
 
-const TO_NOWHERE: [&str; 8] = [
-    ">/dev/null",
-    "1>/dev/null",
-    ">>/dev/null",
-    "2>/dev/null",
-    "&>/dev/null",
-    ">&/dev/null",
-    "2>&1",
-    "1>&2",
-];
+const TO_NOWHERE: [&str; 8] =
+    [">/dev/null", "1>/dev/null", ">>/dev/null", "2>/dev/null", "&>/dev/null", ">&/dev/null", "2>&1", "1>&2"];
 
 /// `suffix` without the words at its end that send output nowhere.
 fn without_redirections(suffix: &str) -> String {
     let spaced = suffix.replace("> /dev/null", ">/dev/null");
     let mut rest = spaced.trim_end();
-    while let Some(redirection) = TO_NOWHERE.iter().filter(|word| rest.ends_with(**word)).max_by_key(|word| word.len()) {
+    while let Some(redirection) = TO_NOWHERE.iter().filter(|word| rest.ends_with(**word)).max_by_key(|word| word.len())
+    {
         let before = &rest[..rest.len() - redirection.len()];
         if !before.is_empty() && !before.ends_with([' ', '\t', '\n']) {
             break;
@@ -147,7 +140,9 @@ mod tests {
 
     #[test]
     fn what_needs_a_shell_is_refused_and_a_named_shell_gets_it() {
-        for (prefix, suffix) in [("cat", "| wc"), ("a; b", ""), ("echo $HOME", ""), ("a", ">/tmp/log"), ("a", "\"`b`\"")] {
+        for (prefix, suffix) in
+            [("cat", "| wc"), ("a; b", ""), ("echo $HOME", ""), ("a", ">/tmp/log"), ("a", "\"`b`\"")]
+        {
             let refused = CommandLine::read(prefix, suffix, false);
             assert!(matches!(refused, Err(CommandLineError::Shell(..))), "{prefix} {suffix}: {refused:?}");
         }

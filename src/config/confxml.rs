@@ -8,8 +8,8 @@ use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
-    AgentSettings, Config, Crontab, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root, RsyncOptions,
-    Secret, TemporaryNames, address, password, plugins, schema,
+    AgentSettings, Config, Crontab, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root,
+    RsyncOptions, Secret, TemporaryNames, address, password, plugins, schema,
 };
 use crate::filter::Filter;
 use std::path::Path;
@@ -20,12 +20,7 @@ use std::time::Duration;
 const MINUTES: std::ops::RangeInclusive<u64> = 1..=527_040;
 
 /// Makes a config of `document`, and notes every mistake in `reading`.
-pub(super) fn read(
-    reading: &mut Reading<'_>,
-    document: &Document,
-    file: &Path,
-    alone: Option<PluginName>,
-) -> Config {
+pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, alone: Option<PluginName>) -> Config {
     let head = find_head(reading, document);
     if let Some(head) = head {
         schema::check(reading, head, &schema::HEAD);

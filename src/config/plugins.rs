@@ -321,7 +321,11 @@ pub(super) fn wanted_text(reading: &mut Reading<'_>, element: &Element, name: &s
 }
 
 /// An attribute that is there and not empty; else a warning.
-pub(super) fn wanted<'e>(reading: &mut Reading<'_>, element: &'e Element, name: &str) -> Option<&'e super::tree::Attribute> {
+pub(super) fn wanted<'e>(
+    reading: &mut Reading<'_>,
+    element: &'e Element,
+    name: &str,
+) -> Option<&'e super::tree::Attribute> {
     let found = element.attribute(name).filter(|attribute| !attribute.value.trim().is_empty());
     if found.is_none() && !element.broken {
         let message = format!("<{}> lacks `{name}` and is left out", element.name);

@@ -62,15 +62,16 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The text, with each place as `value` has it.
-    pub fn fill(&self, value: impl Fn(Place) -> String) -> String {
-        self.0
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => text.clone(),
-                Part::Place(place) => value(*place),
-            })
-            .collect()
+    /// The text, with each place as `value` has it, which sees what is before it too.
+    pub fn fill(&self, value: impl Fn(Place, &str) -> String) -> String {
+        let mut filled = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => filled.push_str(text),
+                Part::Place(place) => filled.push_str(&value(*place, &filled)),
+            }
+        }
+        filled
     }
 
     /// The names of all places there are, for messages.
@@ -82,7 +83,7 @@ impl Template {
 /// As it was written.
 impl std::fmt::Display for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.fill(|place| {
+        f.write_str(&self.fill(|place, _| {
             let known = PLACES.iter().find(|(_, known)| *known == place);
             known.map_or_else(String::new, |(name, _)| (*name).to_owned())
         }))
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn places_are_filled_and_other_braces_stay() {
         let template = Template::new(r#"{"files":["https://x/{path}"],"n":{"a":{}}} {mask}"#).unwrap();
-        let filled = template.fill(|place| if place == Place::Path { "{mask}".into() } else { "8".into() });
+        let filled = template.fill(|place, _| if place == Place::Path { "{mask}".into() } else { "8".into() });
         assert_eq!(filled, r#"{"files":["https://x/{mask}"],"n":{"a":{}}} 8"#, "a value is not filled again");
         assert_eq!(Template::new("https://x/{file}"), Err("{file}".to_owned()));
         assert_eq!(template.to_string(), r#"{"files":["https://x/{path}"],"n":{"a":{}}} {mask}"#);

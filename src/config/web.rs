@@ -126,7 +126,10 @@ fn whole_url(written: &str, port: Option<u16>) -> Result<String, (String, &'stat
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
-        return Err(("the URL holds a password".to_owned(), "write it into a <header name=\"Authorization\" file=\"…\"/>"));
+        return Err((
+            "the URL holds a password".to_owned(),
+            "write it into a <header name=\"Authorization\" file=\"…\"/>",
+        ));
     }
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
     let host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
@@ -194,7 +197,8 @@ mod tests {
         assert_eq!(url("web1", Some(8080)).unwrap(), "http://web1:8080/");
         assert_eq!(url("https://[2001:db8::1]/a?b={path}", Some(444)).unwrap(), "https://[2001:db8::1]:444/a?b={path}");
         assert_eq!(url("https://api.example.org:444/{path}", Some(80)).unwrap(), "https://api.example.org:444/{path}");
-        for bad in ["ftp://x/", "https://{path}.example.org/", "http://me:pw@x/", "http:///x", "http://x/a b", "http://x/ü"]
+        for bad in
+            ["ftp://x/", "https://{path}.example.org/", "http://me:pw@x/", "http:///x", "http://x/a b", "http://x/ü"]
         {
             assert!(url(bad, None).is_err(), "{bad}");
         }
