@@ -57,16 +57,18 @@ impl CommandLine {
         if batch && line.before.is_empty() {
             return Err(CommandLineError::NoProgram);
         }
-        for written in suffix.split_whitespace() {
-            match written {
-                ">/dev/null" | "1>/dev/null" | ">>/dev/null" => line.quiet = true,
+        let (words, to_nowhere) = without_redirections(suffix);
+        // As a shell does it: from left to right.
+        for redirection in to_nowhere.into_iter().rev() {
+            match redirection {
                 "2>/dev/null" => line.silent = true,
                 "&>/dev/null" | ">&/dev/null" => (line.quiet, line.silent) = (true, true),
-                "2>&1" => line.silent |= line.quiet,
-                _ => {}
+                "2>&1" => line.silent = line.quiet,
+                "1>&2" => line.quiet = line.silent,
+                _ => line.quiet = true,
             }
         }
-        line.behind = split(&without_redirections(suffix), "suffix")?;
+        line.behind = split(&words, "suffix")?;
         Ok(line)
     }
 }
@@ -74,19 +76,20 @@ impl CommandLine {
 const TO_NOWHERE: [&str; 8] =
     [">/dev/null", "1>/dev/null", ">>/dev/null", "2>/dev/null", "&>/dev/null", ">&/dev/null", "2>&1", "1>&2"];
 
-/// `suffix` without the words at its end that send output nowhere.
-fn without_redirections(suffix: &str) -> String {
+/// `suffix` without the words at its end that send output nowhere, and these, the last first.
+fn without_redirections(suffix: &str) -> (String, Vec<&'static str>) {
     let spaced = suffix.replace("> /dev/null", ">/dev/null");
     let mut rest = spaced.trim_end();
-    while let Some(redirection) = TO_NOWHERE.iter().filter(|word| rest.ends_with(**word)).max_by_key(|word| word.len())
-    {
-        let before = &rest[..rest.len() - redirection.len()];
-        if !before.is_empty() && !before.ends_with([' ', '\t', '\n']) {
+    let mut found = Vec::new();
+    while let Some(word) = TO_NOWHERE.into_iter().filter(|word| rest.ends_with(word)).max_by_key(|word| word.len()) {
+        let before = &rest[..rest.len() - word.len()];
+        if !before.is_empty() && !before.ends_with(char::is_whitespace) {
             break;
         }
+        found.push(word);
         rest = before.trim_end();
     }
-    rest.to_owned()
+    (rest.to_owned(), found)
 }
 
 fn split(text: &str, what: &'static str) -> Result<Vec<String>, CommandLineError> {

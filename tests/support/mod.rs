@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod listener;
 pub mod processes;
 pub mod rsyncd;
 pub mod scene;
