@@ -175,7 +175,7 @@ fn header(reading: &mut Reading<'_>, element: &Element) -> Option<Header> {
         return refuse(at, format!("`{name}` has no value"), help);
     }
     // What ends a header would begin another.
-    if value.bytes().any(|byte| byte < b' ' || byte >= 0x7f) {
+    if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return refuse(at, format!("the value of `{name}` is not plain ASCII"), "one line of plain text".to_owned());
     }
     Some(Header { name, value: Secret::new(value) })

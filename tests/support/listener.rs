@@ -57,7 +57,10 @@ impl Listener {
     }
 
     /// The same with TLS.
-    pub fn https(config: Arc<rustls::ServerConfig>, answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
+    pub fn https(
+        config: Arc<rustls::ServerConfig>,
+        answer: impl Fn(&Request) -> String + Send + Sync + 'static,
+    ) -> Self {
         let answer: Answer = Box::new(answer);
         Self::start(TcpListener::bind("127.0.0.1:0").unwrap(), move |stream, seen| {
             let connection = rustls::ServerConnection::new(config.clone()).unwrap();
