@@ -298,15 +298,17 @@ fn descriptors_and_processes_stay_few() {
 #[test]
 fn a_plugin_alone_is_shown_paused_and_reloaded() {
     let (first, second) = (Listener::bytes(), Listener::bytes());
-    let config = |place: &Place, port: u16| {
+    let config = |place: &Place, server: std::net::SocketAddr| {
         let inner = format!(
-            "<localpath watch=\"{}\"><deshost ip=\"127.0.0.1\" port=\"{port}\"/></localpath>",
-            place.source().display()
+            "<localpath watch=\"{}\"><deshost ip=\"{}\" port=\"{}\"/></localpath>",
+            place.source().display(),
+            server.ip(),
+            server.port()
         );
         Confxml::new(&place.source()).plugin("socket", "", &inner).write(&place.path("confxml.xml"))
     };
     let stage = Stage::launched(0, |launch, place, _| {
-        launch.config(&config(place, first.port())).argument("-m").argument("socket")
+        launch.config(&config(place, first.address)).argument("-m").argument("socket")
     });
     let path = |name: &str| stage.place.source().join(name).into_os_string().into_encoded_bytes();
     let status = || -> serde_json::Value {
@@ -331,7 +333,7 @@ fn a_plugin_alone_is_shown_paused_and_reloaded() {
     let () = stage.call("Resume", &()).unwrap();
     first.wait("two", |request| request.body == path("two"));
 
-    config(&stage.place, second.port());
+    config(&stage.place, second.address);
     let () = stage.call("Reload", &()).unwrap();
     put(&stage.place.source().join("three"), "x");
     second.wait("three", |request| request.body == path("three"));

@@ -71,7 +71,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 #[test]
 fn socket_sends_the_absolute_path_and_nothing_else() {
     let (place, server) = (Place::new(), Listener::bytes());
-    let target = localpath(&place, &format!("<deshost ip=\"127.0.0.1\" port=\"{}\"/>", server.port()));
+    let target = localpath(&place, &format!("<deshost ip=\"{}\" port=\"{}\"/>", server.address.ip(), server.port()));
     let _agent = alone(&place, "socket", "", &target);
     for path in evil(&place.source()) {
         server.wait("the path", |request| request.body == path.as_os_str().as_bytes());
@@ -387,7 +387,7 @@ fn of_a_comparison_only_what_changed_is_told() {
         put(&source.join("left out.tmp"), "excluded");
         put(&copy.join("same/changed"), "older");
         put(&copy.join("gone/file"), "superfluous");
-        let target = localpath(&place, &format!("<deshost ip=\"127.0.0.1\" port=\"{}\"/>", heard.port()));
+        let target = localpath(&place, &format!("<deshost ip=\"{}\" port=\"{}\"/>", heard.address.ip(), heard.port()));
         let mut config = Confxml::new(&source).daemon(&daemon, MODULE).plugin("socket", "", &target);
         if filtered {
             config = config.exclude(".*\\.tmp");
@@ -472,6 +472,33 @@ fn a_target_that_is_down_hears_of_everything_later() {
     let after = server.seen().len() - while_down;
     assert!(after <= 110, "{after} requests for 100 paths");
     agent.wait_logged("answers again");
+}
+
+/// What nobody could be told before the agent's end is told after its next start, deletions too.
+#[test]
+fn what_waits_survives_a_restart() {
+    let place = Place::new();
+    let server = Listener::bytes();
+    let address = server.address;
+    drop(server);
+    let daemon = place.plan(&[]).start();
+    put(&place.path("source/gone"), "x");
+    let target = format!("<deshost ip=\"{}\" port=\"{}\"/>", address.ip(), address.port());
+    let config =
+        Confxml::new(&place.source()).daemon(&daemon, MODULE).plugin("socket", "", &localpath(&place, &target));
+    let mut agent = place.launch().config(&config.write(&place.path("confxml.xml"))).start();
+    support::tree::assert_converged(&place.source(), &place.path("copy"));
+    fs::remove_file(place.path("source/gone")).unwrap();
+    put(&place.path("source/file"), "x");
+    support::tree::assert_converged(&place.source(), &place.path("copy"));
+    agent.wait_logged("its paths wait");
+    agent.terminate();
+    let server = Listener::bytes_at(address);
+    agent.start_again();
+    for name in ["gone", "file"] {
+        let path = place.source().join(name);
+        server.wait(name, |request| request.body == path.as_os_str().as_bytes());
+    }
 }
 
 #[test]

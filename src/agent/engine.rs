@@ -228,7 +228,7 @@ impl Engine {
             let remote = self.new_remote(root, name, destination);
             self.remotes.push(remote);
         }
-        self.plugins.follow(&self.config, &self.instance);
+        self.begin_plugins();
         let known = |saved: &Saved, remote: &Remote| {
             saved.remotes.iter().position(|old| old.name == remote.name && old.root == remote.root)
         };
@@ -481,15 +481,12 @@ impl Engine {
             self.returned(result);
         }
         let left_for_plugins = deadline.saturating_duration_since(Instant::now()).max(PLUGIN_GRACE);
-        let untold = self.plugins.stop(left_for_plugins).await;
-        if untold > 0 {
-            tracing::warn!(sersync_paths = untold, "plugins were not told of {untold} paths");
-        }
-        // Changes that a watch did not deliver in time are missing from what is saved. With a plugin in rsync's place
-        // what it was not told of is found again by its time.
-        let all_told = self.config.alone.is_none() || untold == 0;
-        let orderly =
-            all_told && undrained.is_empty() && self.roots.iter().all(|root| root.condition == Condition::Ready);
+        let is_saved = self.end_plugins(left_for_plugins).await;
+        // Changes that a watch did not deliver in time are missing from what is saved. What a plugin in rsync's place
+        // was not told of is found again by its time, if it must.
+        let orderly = (is_saved || self.config.alone.is_none())
+            && undrained.is_empty()
+            && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.save(Saved {
             orderly,
             since: if orderly { since } else { self.missed_since },

@@ -6,7 +6,7 @@
 
 use super::engine::Engine;
 use crate::path::RelPath;
-use crate::plugin::{Cause, Place, Told};
+use crate::plugin::{Cause, Place, Told, unfinished};
 use crate::transport::{Deed, Synced};
 use crate::watch::{Change, Hint};
 use std::collections::HashMap;
@@ -28,6 +28,41 @@ pub(super) struct Partial {
 }
 
 impl Engine {
+    /// Starts the plugins, with what they had not been told when the agent stopped.
+    pub(super) fn begin_plugins(&mut self) {
+        self.plugins.follow(&self.config, &self.instance);
+        match unfinished::take(&self.state_directory) {
+            Ok(unfinished) => self.plugins.resume(unfinished),
+            Err(error) => tracing::error!(
+                "what plugins were still to be told of cannot be read in {}: {error}; they will not hear of it",
+                self.state_directory.display()
+            ),
+        }
+    }
+
+    /// Ends the plugins. Returns whether what they were not told of is kept for the next start.
+    pub(super) async fn end_plugins(&mut self, within: Duration) -> bool {
+        // What only some remotes have is told of now: the next life does not know which.
+        let partial = std::mem::take(&mut self.partial).paths;
+        let told = partial.into_iter().map(|(place, (cause, remotes))| Told { place, cause, remotes });
+        self.plugins.tell(told.collect());
+        let left = self.plugins.stop(within).await;
+        let untold: usize = left.iter().map(|target| target.told.len()).sum();
+        let saved = unfinished::save(&self.state_directory, &left);
+        match &saved {
+            Ok(()) if untold > 0 => {
+                tracing::info!(sersync_paths = untold, "plugins are still to hear of {untold} paths")
+            }
+            Ok(()) => {}
+            Err(error) => tracing::error!(
+                sersync_paths = untold,
+                "{untold} paths that plugins are still to hear of cannot be kept in {}: {error}",
+                self.state_directory.display()
+            ),
+        }
+        saved.is_ok()
+    }
+
     /// A run to the remote at `at` made these paths equal.
     pub(super) fn tell_synced(&mut self, at: usize, synced: Vec<Synced>) {
         if synced.is_empty() || self.plugins.is_empty() {

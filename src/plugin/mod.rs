@@ -21,6 +21,7 @@ mod queue;
 mod refresh_cdn;
 mod socket;
 mod target;
+pub mod unfinished;
 mod url;
 mod worker;
 
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use target::Target;
 use tokio::sync::{Notify, watch};
+use unfinished::Unfinished;
 use worker::Running;
 
 /// All targets that are told.
@@ -101,14 +103,23 @@ impl Plugins {
         self.status().iter().all(|status| status.waiting + status.running == 0)
     }
 
-    /// Starts no more calls, lets those that run end `within` this time, ends the others. Returns how many paths nobody
-    /// was told of.
-    pub async fn stop(&mut self, within: Duration) -> u64 {
-        let mut untold = 0;
-        let ending: Vec<_> = std::mem::take(&mut self.running).into_iter().map(|one| one.stop(within)).collect();
-        for end in ending {
-            untold += end.await;
+    /// Tells the targets what they had not been told when the agent stopped; those that are gone need not hear of it.
+    pub fn resume(&self, unfinished: Vec<Unfinished>) {
+        for Unfinished { target, told } in unfinished {
+            if let Some(running) = self.running.iter().find(|running| running.name() == target) {
+                running.tell(told.into());
+            }
         }
-        untold
+    }
+
+    /// Starts no more calls, lets those that run end `within` this time, ends the others. Returns what nobody was told
+    /// of.
+    pub async fn stop(&mut self, within: Duration) -> Vec<Unfinished> {
+        let ending: Vec<_> = std::mem::take(&mut self.running).into_iter().map(|one| one.stop(within)).collect();
+        let mut unfinished = Vec::new();
+        for end in ending {
+            unfinished.push(end.await);
+        }
+        unfinished
     }
 }

@@ -178,6 +178,13 @@ impl Queue {
         self.running.len()
     }
 
+    /// All that waits, the oldest first.
+    pub fn into_told(self) -> Vec<Told> {
+        let mut waiting: Vec<Waiting> = self.waiting.into_values().collect();
+        waiting.sort_by_key(|waiting| waiting.order);
+        waiting.into_iter().map(|waiting| waiting.item.told).collect()
+    }
+
     /// Paths for which there was no room.
     pub fn refused(&self) -> u64 {
         self.refused

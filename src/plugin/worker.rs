@@ -2,6 +2,7 @@
 
 use super::queue::{Item, Place, Queue, Told};
 use super::target::{CallError, Target};
+use super::unfinished::Unfinished;
 use crate::message_ids;
 use crate::pending::backoff;
 use std::collections::HashMap;
@@ -48,7 +49,7 @@ pub(super) struct Running {
     target: Arc<Target>,
     told: mpsc::UnboundedSender<Arc<[Told]>>,
     status: watch::Receiver<Status>,
-    stop: oneshot::Sender<(Duration, oneshot::Sender<u64>)>,
+    stop: oneshot::Sender<(Duration, oneshot::Sender<Vec<Told>>)>,
 }
 
 impl Running {
@@ -88,6 +89,11 @@ impl Running {
         Self { target, told, status: published, stop }
     }
 
+    /// The plugin and its target, as the status names them.
+    pub fn name(&self) -> (String, String) {
+        (self.target.plugin().to_string(), self.target.address())
+    }
+
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -102,13 +108,14 @@ impl Running {
         self.status.borrow().clone()
     }
 
-    /// Ends the task, and returns how many paths it was not told of. The calls that run get `within` to end.
-    pub fn stop(self, within: Duration) -> impl Future<Output = u64> {
+    /// Ends the task, and returns what it was not told of. The calls that run get `within` to end.
+    pub fn stop(self, within: Duration) -> impl Future<Output = Unfinished> {
+        let target = self.name();
         let (answer, answered) = oneshot::channel();
         // Should the task be gone, nothing is left to end.
         let _ = self.stop.send((within, answer));
         drop(self.told);
-        async { answered.await.unwrap_or(0) }
+        async { Unfinished { target, told: answered.await.unwrap_or_default() } }
     }
 }
 
@@ -132,7 +139,7 @@ struct Worker {
     published_at: Option<Instant>,
 }
 
-type Stop = oneshot::Receiver<(Duration, oneshot::Sender<u64>)>;
+type Stop = oneshot::Receiver<(Duration, oneshot::Sender<Vec<Told>>)>;
 
 impl Worker {
     async fn run(mut self, mut news: mpsc::UnboundedReceiver<Arc<[Told]>>, mut stop: Stop) {
@@ -306,7 +313,7 @@ impl Worker {
         None
     }
 
-    async fn end(mut self, within: Duration) -> u64 {
+    async fn end(mut self, within: Duration) -> Vec<Told> {
         let all_ended = async {
             while let Some(ended) = self.calls.join_next_with_id().await {
                 self.ended(ended);
@@ -315,7 +322,8 @@ impl Worker {
         // What is cut off counts as untold.
         let _ = tokio::time::timeout(within, all_ended).await;
         self.calls.shutdown().await;
-        (self.queue.waiting() + self.in_hand.values().map(Vec::len).sum::<usize>()) as u64
+        let cut_off = std::mem::take(&mut self.in_hand).into_values().flatten();
+        cut_off.map(|item| item.told).chain(self.queue.into_told()).collect()
     }
 }
 

@@ -43,7 +43,14 @@ pub struct Listener {
 impl Listener {
     /// Takes all bytes of each connection, and answers nothing.
     pub fn bytes() -> Self {
-        Self::start(TcpListener::bind("127.0.0.1:0").unwrap(), |stream, seen| {
+        // An address of its own, so that nobody else can be in its place when it is gone.
+        let address = std::net::Ipv4Addr::new(127, fastrand::u8(1..255), fastrand::u8(..), fastrand::u8(1..255));
+        Self::bytes_at((address, 0).into())
+    }
+
+    /// The same in the place of one that is gone.
+    pub fn bytes_at(address: SocketAddr) -> Self {
+        Self::start(TcpListener::bind(address).unwrap(), |stream, seen| {
             let mut body = Vec::new();
             let _ = stream.read_to_end(&mut body);
             seen.lock().unwrap().push(Request { body, ..Request::default() });
