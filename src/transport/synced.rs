@@ -5,7 +5,7 @@
 
 use super::output::unescape;
 use super::plan::Plan;
-use super::{Deed, Order, Outcome, Synced};
+use super::{Deed, Order, Outcome, SYNCED_AT_MOST, Synced};
 use crate::path::RelPath;
 use crate::pending::Kind;
 use std::collections::HashSet;
@@ -62,10 +62,17 @@ impl Outcome {
         }
         let undone: HashSet<&RelPath> =
             self.failed.iter().map(|(path, _)| path).chain(&self.again).chain(&self.bulk).collect();
+        // A directory that still holds what would not go is not deleted.
+        let holds_undone: HashSet<RelPath> = undone.iter().flat_map(|path| path.ancestors_below_root()).collect();
         let is_done = |synced: &Synced| {
-            !undone.contains(&synced.path)
-                && !undone.iter().any(|bad| bad.is_inside(&synced.path) && matches!(synced.deed, Deed::Deleted { .. }))
+            let is_deletion = matches!(synced.deed, Deed::Deleted { .. });
+            !(undone.contains(&synced.path) || is_deletion && holds_undone.contains(&synced.path))
         };
+        if itemized.len() >= SYNCED_AT_MOST {
+            tracing::warn!(
+                "plugins hear of the first {SYNCED_AT_MOST} entries that this comparison changed, not of the rest"
+            );
+        }
         // What rsync itself says that it did it did, also in a run that failed later: the next one will not say it again.
         let mut synced: Vec<Synced> = itemized.into_iter().filter(is_done).collect();
         if self.fault.is_none() {
