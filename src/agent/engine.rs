@@ -9,6 +9,7 @@ use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
 use super::snapshot::{Notice, Snapshot, StartedFrom, State};
+use super::telling::Partial;
 use super::write_down::{Found, Ledger};
 use crate::config::{Config, FullSyncAtStart};
 use crate::human;
@@ -16,6 +17,7 @@ use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Seq};
+use crate::plugin::Plugins;
 use crate::transport::Totals;
 use crate::watch::{Change, Report};
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +33,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Runs that end within this are not cut off when the agent stops.
 const GRACE: Duration = Duration::from_millis(1_500);
+
+/// Calls of plugins get so long at least.
+const PLUGIN_GRACE: Duration = Duration::from_millis(300);
 
 /// So often, at most, the journal says that all was in sync.
 const SYNC_NOTED_EVERY: Duration = Duration::from_secs(60);
@@ -102,6 +107,8 @@ pub(super) struct Engine {
 
     pub(super) roots: Vec<Root>,
     pub(super) remotes: Vec<Remote>,
+    pub(super) plugins: Plugins,
+    pub(super) partial: Partial,
     pub(super) jobs: Jobs,
     pub(super) barriers: Barriers,
     pub(super) runs: JoinSet<Returned>,
@@ -161,6 +168,7 @@ impl Engine {
             next_full_sync_at: None,
             remotes: Vec::new(),
             jobs: Vec::new(),
+            plugins: Vec::new(),
         };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
         let mut engine = Self {
@@ -173,6 +181,8 @@ impl Engine {
             keeper,
             roots: Vec::new(),
             remotes: Vec::new(),
+            plugins: Plugins::new(),
+            partial: Partial::default(),
             jobs: Jobs::default(),
             barriers: Barriers::default(),
             runs: JoinSet::new(),
@@ -229,6 +239,7 @@ impl Engine {
             let remote = self.new_remote(root, name, destination);
             self.remotes.push(remote);
         }
+        self.begin_plugins();
         let is_trusted = found.left.as_ref().is_some_and(|left| left.doubt.is_none());
         for at in 0..self.remotes.len() {
             let (root, name) = (self.remotes[at].root.clone(), self.remotes[at].name.clone());
@@ -270,7 +281,8 @@ impl Engine {
         let wall = SystemTime::now();
         let age = wall.duration_since(self.missed_since).unwrap_or_default();
         let in_sync = self.roots.iter().all(|root| root.condition == Condition::Ready)
-            && self.remotes.iter().all(|remote| remote.set.is_empty());
+            && self.remotes.iter().all(|remote| remote.set.is_empty())
+            && (self.config.alone.is_none() || self.plugins.is_idle());
         if in_sync && age > SYNC_NOTED_EVERY {
             self.missed_since = wall - UNREPORTED_AT_MOST;
             self.ledger.since(self.missed_since);
@@ -284,12 +296,14 @@ impl Engine {
 
     /// The loop.
     async fn run(mut self) {
+        let plugins_changed = self.plugins.changed();
         loop {
             let now = Instant::now();
             for remote in &mut self.remotes {
                 remote.wake(now);
             }
             self.dispatch(now);
+            self.review_partial(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
             self.note_sync();
@@ -312,6 +326,7 @@ impl Engine {
                         self.take_report(watch, report);
                     }
                 }
+                () = plugins_changed.notified() => self.dirty = true,
                 () = sleep_until(wake) => {}
             }
         }
@@ -330,7 +345,8 @@ impl Engine {
         let snapshot = self.dirty.then(|| self.snapshot_at + SNAPSHOT_INTERVAL);
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
-        [remotes, snapshot, progress, heart, self.barriers.next_deadline(), self.ledger.retry_at()]
+        let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
+        [remotes, snapshot, progress, heart, self.barriers.next_deadline(), journal, plugins]
             .into_iter()
             .flatten()
             .min()
@@ -396,10 +412,15 @@ impl Engine {
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        for Change { path, hint } in changes {
-            if self.config.debug {
+        if self.config.debug {
+            for Change { path, hint } in &changes {
                 tracing::debug!(sersync_path = %path.display(), "{hint:?}");
             }
+        }
+        if self.config.alone.is_some() {
+            return self.tell_changes(at, changes);
+        }
+        for Change { path, hint } in changes {
             let seq = self.next_seq();
             for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
                 remote.hint(path.clone(), hint, seq, now, wall);
@@ -468,8 +489,13 @@ impl Engine {
         while let Some(result) = self.runs.join_next_with_id().await {
             self.returned(result);
         }
-        // Changes that a watch did not deliver in time are missing from what is saved.
-        let orderly = undrained.is_empty() && self.roots.iter().all(|root| root.condition == Condition::Ready);
+        let left_for_plugins = deadline.saturating_duration_since(Instant::now()).max(PLUGIN_GRACE);
+        let is_saved = self.end_plugins(left_for_plugins).await;
+        // Changes that a watch did not deliver in time are missing from what is saved. What a plugin in rsync's place
+        // was not told of is found again by its time, if it must.
+        let orderly = (is_saved || self.config.alone.is_none())
+            && undrained.is_empty()
+            && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.write_last(orderly, since);
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
         tracing::info!(message_id = message_ids::AGENT_STOPPED, sersync_paths = left, "stopped, {left} paths pending");

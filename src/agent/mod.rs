@@ -23,6 +23,7 @@ mod reload;
 mod remote;
 mod root;
 pub mod snapshot;
+mod telling;
 mod write_down;
 
 pub use engine::{Heart, Launch, LaunchError, launch};

@@ -30,8 +30,13 @@ impl Engine {
         let remotes: Vec<_> = self.remotes.iter().map(|remote| remote.snapshot(self.paused, now)).collect();
         let problems = self.problems();
         let sum = |count: fn(&Root) -> u64| self.roots.iter().map(count).sum::<u64>();
-        let pending = remotes.iter().any(|remote| remote.queue_depth + remote.in_flight > 0);
-        let failing = remotes.iter().any(|remote| remote.attempts > 0 || remote.failures > 0);
+        let plugins = self.plugins.status();
+        // Where a plugin only hears of what was mirrored, its troubles are none of the mirror's.
+        let alone = self.config.alone.is_some();
+        let pending = remotes.iter().any(|remote| remote.queue_depth + remote.in_flight > 0)
+            || alone && plugins.iter().any(|plugin| plugin.waiting + plugin.running > 0);
+        let failing = remotes.iter().any(|remote| remote.attempts > 0 || remote.failures > 0)
+            || alone && plugins.iter().any(|plugin| !plugin.last_error.is_empty());
         let state = match () {
             () if self.stopping => State::Stopping,
             () if self.paused => State::Paused,
@@ -59,6 +64,7 @@ impl Engine {
             next_full_sync_at: None,
             remotes,
             jobs: self.jobs.snapshot(),
+            plugins,
         };
         self.snapshots.send_replace(Arc::new(snapshot));
         self.snapshot_at = now;

@@ -57,6 +57,7 @@ impl Engine {
         self.reload_roots(&old)?;
         self.reload_remotes(&old);
         self.ledger.renumber();
+        self.plugins.follow(&self.config, &self.instance);
         tracing::info!(message_id = message_ids::CONFIG_RELOADED, "the config was read again");
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! names. Times are wall-clock; `None` means "never yet" or "not known".
 
 use crate::path::RelPath;
+pub use crate::plugin::Status as PluginStatus;
 pub use crate::transport::Fault;
 use std::fmt;
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub remotes: Vec<Remote>,
     /// Full syncs: those that run or wait, and the last few that ended, oldest first.
     pub jobs: Vec<Job>,
+    /// Each target that plugins tell of changes, in the config's order.
+    pub plugins: Vec<PluginStatus>,
 }
 
 impl Snapshot {

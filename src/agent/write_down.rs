@@ -139,7 +139,9 @@ impl Engine {
     /// To be called at the end of each turn, when all that was heard in it is in the sets.
     pub(super) fn write_down(&mut self, now: Instant) {
         let problem = self.ledger.problem.is_some();
-        if self.ledger.write_down(&mut self.remotes, self.missed_since, now) {
+        // What only a plugin is told of is in no journal: until it has been, the watches have to remember it.
+        let is_told = self.config.alone.is_none() || self.plugins.is_idle();
+        if self.ledger.write_down(&mut self.remotes, self.missed_since, now) && is_told {
             self.roots.iter_mut().for_each(super::root::Root::written_down);
         }
         self.dirty |= problem != self.ledger.problem.is_some();

@@ -251,6 +251,16 @@ impl<F> PendingSet<F> {
         changes
     }
 
+    /// Whether a run is about to bring `path`, by itself or with a directory above it, and none has failed to. A full
+    /// sync does not count.
+    pub fn is_on_its_way(&self, path: &RelPath) -> bool {
+        let waits = |path: &RelPath, least: Kind| {
+            self.waiting.get(path).is_some_and(|entry| entry.failed.is_none() && entry.kind >= least)
+                || self.flights.values().any(|flight| flight.kind >= least && flight.holds(path))
+        };
+        waits(path, Kind::Attributes) || path.ancestors_below_root().any(|above| waits(&above, Kind::Tree))
+    }
+
     /// Whether a path below `path` is in flight.
     pub(super) fn flies_below(&self, path: &RelPath) -> bool {
         self.flights.values().any(|flight| flight.is_below(path))

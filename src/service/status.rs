@@ -147,6 +147,7 @@ mod tests {
             next_full_sync_at: None,
             remotes,
             jobs: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 

@@ -24,12 +24,14 @@ mod output;
 mod plan;
 mod process;
 mod ssh;
+mod synced;
 
 pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub(crate) use process::end_with_agent;
 pub use ssh::SharedConnection;
 
 use crate::filter::{EntryKind, Filter};
@@ -66,7 +68,35 @@ pub struct Order {
     pub filter: Arc<Filter>,
     /// What is known of the remote.
     pub capabilities: Capabilities,
+    /// Whether somebody wants to know what was synced, path by path.
+    pub name_synced: bool,
 }
+
+/// A path that a run made equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synced {
+    /// Which.
+    pub path: RelPath,
+    /// What was done.
+    pub deed: Deed,
+}
+
+/// What was done to a path on the remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It was sent, or made.
+    Sent,
+    /// Its mode, owner or times were set.
+    Attributes,
+    /// It was deleted.
+    Deleted {
+        /// Whether it is known to have been a directory.
+        directory: bool,
+    },
+}
+
+/// So many paths of one run are named.
+const SYNCED_AT_MOST: usize = 100_000;
 
 /// How a batch ended. A path of the batch that none of the lists names has succeeded, unless there is a `fault`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +113,9 @@ pub struct Outcome {
     pub lesson: Lesson,
     /// What was sent, also by a run that failed later.
     pub totals: Totals,
+    /// What was made equal, if the order wants it named: the batch's own paths but those of the lists above, and what
+    /// rsync changed below its directories.
+    pub synced: Vec<Synced>,
 }
 
 /// Carries `order` out at `endpoint`. `on_progress` hears of the progress of recursive runs.
@@ -104,19 +137,21 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
             );
         }
     };
+    let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
     let mut work = Work {
         endpoint,
         root,
         capabilities: order.capabilities,
         totals: Totals::default(),
         complaints: Complaints::default(),
+        itemized: Vec::new(),
         no_room_for: None,
         on_progress: &on_progress,
         order: &order,
     };
     let fault = work.carry_out(&plan).await.err();
-    let Work { capabilities, totals, complaints, .. } = work;
-    Outcome::new(&order, plan, complaints, fault, capabilities, totals)
+    let Work { capabilities, totals, complaints, itemized, .. } = work;
+    Outcome::new(&order, plan, complaints, fault, capabilities, totals).with_synced(&order, known, itemized)
 }
 
 fn root_missing(why: &str) -> Fault {
@@ -131,6 +166,8 @@ struct Work<'a> {
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// What recursive runs say that they changed.
+    itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
     no_room_for: Option<RelPath>,
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
@@ -294,17 +331,25 @@ impl Work<'_> {
         let mut less = Vec::new().into_iter();
         self.no_room_for = None;
         loop {
-            let line = self.endpoint.command_line(form, effective);
+            let mut line = self.endpoint.command_line(form, effective);
+            let itemize = self.order.name_synced && self.order.kind >= Kind::Tree && !form.is_dry();
+            if itemize {
+                line.arguments.insert(0, synced::ITEMIZE.into());
+            }
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
             let run = Run::start(&line, &self.root).map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
             let mut deletions_skipped = false;
+            let itemized = &mut self.itemized;
             let listen = |text: &[u8]| {
                 totals.take_line(text);
                 deletions_skipped |= text == output::DELETIONS_SKIPPED;
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_progress)(progress);
+                }
+                if itemize && itemized.len() < SYNCED_AT_MOST {
+                    itemized.extend(synced::from_line(text));
                 }
                 on_line(Some(text));
             };
@@ -471,6 +516,7 @@ impl Outcome {
             fault: Some(fault),
             lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
+            synced: Vec::new(),
         }
     }
 
@@ -497,7 +543,7 @@ impl Outcome {
         let again =
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
         let lesson = Lesson { before: order.capabilities, after: capabilities };
-        Self { failed, again, bulk: plan.bulk, fault, lesson, totals }
+        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new() }
     }
 }
 

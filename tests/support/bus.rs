@@ -258,6 +258,7 @@ pub fn snapshot(instance: &str) -> Snapshot {
         next_full_sync_at: None,
         remotes: vec![remote("backup@web1::www"), remote("web2:/srv/www")],
         jobs: Vec::new(),
+        plugins: Vec::new(),
     }
 }
 
