@@ -4,6 +4,7 @@ use crate::agent::snapshot::State;
 use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
 use crate::bus;
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
+use crate::print;
 use crate::service::fd_store::FdStore;
 use crate::service::{log, notify, status};
 use clap::Parser;
@@ -26,6 +27,7 @@ const READY_AT_MOST: Duration = Duration::from_secs(20);
 Examples:
   sersync -r -o /etc/sersync/www.xml
   sersync --watch /data/www --to backup@web1::www --to web2:/srv/www --to /mnt/copy
+  sersync --watch /data/www --print --format '%T %e %w%f' -e close_write,delete
   sersync --watch /data/www -m command --command '/usr/local/bin/on-change'
 
 As a service: systemctl enable --now sersync@www (reads /etc/sersync/www.xml). See also sersyncctl.")]
@@ -81,6 +83,9 @@ pub struct Cli {
     /// Tell every event and every rsync command
     #[arg(long)]
     debug: bool,
+
+    #[command(flatten)]
+    print: print::Options,
 }
 
 /// Runs the agent to its end.
@@ -88,6 +93,9 @@ pub fn main() -> ExitCode {
     // Before anything else opens descriptors.
     let store = FdStore::from_env();
     let cli = Cli::parse();
+    if let Some(watch) = cli.watch.as_ref().filter(|_| cli.print.print) {
+        return print::run(watch, &cli.print);
+    }
     let prepared = match Prepared::new(&cli) {
         Ok(prepared) => prepared,
         Err(error) => {

@@ -22,6 +22,7 @@ pub mod message_ids;
 pub mod path;
 pub mod pending;
 pub mod plugin;
+pub mod print;
 pub mod service;
 pub mod transport;
 pub mod watch;

@@ -368,6 +368,8 @@ impl Engine {
         self.roots[at].report_taken();
         match report {
             Report::Changes(changes) => self.take_changes(at, changes),
+            // Not asked for.
+            Report::Events(_) => {}
             Report::Overflowed => {
                 let root = self.roots[at].path.clone();
                 tracing::warn!(

@@ -148,6 +148,7 @@ pub(super) fn start_watch(
         changed_since,
         // Sent in another way, what was sent before may differ.
         about: config.rsync.params.join("\0").into_bytes(),
+        raw: false,
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let watch = watch::spawn(spec, kept, sender)?;

@@ -93,6 +93,7 @@ pub struct Engine {
     mountinfo: Option<File>,
     mounts_changed: bool,
     pub(super) changes: Vec<Change>,
+    events: Vec<super::Event>,
     pub(super) settling: Settling,
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
@@ -152,6 +153,7 @@ impl Engine {
             mountinfo: File::open(mounts::MOUNTINFO).ok(),
             mounts_changed: false,
             changes: Vec::new(),
+            events: Vec::new(),
             reports,
             control,
             drains: Vec::new(),
@@ -257,6 +259,16 @@ impl Engine {
         }
     }
 
+    /// Adds an event to the next report, if events are asked for.
+    pub(super) fn tell(&mut self, path: &RelPath, mask: EventMask, cookie: u32) {
+        if self.spec.raw {
+            self.events.push(super::Event { path: path.clone(), mask, cookie });
+            if self.events.len() >= REPORT {
+                self.flush();
+            }
+        }
+    }
+
     /// Sends a report, after all changes seen before.
     pub(super) fn send(&mut self, report: Report) {
         self.flush();
@@ -267,6 +279,13 @@ impl Engine {
     }
 
     fn flush(&mut self) {
+        if !self.events.is_empty() {
+            let events = std::mem::take(&mut self.events);
+            self.settling.sent += 1;
+            if self.reports.send(Report::Events(events)).is_err() {
+                self.shared.stop.store(true, Ordering::Relaxed);
+            }
+        }
         if !self.changes.is_empty() {
             let changes = std::mem::take(&mut self.changes);
             self.settling.sent += 1;

@@ -75,6 +75,11 @@ impl Engine {
         };
         let path = directory.join(name);
         tracing::debug!(path = %path.display(), mask = ?event.mask, "event");
+        let is_directory = event.mask.contains(EventMask::ISDIR);
+        let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
+        if self.spec.raw && !self.spec.filter.matches(&path, kind) {
+            self.tell(&path, event.mask, event.cookie);
+        }
         if !event.mask.contains(EventMask::ISDIR) {
             return self.file_event(parent, path, event);
         }

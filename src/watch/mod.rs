@@ -49,6 +49,7 @@ mod tests;
 use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
+use inotify::EventMask;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -101,11 +102,24 @@ pub struct Change {
     pub hint: Hint,
 }
 
+/// One event as the kernel told it, or as it would have told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Where, below the root.
+    pub path: RelPath,
+    /// What happened.
+    pub mask: EventMask,
+    /// Joins the two halves of a rename; 0 otherwise.
+    pub cookie: u32,
+}
+
 /// What a watch thread tells.
 #[derive(Debug)]
 pub enum Report {
     /// Paths that may differ, in the order in which they were seen.
     Changes(Vec<Change>),
+    /// The events themselves, for those who asked for them.
+    Events(Vec<Event>),
     /// The kernel's queue overflowed; the rescan's changes follow by themselves.
     Overflowed,
     /// The root is not there (yet, or no more), or it is not a directory that can be read; it is waited for. The text says why.
@@ -149,6 +163,8 @@ pub struct Spec {
     /// What else a process to come must do in the same way, to make something of the events of this one: compared, not
     /// understood.
     pub about: Vec<u8>,
+    /// Whether to tell the events themselves as well.
+    pub raw: bool,
 }
 
 /// The thread's stack: nothing in it recurses.

@@ -19,7 +19,7 @@ use super::tree::{NodeId, Watch};
 use super::unwatched::Cause;
 use crate::filter::EntryKind;
 use crate::path::RelPath;
-use inotify::WatchDescriptor;
+use inotify::{EventMask, WatchDescriptor};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -323,6 +323,9 @@ impl Engine {
             (Mode::Changed(_), None) => Mode::New,
             (mode, _) => mode,
         };
+        if mode == Mode::New {
+            self.tell(&path, EventMask::CREATE | EventMask::ISDIR, 0);
+        }
         let node = known.unwrap_or_else(|| self.tree.insert(parent, name));
         self.tree.set_mark(node, listing);
         self.steps.push(Step::Walk(node, mode));
@@ -343,6 +346,12 @@ impl Engine {
         let path = path.join(OsStr::from_bytes(name.to_bytes()));
         if self.spec.filter.matches(&path, EntryKind::NonDirectory) {
             return;
+        }
+        if mode == Mode::New && self.spec.raw {
+            self.tell(&path, EventMask::CREATE, 0);
+            if self.disk.stat(&path).is_ok_and(|stat| kind(&stat) == SFlag::S_IFREG) {
+                self.tell(&path, EventMask::CLOSE_WRITE, 0);
+            }
         }
         match treatment(name.to_bytes(), self.spec.temporary_names) {
             Treatment::Skip => {}

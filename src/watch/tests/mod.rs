@@ -36,6 +36,7 @@ fn spec(root: &Path) -> Spec {
         temporary_names: TemporaryNames::Hold,
         changed_since: None,
         about: Vec::new(),
+        raw: false,
     }
 }
 
