@@ -1,6 +1,7 @@
 //! `sersyncctl`: asks and steers the running instances, over the bus and nothing else. Whatever it does, anybody can
 //! do with `busctl`: it holds no right and no knowledge of its own.
 
+mod check;
 mod error;
 mod follow;
 mod instances;
@@ -29,6 +30,7 @@ use zbus::Connection;
     name = "sersyncctl",
     version,
     after_help = "Exit status of `status`: 0 in sync, 1 behind or degraded, 3 not running, 4 no such instance.\n\
+                  Of `check`: 0 all is well, 1 warnings, 2 errors.\n\
                   Of all others: 0 done, 1 not done, 2 not understood."
 )]
 pub struct Cli {
@@ -98,6 +100,8 @@ enum Verb {
         /// The instance
         name: String,
     },
+    /// Check configs before an agent runs with them: the file, this machine, each remote
+    Check(check::Options),
     /// Print what happens, as it happens, until Ctrl-C
     Monitor {
         /// The instance
@@ -184,6 +188,10 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
+    // No running instance is asked for this.
+    if let Some(Verb::Check(options)) = &cli.verb {
+        return check::run(options, cli.user, cli.json).await;
+    }
     let session = Session::open(&cli).await?;
     match cli.verb.unwrap_or(Verb::Status { names: Vec::new() }) {
         Verb::Status { names } => return status::run(&session, &names).await,
@@ -210,6 +218,8 @@ async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
             done(&session, &name, session.agent(&name).await?.reload().await).await?;
             session.say(&format!("{name} has read its config"))?;
         }
+        // Done before a bus was looked for.
+        Verb::Check(_) => {}
         Verb::Monitor { name } => monitor::run(&session, &name).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@
 use super::capabilities::{Capabilities, Used};
 use crate::config::{Destination, RsyncOptions, Secret};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a connection may take to be made, in seconds.
@@ -63,11 +63,14 @@ impl Form {
     }
 }
 
+/// Variables of a process.
+pub(super) type Environment = Vec<(&'static str, OsString)>;
+
 /// A command line, and which doubtful options are on it.
 #[derive(Debug)]
 pub(super) struct CommandLine {
     pub arguments: Vec<OsString>,
-    pub environment: Vec<(&'static str, OsString)>,
+    pub environment: Environment,
     pub used: Used,
 }
 
@@ -169,7 +172,29 @@ impl Endpoint {
         CommandLine { arguments, environment, used }
     }
 
-    fn add_destination(&self, arguments: &mut Vec<OsString>) -> Vec<(&'static str, OsString)> {
+    /// The command line that lists `name` in the remote's directory.
+    pub(super) fn listing(&self, name: &str) -> (Vec<OsString>, Environment) {
+        let mut arguments = vec!["--list-only".into()];
+        let environment = self.add_destination(&mut arguments);
+        let mut target = arguments.pop().unwrap_or_default();
+        target.push(name);
+        // The source: a listing has none.
+        arguments.pop();
+        arguments.push(target);
+        (arguments, environment)
+    }
+
+    /// The command line that sends `file` into the remote's directory, with the time at which it arrives there.
+    pub(super) fn push_without_times(&self, file: &Path) -> (Vec<OsString>, Environment) {
+        let mut arguments = vec!["--no-times".into()];
+        let environment = self.add_destination(&mut arguments);
+        let target = arguments.pop().unwrap_or_default();
+        arguments.pop();
+        arguments.extend([file.as_os_str().to_owned(), target]);
+        (arguments, environment)
+    }
+
+    fn add_destination(&self, arguments: &mut Vec<OsString>) -> Environment {
         let mut environment = vec![("LC_ALL", OsString::from("C"))];
         let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let login = |user: &Option<String>| user.as_ref().map_or(String::new(), |user| format!("{user}@"));

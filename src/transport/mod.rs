@@ -22,6 +22,7 @@ mod excluded;
 mod fault;
 mod output;
 mod plan;
+mod probe;
 mod process;
 mod ssh;
 mod synced;
@@ -31,6 +32,7 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;
 pub use ssh::SharedConnection;
 

@@ -13,6 +13,7 @@ pub mod machine;
 pub mod processes;
 pub mod rsyncd;
 pub mod scene;
+pub mod sshd;
 pub mod tree;
 pub mod writer;
 

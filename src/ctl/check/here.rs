@@ -1,0 +1,162 @@
+//! What this machine has and lacks for a config.
+
+use super::report::{Finding, Level, Report};
+use crate::config::{self, Config, Destination};
+use crate::human::count;
+use nix::unistd::{AccessFlags, access};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Counting directories is given up after so long.
+const COUNT_FOR: Duration = Duration::from_secs(5);
+
+/// Looks at all of it.
+pub fn look(config: &Config, file: &Path, report: &mut Report) {
+    if let Err(error) = config::instance_name(file) {
+        report.add(Finding::new(Level::Error, "the file's name", error.to_string()));
+    }
+    look_at_rsync(report);
+    let mut directories = 0;
+    let mut all_counted = true;
+    for root in &config.roots {
+        let (found, complete) = look_at_root(&root.path, report);
+        directories += found;
+        all_counted &= complete;
+        for remote in &root.remotes {
+            if let Destination::Local { directory } = remote {
+                look_at_local(&root.path, directory, report);
+            }
+        }
+    }
+    look_at_limits(directories, all_counted, config.roots.len(), report);
+    if let Some(directory) = &config.agent.state_directory {
+        look_at_state(directory, report);
+    }
+}
+
+fn look_at_rsync(report: &mut Report) {
+    let output = std::process::Command::new("rsync").arg("--version").output();
+    let about = "rsync here";
+    match output {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let version = text.lines().next().and_then(|line| line.split_whitespace().nth(2)).unwrap_or("?").to_owned();
+            let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+            // Below 3.1.3 rsync knows no nanoseconds: two changes within a second may look the same to it.
+            let is_old = numbers.as_slice() < [3, 1, 3].as_slice();
+            let finding = Finding::new(if is_old { Level::Warning } else { Level::Good }, about, version);
+            report.add(if is_old { finding.next("install rsync 3.1.3 or newer on this machine") } else { finding });
+        }
+        Err(error) => {
+            let finding = Finding::new(Level::Error, about, format!("cannot be run: {error}"));
+            report.add(finding.next("install the package rsync"));
+        }
+    }
+}
+
+/// How many directories a root has, and whether all were counted.
+fn look_at_root(root: &Path, report: &mut Report) -> (u64, bool) {
+    let about = root.display().to_string();
+    let metadata = match std::fs::metadata(root) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let finding = Finding::new(Level::Error, about, format!("cannot be watched: {error}"));
+            report.add(finding.next("make it, mount it, or correct <localpath watch=…>; the agent waits for it"));
+            return (0, true);
+        }
+    };
+    if !metadata.is_dir() {
+        report.add(Finding::new(Level::Error, about, "is not a directory").next("correct <localpath watch=…>"));
+        return (0, true);
+    }
+    if let Err(error) = access(root, AccessFlags::R_OK | AccessFlags::X_OK) {
+        let finding = Finding::new(Level::Error, about, format!("may not be read: {}", error.desc()));
+        report.add(finding.next("check as the user who runs the agent, and give that user the right"));
+        return (0, true);
+    }
+    let (directories, complete, unreadable) = count_directories(root);
+    let more = if complete { "" } else { "more than " };
+    report.add(Finding::new(Level::Good, about.clone(), format!("{more}{} directories", count(directories))));
+    if let Some(first) = unreadable {
+        let finding = Finding::new(Level::Warning, about, format!("{} may not be read", first.display()));
+        report.add(finding.next("what is in it is not mirrored: give the agent's user the right, or exclude it"));
+    }
+    (directories, complete)
+}
+
+/// The number of directories, the root included; whether that is all; the first that may not be read.
+fn count_directories(root: &Path) -> (u64, bool, Option<PathBuf>) {
+    let deadline = Instant::now() + COUNT_FOR;
+    let (mut found, mut unreadable, mut rest) = (0, None, vec![root.to_path_buf()]);
+    while let Some(directory) = rest.pop() {
+        found += 1;
+        if Instant::now() > deadline {
+            return (found, false, unreadable);
+        }
+        match std::fs::read_dir(&directory) {
+            Ok(entries) => {
+                let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                rest.extend(below.map(|entry| entry.path()));
+            }
+            Err(_) => unreadable = unreadable.or(Some(directory)),
+        }
+    }
+    (found, true, unreadable)
+}
+
+fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
+    let about = directory.display().to_string();
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let (from, to) = (real(root), real(directory));
+    if to.starts_with(&from) || from.starts_with(&to) {
+        let text = format!("and {} hold one another: the copy would be copied into itself", root.display());
+        report.add(Finding::new(Level::Error, about, text).next("take a directory outside of the watched one"));
+    }
+}
+
+fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut Report) {
+    let limit = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
+    };
+    let set = |name: &str, value: u64| {
+        format!("echo 'fs.inotify.{name} = {value}' >/etc/sysctl.d/60-sersync.conf && sysctl --system")
+    };
+    if let Some(watches) = limit("max_user_watches") {
+        let about = "fs.inotify.max_user_watches";
+        let text = format!("{}, for {} directories here", count(watches), count(directories));
+        // Others of the same user watch, too, and trees grow.
+        let wanted = directories.saturating_mul(2);
+        let level = match () {
+            () if directories > watches => Level::Error,
+            () if wanted > watches || !complete => Level::Warning,
+            () => Level::Good,
+        };
+        let finding = Finding::new(level, about, text);
+        report.add(match level {
+            Level::Good => finding,
+            _ => finding.next(set("max_user_watches", wanted.max(1_048_576).next_power_of_two())),
+        });
+    }
+    if let Some(instances) = limit("max_user_instances")
+        && instances < roots as u64 + 8
+    {
+        let finding = Finding::new(Level::Warning, "fs.inotify.max_user_instances", count(instances));
+        report.add(finding.next(set("max_user_instances", 1_024)));
+    }
+    if let Some(events) = limit("max_queued_events")
+        && events < 16_384
+    {
+        let text = format!("{}: less than the kernel's default", count(events));
+        let finding = Finding::new(Level::Warning, "fs.inotify.max_queued_events", text);
+        report.add(finding.next(set("max_queued_events", 327_679)));
+    }
+}
+
+fn look_at_state(directory: &Path, report: &mut Report) {
+    let existing = directory.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    if let Err(error) = access(existing, AccessFlags::W_OK) {
+        let text = format!("the state directory cannot be made or written: {}", error.desc());
+        let finding = Finding::new(Level::Warning, directory.display().to_string(), text);
+        report.add(finding.next("check as the user who runs the agent, or leave <state directory> out"));
+    }
+}
