@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod bus;
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod ctl;
