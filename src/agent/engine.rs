@@ -1,6 +1,7 @@
 //! The engine: the one task that owns the agent's state, and the loop that everything passes through.
 
 use super::barrier::Barriers;
+use super::clock::Clock;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
@@ -101,6 +102,7 @@ pub(super) struct Engine {
     pub(super) remotes: Vec<Remote>,
     pub(super) jobs: Jobs,
     pub(super) barriers: Barriers,
+    pub(super) clock: Option<Clock>,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -170,6 +172,7 @@ impl Engine {
             remotes: Vec::new(),
             jobs: Jobs::default(),
             barriers: Barriers::default(),
+            clock: None,
             runs: JoinSet::new(),
             tasks: HashMap::new(),
             seq: Seq(0),
@@ -194,6 +197,7 @@ impl Engine {
             snapshot_at: Instant::now(),
         };
         engine.begin(saved, is_unknown)?;
+        engine.start_clock();
         engine.publish(Instant::now());
         Ok((engine, receiver))
     }
@@ -266,6 +270,7 @@ impl Engine {
             for remote in &mut self.remotes {
                 remote.wake(now);
             }
+            self.full_sync_if_due(now);
             self.dispatch(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
@@ -306,7 +311,8 @@ impl Engine {
         let snapshot = self.dirty.then(|| self.snapshot_at + SNAPSHOT_INTERVAL);
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
-        [remotes, snapshot, progress, heart, self.barriers.next_deadline()].into_iter().flatten().min()
+        let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
+        [remotes, snapshot, progress, heart, clock, self.barriers.next_deadline()].into_iter().flatten().min()
     }
 
     fn take_report(&mut self, watch: WatchId, report: Report) {

@@ -12,6 +12,7 @@
 
 mod backoff;
 mod barrier;
+mod clock;
 mod commands;
 mod engine;
 mod flights;

@@ -43,9 +43,6 @@ pub enum CalendarError {
     /// Fractions of a second.
     #[error("\"{0}\": only whole seconds can be named")]
     Fraction(String),
-    /// It is over, or was never to come.
-    #[error("it names no moment that is still to come")]
-    Never,
 }
 
 impl CalendarError {
@@ -66,7 +63,6 @@ impl CalendarError {
             }
             Self::Range { .. } => "a range goes forward, and a repetition happens at least once more before the end",
             Self::Fraction(_) => "leave the fraction out",
-            Self::Never => "write * for the year",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A config without a file: `sersync --watch DIRECTORY --to DESTINATION…`.
 
 use super::address::{self, AddressError};
-use super::{AgentSettings, Config, Destination, EventSwitches, FailLog, Plugins, Root, RsyncOptions, Secret};
+use super::{AgentSettings, Config, Destination, EventSwitches, Plugins, Root, RsyncOptions, Secret};
 use crate::filter::Filter;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -85,9 +85,9 @@ fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Conf
         events: EventSwitches::EXACT,
         filter: Arc::new(Filter::none()),
         // Not -H: to find hard links rsync has to remember every file of a run.
-        rsync: RsyncOptions { params: vec!["-a".to_owned()], timeout: None },
+        rsync: RsyncOptions { params: vec!["-a".to_owned()], timeout: None, password_file: None },
         agent: AgentSettings::default(),
-        fail_log: FailLog::default(),
+        fail_log: None,
         crontab: None,
         plugins: Plugins::default(),
         notes: Vec::new(),

@@ -297,7 +297,8 @@ impl Work<'_> {
             let line = self.endpoint.command_line(form, effective);
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
-            let run = Run::start(&line, &self.root).map_err(|error| not_started(&error))?;
+            let run = Run::start(&line, &self.root, self.order.lane == Lane::Background)
+                .map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
             let mut deletions_skipped = false;
             let listen = |text: &[u8]| {
