@@ -2,6 +2,7 @@
 
 use super::barrier::Barriers;
 use super::clock::Clock;
+use super::fail_log::FailLog;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
@@ -103,6 +104,7 @@ pub(super) struct Engine {
     pub(super) jobs: Jobs,
     pub(super) barriers: Barriers,
     pub(super) clock: Option<Clock>,
+    pub(super) fail_log: FailLog,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -173,6 +175,7 @@ impl Engine {
             jobs: Jobs::default(),
             barriers: Barriers::default(),
             clock: None,
+            fail_log: FailLog::new(),
             runs: JoinSet::new(),
             tasks: HashMap::new(),
             seq: Seq(0),
@@ -274,6 +277,7 @@ impl Engine {
             self.dispatch(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
+            self.report_failures_if_due(now);
             self.note_sync();
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
@@ -312,7 +316,10 @@ impl Engine {
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
         let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
-        [remotes, snapshot, progress, heart, clock, self.barriers.next_deadline()].into_iter().flatten().min()
+        [remotes, snapshot, progress, heart, clock, self.fail_log.wake(), self.barriers.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take_report(&mut self, watch: WatchId, report: Report) {

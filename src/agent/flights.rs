@@ -254,6 +254,9 @@ impl Engine {
 
     /// Tells of paths that failed or were mended; of a whole batch only the first few failures.
     fn tell_failures(&mut self, at: usize, added: Vec<RelPath>, cleared: Vec<RelPath>) {
+        if !(added.is_empty() && cleared.is_empty()) {
+            self.fail_log.changed();
+        }
         let told: Vec<Failure> = added.iter().take(TOLD_AT_MOST).filter_map(|path| self.failure(at, path)).collect();
         // A remote that is down as a whole was told of already.
         if self.remotes[at].backoff.attempts() == 0 {

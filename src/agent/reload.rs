@@ -57,6 +57,7 @@ impl Engine {
         self.reload_roots(&old)?;
         self.reload_remotes(&old);
         let when = |config: &Config| config.crontab.as_ref().map(|crontab| crontab.when.clone());
+        self.fail_log.changed();
         if when(&self.config) != when(&old) {
             self.start_clock();
         }

@@ -23,6 +23,7 @@ mod fault;
 mod output;
 mod plan;
 mod process;
+mod script;
 mod ssh;
 
 pub use capabilities::{Capabilities, Lesson, Support};
@@ -30,6 +31,7 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub use script::Chore;
 pub use ssh::SharedConnection;
 
 use crate::filter::{EntryKind, Filter};
