@@ -18,6 +18,7 @@ pub struct Confxml {
     delete: bool,
     ssh: bool,
     password_file: Option<PathBuf>,
+    sersync: String,
     agent: String,
 }
 
@@ -34,6 +35,7 @@ impl Confxml {
             delete: true,
             ssh: false,
             password_file: None,
+            sersync: String::new(),
             agent: String::new(),
         }
     }
@@ -76,6 +78,12 @@ impl Confxml {
     /// Where the password is read from; without this, [`Confxml::write`] makes a file that holds [`PASSWORD`].
     pub fn password_file(mut self, path: &Path) -> Self {
         self.password_file = Some(path.to_owned());
+        self
+    }
+
+    /// What else stands in the element `<sersync>`.
+    pub fn sersync(mut self, elements: &str) -> Self {
+        elements.clone_into(&mut self.sersync);
         self
     }
 
@@ -132,7 +140,11 @@ impl Confxml {
         if let Some(port) = self.port {
             let _ = writeln!(text, "            <userDefinedPort start=\"true\" port=\"{port}\"/>");
         }
-        let _ = writeln!(text, "            <ssh start=\"{}\"/>\n        </rsync>\n    </sersync>", self.ssh);
+        let _ = writeln!(
+            text,
+            "            <ssh start=\"{}\"/>\n        </rsync>\n        {}\n    </sersync>",
+            self.ssh, self.sersync
+        );
         if !self.agent.is_empty() {
             let _ = writeln!(text, "    <agent>{}</agent>", self.agent);
         }
