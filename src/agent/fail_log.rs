@@ -1,4 +1,5 @@
-//! The fail log: a file that says what has not reached its remote, in the form of a script that would bring it there.
+//! The fail log: a file that says what has not reached its remote, in the form of a script that would bring it there:
+//! the paths that failed, and of a remote that takes no run at all everything that waits for it.
 //!
 //! It is written anew when the list of failures changes, not more often than each [`WRITTEN_EVERY`], and emptied when
 //! all is well. The agent never runs it: it tries again by itself. The engine only collects what is to be said; the
@@ -30,9 +31,10 @@ pub struct FailLog {
     reports: watch::Sender<Arc<Report>>,
     /// The list of failures may be another than what was last written.
     changed: bool,
-    written: Option<Instant>,
-    /// How many paths had failed at the last look.
-    failures: u64,
+    /// Not written before this.
+    not_before: Instant,
+    /// How many paths there were to write of at the last look.
+    paths: u64,
 }
 
 /// What there is to say.
@@ -72,7 +74,7 @@ impl FailLog {
             }
         });
         // What an earlier run left may be no longer true.
-        Self { reports, changed: true, written: None, failures: 0 }
+        Self { reports, changed: true, not_before: Instant::now(), paths: 0 }
     }
 
     /// The list of failures is another.
@@ -80,15 +82,15 @@ impl FailLog {
         self.changed = true;
     }
 
-    /// So many paths have failed and are not mended.
-    pub fn saw(&mut self, failures: u64) {
-        self.changed |= std::mem::replace(&mut self.failures, failures) != failures;
+    /// Looks whether there is more or less to write of.
+    pub fn look(&mut self, remotes: &[Remote]) {
+        let paths = remotes.iter().map(|remote| overdue(remote) as u64).sum();
+        self.changed |= std::mem::replace(&mut self.paths, paths) != paths;
     }
 
     /// When there is something to write.
     pub fn wake(&self) -> Option<Instant> {
-        let now = Instant::now();
-        self.changed.then(|| self.written.map_or(now, |written| written + WRITTEN_EVERY))
+        self.changed.then_some(self.not_before)
     }
 }
 
@@ -99,15 +101,15 @@ impl Engine {
             return;
         }
         self.fail_log.changed = false;
-        self.fail_log.written = Some(now);
+        self.fail_log.not_before = now + WRITTEN_EVERY;
         let mut report = Report { instance: self.instance.clone(), ..Report::default() };
         if let Some(log) = &self.config.fail_log {
             report.path = Some(log.path.clone());
             let mut room = PATHS_AT_MOST;
-            for remote in self.remotes.iter().filter(|remote| remote.set.failures() > 0) {
+            for remote in self.remotes.iter().filter(|remote| overdue(remote) > 0) {
                 let failed = FailedRemote::new(remote, &self.config, room);
                 room -= failed.chore.paths.len();
-                report.left_out += (remote.set.failures() - failed.chore.paths.len()) as u64;
+                report.left_out += (overdue(remote) - failed.chore.paths.len()) as u64;
                 report.remotes.push(failed);
             }
         }
@@ -115,16 +117,28 @@ impl Engine {
     }
 }
 
+/// How many paths of `remote` belong into the fail log.
+fn overdue(remote: &Remote) -> usize {
+    match is_down(remote) {
+        true => remote.set.waiting() + remote.set.in_flight(),
+        false => remote.set.failures(),
+    }
+}
+
+fn is_down(remote: &Remote) -> bool {
+    remote.backoff.attempts() > 0
+}
+
 impl FailedRemote {
-    /// The failures of `remote`, `most` of them at most.
+    /// What of `remote` belongs into the fail log, `most` paths at most.
     fn new(remote: &Remote, config: &Config, most: usize) -> Self {
-        let failed =
-            || remote.set.paths().filter_map(|(path, entry, _)| Some((path, entry.kind, entry.failed.as_ref()?)));
-        let mut paths: Vec<_> = failed().map(|(path, kind, _)| (path.clone(), kind)).take(most).collect();
+        let overdue = remote.set.paths().filter(|(_, entry, _)| is_down(remote) || entry.failed.is_some());
+        let mut paths: Vec<_> = overdue.map(|(path, entry, _)| (path.clone(), entry.kind)).take(most).collect();
         paths.sort_unstable();
+        let of_a_path = remote.set.paths().find_map(|(_, entry, _)| Some(&entry.failed.as_ref()?.fault));
         Self {
             name: remote.name.clone(),
-            fault: failed().next().map_or("", |(_, _, failed)| failed.fault.name),
+            fault: remote.backoff.last().or(of_a_path).map_or("", |fault| fault.name),
             endpoint: remote.endpoint.clone(),
             chore: Chore {
                 root: remote.root.clone(),

@@ -59,7 +59,7 @@ impl Engine {
             remotes,
             jobs: self.jobs.snapshot(),
         };
-        self.fail_log.saw(snapshot.failure_count());
+        self.fail_log.look(&self.remotes);
         self.snapshots.send_replace(Arc::new(snapshot));
         self.snapshot_at = now;
         self.dirty = false;
