@@ -169,14 +169,18 @@ impl Translation<'_> {
             }
             first = false;
         }
+        named.iter_mut().for_each(|named| *named ^= negated);
+        named[usize::from(b'/')] = false;
+        let bytes: Vec<u8> = (0..=u8::MAX).filter(|byte| named[usize::from(*byte)]).collect();
+        if bytes.is_empty() {
+            return Err(PatternError::Class);
+        }
         self.text.push('[');
-        let mut is_empty = true;
-        for byte in (0..=u8::MAX).filter(|byte| named[usize::from(*byte)] != negated && *byte != b'/') {
-            let _ = write!(self.text, "\\x{byte:02X}");
-            is_empty = false;
+        for run in bytes.chunk_by(|one, next| one + 1 == *next) {
+            let _ = write!(self.text, "\\x{:02X}-\\x{:02X}", run[0], run[run.len() - 1]);
         }
         self.text.push(']');
-        if is_empty { Err(PatternError::Class) } else { Ok(()) }
+        Ok(())
     }
 
     fn take(&mut self) -> Result<u8, PatternError> {
