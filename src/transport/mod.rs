@@ -112,6 +112,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         capabilities: order.capabilities,
         totals: Totals::default(),
         complaints: Complaints::default(),
+        doubtful_deletion: false,
         no_room_for: None,
         on_progress: &on_progress,
         order: &order,
@@ -133,6 +134,8 @@ struct Work<'a> {
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
+    doubtful_deletion: bool,
     /// The file at which the last run ended because the remote had no room for it.
     no_room_for: Option<RelPath>,
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
@@ -285,6 +288,11 @@ impl Work<'_> {
 
     /// Runs rsync, with less where an option may be what the remote did not like. Returns what the run that
     /// succeeded made use of; its complaints are added to what was complained of before.
+    ///
+    /// A daemon of 3.5.0 with `refuse options = delete-missing-args` leaves the option out without a word, and where
+    /// the missing path comes first in the list the run succeeds and deletes nothing (measured). So a deletion by name
+    /// that deleted nothing does not count as made use of, until one has been seen that did. When a deletion by
+    /// pattern finds what such a one left, that proves it.
     async fn run(
         &mut self,
         form: Form,
@@ -302,10 +310,11 @@ impl Work<'_> {
             let run = Run::start(&line, &self.root, self.order.lane == Lane::Background)
                 .map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
-            let mut deletions_skipped = false;
+            let (mut deletions_skipped, mut deleted) = (false, 0);
             let listen = |text: &[u8]| {
                 totals.take_line(text);
                 deletions_skipped |= text == output::DELETIONS_SKIPPED;
+                deleted += output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_progress)(progress);
                 }
@@ -328,8 +337,19 @@ impl Work<'_> {
             match self.judge(form, &ended) {
                 Ok(mut complaints) => {
                     complaints.trees_incomplete |= deletions_skipped;
+                    let before = self.capabilities.delete_missing_args;
                     self.capabilities.learn(first_failure.map(|(_, used)| used), line.used);
                     self.complaints.add(complaints);
+                    if line.used.delete_missing_args {
+                        self.doubtful_deletion = deleted == 0 && before != Support::Accepted;
+                        if self.doubtful_deletion {
+                            self.capabilities.delete_missing_args = before;
+                            effective.delete_missing_args = Support::Refused;
+                        }
+                    } else if form == Form::DeleteMatching && deleted > 0 && std::mem::take(&mut self.doubtful_deletion)
+                    {
+                        self.capabilities.delete_missing_args = Support::Refused;
+                    }
                     return Ok(effective);
                 }
                 Err(fault) => {
