@@ -1,9 +1,10 @@
 //! The agent's command line: the flags of sersync 2.5.4 and our own, and the agent's life from start to exit.
 
 use crate::agent::snapshot::State;
-use crate::agent::{self, CommandError, Handle, Heart, Launch, Snapshot};
+use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
 use crate::bus;
-use crate::config::{self, Config, FullSyncAtStart};
+use crate::config::{self, Config, FullSyncAtStart, PluginName};
+use crate::service::fd_store::FdStore;
 use crate::service::{log, notify, status};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ const READY_AT_MOST: Duration = Duration::from_secs(20);
 Examples:
   sersync -r -o /etc/sersync/www.xml
   sersync --watch /data/www --to backup@web1::www --to web2:/srv/www --to /mnt/copy
+  sersync --watch /data/www -m command --command '/usr/local/bin/on-change'
 
 As a service: systemctl enable --now sersync@www (reads /etc/sersync/www.xml). See also sersyncctl.")]
 pub struct Cli {
@@ -44,9 +46,17 @@ pub struct Cli {
     #[arg(short = 'o', value_name = "FILE", conflicts_with = "watch")]
     config: Option<PathBuf>,
 
-    /// Give events to a plugin instead of rsync (not in this version)
-    #[arg(short = 'm', value_name = "PLUGIN")]
-    plugin: Option<String>,
+    /// No rsync: tell this plugin of every change (command, socket, http, refreshCDN)
+    #[arg(short = 'm', value_name = "PLUGIN", value_parser = plugin_name)]
+    plugin: Option<PluginName>,
+
+    /// What `-m command` runs, with the path behind it; in place of a config, with --watch
+    #[arg(long, value_name = "COMMAND", requires = "watch", requires = "plugin", conflicts_with = "to")]
+    command: Option<String>,
+
+    /// Start COMMAND once for many paths, which it reads from its standard input, each with a NUL byte behind it
+    #[arg(long, requires = "command")]
+    batch: bool,
 
     /// The instance's name [default: the config's file name without .xml, or the watched directory's]
     #[arg(long, value_name = "NAME")]
@@ -57,7 +67,7 @@ pub struct Cli {
     user: bool,
 
     /// Watch this directory; no config is read
-    #[arg(long, value_name = "DIR", requires = "to")]
+    #[arg(long, value_name = "DIR")]
     watch: Option<PathBuf>,
 
     #[arg(long, value_name = "DEST", requires = "watch", num_args = 1..)]
@@ -75,6 +85,8 @@ pub struct Cli {
 
 /// Runs the agent to its end.
 pub fn main() -> ExitCode {
+    // Before anything else opens descriptors.
+    let store = FdStore::from_env();
     let cli = Cli::parse();
     let prepared = match Prepared::new(&cli) {
         Ok(prepared) => prepared,
@@ -92,7 +104,7 @@ pub fn main() -> ExitCode {
     // One thread serves: the engine is one task, and what could block has threads of its own.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let code = runtime.block_on(serve(prepared, &cli));
+            let code = runtime.block_on(serve(prepared, &cli, store));
             // A thread that still looks at a disk that does not answer must not hold up the end.
             runtime.shutdown_timeout(Duration::from_millis(100));
             code
@@ -107,8 +119,10 @@ pub fn main() -> ExitCode {
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("sersync: -m {0}: plugins are not run by this version; without -m, changes are mirrored by rsync")]
-    Plugin(String),
+    #[error(
+        "sersync: --watch with -m {0}: without a config only -m command --command COMMAND can be run; name one with -o FILE"
+    )]
+    Plugin(PluginName),
     #[error("{0}")]
     Config(#[from] config::Mistakes),
     #[error("sersync: {0}")]
@@ -139,12 +153,15 @@ struct Prepared {
 
 impl Prepared {
     fn new(cli: &Cli) -> Result<Self, StartError> {
-        if let Some(plugin) = &cli.plugin {
-            return Err(StartError::Plugin(plugin.clone()));
-        }
         let (mut config, warnings, name) = match &cli.watch {
             Some(watch) => {
-                let config = config::from_command_line(watch, &cli.to)?;
+                let config = match (cli.plugin, &cli.command) {
+                    (None, _) => config::from_command_line(watch, &cli.to)?,
+                    (Some(PluginName::Command), Some(command)) => {
+                        config::alone_from_command_line(watch, command, cli.batch)?
+                    }
+                    (Some(plugin), _) => return Err(StartError::Plugin(plugin)),
+                };
                 let name = config.roots.first().and_then(|root| root.path.file_name());
                 (config.clone(), Vec::new(), name.map(|name| name.to_string_lossy().into_owned()))
             }
@@ -152,7 +169,7 @@ impl Prepared {
                 let file = cli.config.clone().unwrap_or_else(|| PathBuf::from("confxml.xml"));
                 // Going to the background changes the directory, and a reload must find the file again.
                 let file = std::path::absolute(&file).map_err(|error| StartError::Path(file, error))?;
-                let loaded = config::load(&file)?;
+                let loaded = load(&file, cli.plugin)?;
                 let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
                 let name = if cli.instance.is_none() { Some(config::instance_name(&file)?) } else { None };
                 (loaded.config, warnings, name)
@@ -161,11 +178,29 @@ impl Prepared {
         let instance = cli.instance.clone().or(name).unwrap_or_else(|| "sersync".to_owned());
         config::check_instance_name(&instance)?;
         override_settings(&mut config, cli);
-        let state_directory = state_directory(cli, &config, &instance);
+        let mut state_directory = state_directory(cli, &config, &instance);
+        if config.alone.is_some() {
+            // What is pending for remotes is kept for when they count again.
+            state_directory.push("alone");
+        }
         let state_directory =
             std::path::absolute(&state_directory).map_err(|error| StartError::Path(state_directory, error))?;
         Ok(Self { instance, config, warnings, state_directory })
     }
+}
+
+/// Reads a config for rsync, or for a plugin in its place.
+fn load(file: &Path, alone: Option<PluginName>) -> Result<config::Loaded, config::Mistakes> {
+    match alone {
+        None => config::load(file),
+        Some(plugin) => config::load_alone(file, plugin),
+    }
+}
+
+fn plugin_name(text: &str) -> Result<PluginName, String> {
+    let known = PluginName::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let names = || PluginName::ALL.map(|(name, _)| name).join(", ");
+    known.map(|(_, plugin)| *plugin).ok_or_else(|| format!("the plugins are: {}", names()))
 }
 
 /// What the command line says goes before what the config says.
@@ -197,7 +232,7 @@ fn state_directory(cli: &Cli, config: &Config, instance: &str) -> PathBuf {
     state_home.unwrap_or_else(home).join("sersync").join(instance)
 }
 
-async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
+async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCode {
     let Prepared { instance, config, warnings, state_directory } = prepared;
     let log = match log::init(&instance, config.debug, cli.detach) {
         Ok(log) => log,
@@ -212,8 +247,14 @@ async fn serve(prepared: Prepared, cli: &Cli) -> ExitCode {
     for note in &config.notes {
         tracing::info!("{note}");
     }
-    let launch =
-        Launch { load: loader(&config, cli), instance: instance.clone(), config, state_directory, heart: heart() };
+    let launch = Launch {
+        load: loader(&config, cli),
+        instance: instance.clone(),
+        config,
+        state_directory,
+        heart: heart(),
+        keeper: store.map(|store| Box::new(store) as Box<dyn Keeper>),
+    };
     let (handle, engine) = match agent::launch(launch) {
         Ok(launched) => launched,
         Err(error) => {
@@ -259,8 +300,9 @@ async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
 fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
     let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
     let (full_sync, workers, debug) = (config.agent.full_sync_at_start, cli.workers, cli.debug);
+    let alone = config.alone;
     Box::new(move || {
-        let loaded = config::load(&file).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
+        let loaded = load(&file, alone).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

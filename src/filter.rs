@@ -68,6 +68,11 @@ impl Filter {
         Self { expressions: RegexSet::empty() }
     }
 
+    /// The expressions, as they are matched.
+    pub fn expressions(&self) -> &[String] {
+        self.expressions.patterns()
+    }
+
     /// Whether nothing is excluded at all.
     pub fn is_empty(&self) -> bool {
         self.expressions.is_empty()
@@ -148,14 +153,28 @@ fn set(anchored: &[String]) -> Result<RegexSet, regex::Error> {
 
 /// `expression` so that it matches whole paths only, in the sense of bytes if it can be read so.
 fn whole_path(expression: &str) -> Result<String, ExpressionError> {
+    between(expression, "^", "$")
+}
+
+/// `expression` as it is found somewhere in a path.
+pub fn search(expression: &str) -> Result<Regex, ExpressionError> {
+    Regex::new(&between(expression, "", "")?).map_err(|error| ExpressionError::new(expression, &error))
+}
+
+/// `expression` as it matches a whole path, whatever the path is relative to.
+pub fn whole(expression: &str) -> Result<Regex, ExpressionError> {
+    Regex::new(&whole_path(expression)?).map_err(|error| ExpressionError::new(expression, &error))
+}
+
+fn between(expression: &str, start: &str, end: &str) -> Result<String, ExpressionError> {
     // By itself first: "a)(b" would become valid between parentheses.
     Regex::new(expression).map_err(|error| ExpressionError::new(expression, &error))?;
     // Classes such as [图片] or \p{Han} mean characters, not bytes; they need the second form.
-    let bytes = format!("^(?s-u:{expression})$");
+    let bytes = format!("{start}(?s-u:{expression}){end}");
     if Regex::new(&bytes).is_ok() {
         return Ok(bytes);
     }
-    let characters = format!("^(?s:{expression})$");
+    let characters = format!("{start}(?s:{expression}){end}");
     match Regex::new(&characters) {
         Ok(_) => Ok(characters),
         Err(error) => Err(ExpressionError::new(expression, &error)),

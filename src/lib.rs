@@ -3,6 +3,7 @@
 //! How a change travels: the kernel tells `watch`, which names paths that may differ; `filter` drops what is
 //! excluded; `pending` keeps, for each remote, the set of paths that may differ there; `agent` takes batches from
 //! that set and hands them to `transport`, which makes the remote equal to what is on disk now with one rsync run.
+//! `plugin` is told of each path that has arrived.
 //! `bus` and `service` show the agent's snapshot on D-Bus and to systemd, and send commands; `ctl` is `sersyncctl`.
 
 #![deny(missing_docs)]
@@ -17,9 +18,11 @@ pub mod filter;
 #[cfg(test)]
 mod forks;
 pub mod human;
+pub mod journal;
 pub mod message_ids;
 pub mod path;
 pub mod pending;
+pub mod plugin;
 pub mod service;
 pub mod transport;
 pub mod watch;

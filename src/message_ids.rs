@@ -28,5 +28,11 @@ pub const CONFIG_RELOADED: &str = "48e991a361bd4d05acdec011f9324702";
 pub const FULL_SYNC_FINISHED: &str = "82d86a0911e6484d9b5bc0213f9e1a25";
 /// A path failed for a remote for the first time: it is tried again.
 pub const PATH_FAILED: &str = "fd143a91a8d74851ad3dd8a8112c15ca";
+/// A plugin's target does not answer: it is tried again, with growing pauses.
+pub const PLUGIN_DOWN: &str = "b822d9c5679f4fdbbc164667f2e503c5";
+/// A plugin's target that was down answers again.
+pub const PLUGIN_BACK: &str = "be78eca23a8848d5b9786173e8ae884c";
+/// A plugin's target will not hear of a path: it failed too often, or too many waited.
+pub const PLUGIN_FAILED: &str = "27916a5c58584464ae4a955a6ca0c20f";
 /// An rsync run ended (debug level).
 pub const BATCH_FINISHED: &str = "0b2fc3007a3d40d1bd969fec7e1fbdd7";

@@ -162,7 +162,7 @@ fn the_examples_have_nothing_to_complain_of() {
         assert!(loaded.config.roots.iter().all(|root| !root.remotes.is_empty()));
         assert!(loaded.config.notes.is_empty(), "{:?}", loaded.config.notes);
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
 }
 
 #[test]

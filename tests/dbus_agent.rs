@@ -8,7 +8,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::agent::Agent;
+use support::agent::{Agent, Launch};
+use support::config::Confxml;
+use support::listener::Listener;
 use support::rsyncd::{Daemon, Plan};
 use support::scene::{MODULE, Place};
 use support::tree::{Judge, put};
@@ -59,6 +61,12 @@ struct Stage {
 
 impl Stage {
     fn start(remotes: usize) -> Self {
+        Self::launched(remotes, |launch, place, daemons| {
+            launch.mirror(&place.source(), daemons.iter().map(|daemon| daemon.url(MODULE)))
+        })
+    }
+
+    fn launched(remotes: usize, complete: impl FnOnce(Launch, &Place, &[Daemon]) -> Launch) -> Self {
         let place = Place::new();
         let bus = Bus::start(&place.path(""));
         let daemons = (0..remotes)
@@ -67,14 +75,13 @@ impl Stage {
                 plan.module(MODULE, &place.path(&format!("d{remote}/copy")), &[]).start()
             })
             .collect::<Vec<_>>();
-        let agent = place
+        let launch = place
             .launch()
             .argument("--user")
             .argument("--instance")
             .argument(INSTANCE)
-            .environment("DBUS_SESSION_BUS_ADDRESS", &bus.address)
-            .mirror(&place.source(), daemons.iter().map(|daemon| daemon.url(MODULE)))
-            .start();
+            .environment("DBUS_SESSION_BUS_ADDRESS", &bus.address);
+        let agent = complete(launch, &place, &daemons).start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection =
             runtime.block_on(async { zbus::connection::Builder::address(bus.address.as_str()).build().await }).unwrap();
@@ -285,4 +292,58 @@ fn descriptors_and_processes_stay_few() {
     }
     let after = stage.agent.process().descriptors();
     assert!(after <= before + 8, "{before} descriptors before, {after} after 40 batches");
+}
+
+/// With a plugin in rsync's place the agent is an agent all the same: status, pause, reload.
+#[test]
+fn a_plugin_alone_is_shown_paused_and_reloaded() {
+    let (first, second) = (Listener::bytes(), Listener::bytes());
+    let config = |place: &Place, server: std::net::SocketAddr| {
+        let inner = format!(
+            "<localpath watch=\"{}\"><deshost ip=\"{}\" port=\"{}\"/></localpath>",
+            place.source().display(),
+            server.ip(),
+            server.port()
+        );
+        Confxml::new(&place.source()).plugin("socket", "", &inner).write(&place.path("confxml.xml"))
+    };
+    let stage = Stage::launched(0, |launch, place, _| {
+        launch.config(&config(place, first.address)).argument("-m").argument("socket")
+    });
+    let path = |name: &str| stage.place.source().join(name).into_os_string().into_encoded_bytes();
+    let status = || -> serde_json::Value {
+        let output = stage.sersyncctl(&["--json", "status", INSTANCE]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    put(&stage.place.source().join("one"), "x");
+    first.wait("one", |request| request.body == path("one"));
+    eventually("the count", SOON, || match status()[0]["plugins"][0].clone() {
+        row if row["done"] == 1 && row["waiting"] == 0 => Ok(()),
+        row => Err(row.to_string()),
+    });
+    let shown = String::from_utf8(stage.sersyncctl(&["status", INSTANCE]).stdout).unwrap();
+    assert!(shown.contains("socket") && shown.contains(&first.address.to_string()), "{shown}");
+    let refused = stage.call::<_, OwnedObjectPath>("FullSync", &(Vec::<String>::new(),)).unwrap_err().to_string();
+    assert!(refused.contains("-m"), "{refused}");
+
+    let () = stage.call("Pause", &()).unwrap();
+    put(&stage.place.source().join("two"), "x");
+    until("a path that waits", SOON, || status()[0]["plugins"][0]["waiting"] == 1);
+    assert_eq!(first.seen().len(), 1);
+    let () = stage.call("Resume", &()).unwrap();
+    first.wait("two", |request| request.body == path("two"));
+
+    config(&stage.place, second.address);
+    let () = stage.call("Reload", &()).unwrap();
+    put(&stage.place.source().join("three"), "x");
+    second.wait("three", |request| request.body == path("three"));
+    drop(second);
+    put(&stage.place.source().join("four"), "x");
+    let failing = eventually("the failure", SOON, || match status()[0].clone() {
+        agent if agent["state"] == "degraded" => Ok(agent),
+        agent => Err(agent.to_string()),
+    });
+    let row = &failing["plugins"][0];
+    assert!(row["waiting"] == 1 && !row["last_error"].as_str().unwrap().is_empty(), "{row}");
+    assert_eq!(stage.sersyncctl(&["status", INSTANCE]).status.code(), Some(1));
 }

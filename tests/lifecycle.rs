@@ -98,8 +98,15 @@ fn mistakes_end_the_start_with_78_and_their_place() {
 #[test]
 fn bad_command_lines_are_refused_by_name() {
     let place = Place::new();
-    let plugin_only = place.launch().argument("-m").argument("command").output();
-    assert!(!plugin_only.status.success() && stderr(&plugin_only).contains("-m"), "{}", stderr(&plugin_only));
+    let no_plugin = place.launch().argument("-m").argument("comand").output();
+    assert!(!no_plugin.status.success() && stderr(&no_plugin).contains("refreshCDN"), "{}", stderr(&no_plugin));
+    let no_command =
+        place.launch().argument("--watch").argument(place.source()).argument("-m").argument("http").output();
+    assert!(!no_command.status.success() && stderr(&no_command).contains("--command"), "{}", stderr(&no_command));
+    let file = Confxml::new(&place.source()).write(&place.path("confxml.xml"));
+    let not_written = place.launch().config(&file).argument("-m").argument("socket").output();
+    assert_eq!(not_written.status.code(), Some(78), "{}", stderr(&not_written));
+    assert!(stderr(&not_written).contains("-m socket"), "{}", stderr(&not_written));
     let no_root = place.launch().mirror(&place.path("misspelt"), [place.path("copy")]).output();
     assert!(!no_root.status.success() && stderr(&no_root).contains("misspelt"), "{}", stderr(&no_root));
     let version = place.launch().argument("--version").output();

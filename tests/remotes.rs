@@ -247,7 +247,7 @@ impl Old {
         self.agent.terminate();
         put(&self.copy("superfluous/again"), "nobody watched");
         put(&self.at("missing/again"), "nobody watched");
-        self.agent.start_again();
+        self.agent.start_anew();
         self.settled();
         let log = self.agent.log();
         assert!(!log.contains("warning: RsyncFailed") && !log.contains("warning: ConnectionLost"), "{log}");

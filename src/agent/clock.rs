@@ -123,7 +123,9 @@ impl Engine {
         // machine-id(5); without one the name has to do.
         let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
         let share = share(&self.instance, machine.trim_ascii());
-        let when = self.config.crontab.as_ref().map(|crontab| crontab.when.clone());
+        // Alone with a plugin there is nothing to compare.
+        let crontab = self.config.crontab.as_ref().filter(|_| self.config.alone.is_none());
+        let when = crontab.map(|crontab| crontab.when.clone());
         self.clock = when.map(|when| Clock::new(when, share, Instant::now(), SystemTime::now()));
     }
 

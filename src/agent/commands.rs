@@ -22,10 +22,12 @@ impl Engine {
             Command::Pending(offset, limit, answer) => drop(answer.send(Ok(self.pending(offset, limit)))),
             Command::Pause(answer) => {
                 self.paused = true;
+                self.plugins.pause(self.config.alone.is_some());
                 drop(answer.send(Ok(())));
             }
             Command::Resume(answer) => {
                 self.paused = false;
+                self.plugins.pause(false);
                 drop(answer.send(Ok(())));
             }
             Command::Reload(answer) => drop(answer.send(self.reload())),
@@ -61,6 +63,9 @@ impl Engine {
 
     fn full_sync(&mut self, names: &[String]) -> Result<JobId, CommandError> {
         let chosen = self.chosen(names)?;
+        if chosen.is_empty() {
+            return Err(CommandError::NoRemotes);
+        }
         let (now, wall) = (Instant::now(), SystemTime::now());
         let seq = self.next_seq();
         let names = chosen.iter().map(|at| self.remotes[*at].name.clone()).collect();

@@ -6,16 +6,20 @@ use super::fail_log::FailLog;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
+use super::keeper::Keeper;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
-use super::snapshot::{Notice, Snapshot, State};
-use super::state_file::{Saved, SavedRemote, StateFile};
+use super::snapshot::{Notice, Snapshot, StartedFrom, State};
+use super::telling::Partial;
+use super::write_down::{Found, Ledger};
 use crate::config::{Config, FullSyncAtStart};
 use crate::human;
+use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Seq};
+use crate::plugin::Plugins;
 use crate::transport::Totals;
 use crate::watch::{Change, Report};
 use std::collections::{BTreeSet, HashMap};
@@ -32,7 +36,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Runs that end within this are not cut off when the agent stops.
 const GRACE: Duration = Duration::from_millis(1_500);
 
-/// So often, at most, the state file says that all was in sync.
+/// Calls of plugins get so long at least.
+const PLUGIN_GRACE: Duration = Duration::from_millis(300);
+
+/// So often, at most, the journal says that all was in sync.
 const SYNC_NOTED_EVERY: Duration = Duration::from_secs(60);
 
 /// A change this old has been reported: it waits in the kernel's queue for milliseconds, and is held back for a second.
@@ -56,6 +63,8 @@ pub struct Launch {
     pub state_directory: PathBuf,
     /// Beaten by the engine's loop.
     pub heart: Option<Heart>,
+    /// Keeps what the watches need to be resumed by the next process.
+    pub keeper: Option<Box<dyn Keeper>>,
 }
 
 /// Shows that the engine is alive.
@@ -94,13 +103,14 @@ pub(super) struct Engine {
     pub(super) config: Config,
     pub(super) load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
     pub(super) state_directory: PathBuf,
-    state_file: Option<StateFile>,
-    /// What is wrong with the state directory.
-    pub(super) state_problem: Option<String>,
+    pub(super) ledger: Ledger,
     heart: Option<Heart>,
+    pub(super) keeper: Option<Box<dyn Keeper>>,
 
     pub(super) roots: Vec<Root>,
     pub(super) remotes: Vec<Remote>,
+    pub(super) plugins: Plugins,
+    pub(super) partial: Partial,
     pub(super) jobs: Jobs,
     pub(super) barriers: Barriers,
     pub(super) clock: Option<Clock>,
@@ -116,7 +126,8 @@ pub(super) struct Engine {
     pub(super) stopping: bool,
     pub(super) started_at: SystemTime,
     /// Should this run end by a crash, the next one must take all changes since then for missed.
-    missed_since: SystemTime,
+    pub(super) missed_since: SystemTime,
+    pub(super) started_from: StartedFrom,
     pub(super) last_sync_at: Option<SystemTime>,
     pub(super) totals: Totals,
     /// Counters of watches that have ended.
@@ -139,10 +150,10 @@ impl Engine {
         commands: mpsc::Receiver<Command>,
         notices: broadcast::Sender<Notice>,
     ) -> Result<(Self, watch::Receiver<Arc<Snapshot>>), LaunchError> {
-        let Launch { instance, config, load, state_directory, heart } = launch;
+        let Launch { instance, config, load, state_directory, heart, keeper } = launch;
         let started_at = SystemTime::now();
         let (report_sender, reports) = mpsc::unbounded_channel();
-        let StateFound { file: state_file, saved, is_unknown, problem: state_problem } = open_state(&state_directory);
+        let (ledger, found) = Ledger::open(&state_directory);
         let empty = Snapshot {
             instance: instance.clone(),
             config_path: config.file.clone(),
@@ -155,11 +166,13 @@ impl Engine {
             files_synced: 0,
             bytes_sent: 0,
             started_at,
+            started_from: StartedFrom::Full,
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,
             remotes: Vec::new(),
             jobs: Vec::new(),
+            plugins: Vec::new(),
         };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
         let mut engine = Self {
@@ -167,11 +180,13 @@ impl Engine {
             config,
             load,
             state_directory,
-            state_file,
-            state_problem,
+            ledger,
             heart,
+            keeper,
             roots: Vec::new(),
             remotes: Vec::new(),
+            plugins: Plugins::new(),
+            partial: Partial::default(),
             jobs: Jobs::default(),
             barriers: Barriers::default(),
             clock: None,
@@ -186,7 +201,8 @@ impl Engine {
             stopping: false,
             started_at,
             // What an earlier run missed is not made up for before it has reached every remote.
-            missed_since: saved.as_ref().map_or(started_at, |saved| saved.since.min(started_at)),
+            missed_since: found.left.as_ref().map_or(started_at, |left| left.since.min(started_at)),
+            started_from: StartedFrom::Full,
             last_sync_at: None,
             totals: Totals::default(),
             past_events: 0,
@@ -199,53 +215,71 @@ impl Engine {
             dirty: true,
             snapshot_at: Instant::now(),
         };
-        engine.begin(saved, is_unknown)?;
+        engine.begin(found)?;
         engine.start_clock();
         engine.publish(Instant::now());
         Ok((engine, receiver))
     }
 
     /// Sets up roots and remotes, with what an earlier run left unfinished.
-    fn begin(&mut self, saved: Option<Saved>, is_unknown: bool) -> Result<(), LaunchError> {
+    fn begin(&mut self, found: Found) -> Result<(), LaunchError> {
         let (now, wall) = (Instant::now(), SystemTime::now());
+        let at_start = self.config.agent.full_sync_at_start;
         let roots = std::mem::take(&mut self.config.roots);
         for root in &roots {
             // What changes before its watch is set is found by the walk that sets the watches.
-            let changed_since = match (&saved, self.config.agent.full_sync_at_start) {
-                (Some(saved), FullSyncAtStart::Never) if saved.orderly => self.started_at,
+            let changed_since = match (&found.left, at_start) {
+                (Some(left), FullSyncAtStart::Never) if left.orderly => self.started_at,
                 _ => self.missed_since,
             };
             let (id, since) = (self.new_watch_id(), Some(changed_since));
-            let started = Root::start(root.path.clone(), id, &self.config, since, &self.report_sender);
+            let (path, keeper) = (root.path.clone(), self.keeper.as_deref_mut());
+            let started = Root::start(path, id, &self.config, since, keeper, &self.report_sender);
             let started = started.map_err(|source| LaunchError::Watch { path: root.path.clone(), source })?;
             self.roots.push(started);
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.forget_unclaimed();
         }
         self.config.roots = roots;
         for (root, name, destination) in self.named_remotes() {
             let remote = self.new_remote(root, name, destination);
             self.remotes.push(remote);
         }
-        let known = |saved: &Saved, remote: &Remote| {
-            saved.remotes.iter().position(|old| old.name == remote.name && old.root == remote.root)
-        };
+        self.begin_plugins();
+        let is_trusted = found.left.as_ref().is_some_and(|left| left.doubt.is_none());
         for at in 0..self.remotes.len() {
-            let left = saved.as_ref().and_then(|saved| Some(&saved.remotes[known(saved, &self.remotes[at])?]));
-            let nothing_missed = left.is_some() && saved.as_ref().is_some_and(|saved| saved.orderly);
-            for (path, kind) in left.map(|left| left.paths.as_slice()).unwrap_or_default() {
+            let (root, name) = (self.remotes[at].root.clone(), self.remotes[at].name.clone());
+            let is_it = |left: &&LeftRemote| left.root == root && left.name == name;
+            let left = found.left.as_ref().and_then(|left| left.remotes.iter().find(is_it));
+            for (path, kind) in left.into_iter().flat_map(|left| &left.paths) {
                 let seq = self.next_seq();
                 self.remotes[at].report(path.clone(), *kind, seq, now, wall, false);
             }
-            let full = match self.config.agent.full_sync_at_start {
-                FullSyncAtStart::Always | FullSyncAtStart::Auto => true,
+            let orderly = found.left.as_ref().is_some_and(|left| left.orderly);
+            let may_be_resumed = self.roots.iter().any(|known| known.path == root && known.may_be_resumed);
+            let full = match at_start {
+                FullSyncAtStart::Always => true,
+                // The watch will show whether it saw all that happened since.
+                _ if is_trusted && left.is_some() && may_be_resumed => {
+                    self.remotes[at].unless_resumed = true;
+                    false
+                }
+                FullSyncAtStart::Auto => true,
                 // Nobody has ever synced this remote from here, or a crash may have lost what was pending.
-                FullSyncAtStart::Never => is_unknown || saved.is_some() && !nothing_missed && left.is_some(),
+                FullSyncAtStart::Never => found.is_unknown || left.is_some() && !(is_trusted && orderly),
             };
             if full {
                 let seq = self.next_seq();
                 self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, false);
             }
         }
-        self.save(Saved { orderly: false, since: self.missed_since, remotes: self.unfinished() });
+        self.started_from = match is_trusted {
+            true if self.remotes.iter().all(|remote| remote.unless_resumed) => StartedFrom::Resumed,
+            true => StartedFrom::Replayed,
+            false => StartedFrom::Full,
+        };
+        self.write_down(now);
         Ok(())
     }
 
@@ -254,10 +288,11 @@ impl Engine {
         let wall = SystemTime::now();
         let age = wall.duration_since(self.missed_since).unwrap_or_default();
         let in_sync = self.roots.iter().all(|root| root.condition == Condition::Ready)
-            && self.remotes.iter().all(|remote| remote.set.is_empty());
+            && self.remotes.iter().all(|remote| remote.set.is_empty())
+            && (self.config.alone.is_none() || self.plugins.is_idle());
         if in_sync && age > SYNC_NOTED_EVERY {
             self.missed_since = wall - UNREPORTED_AT_MOST;
-            self.save(Saved { orderly: false, since: self.missed_since, remotes: self.unfinished() });
+            self.ledger.since(self.missed_since);
         }
     }
 
@@ -268,6 +303,7 @@ impl Engine {
 
     /// The loop.
     async fn run(mut self) {
+        let plugins_changed = self.plugins.changed();
         loop {
             let now = Instant::now();
             for remote in &mut self.remotes {
@@ -275,10 +311,12 @@ impl Engine {
             }
             self.full_sync_if_due(now);
             self.dispatch(now);
+            self.review_partial(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
             self.report_failures_if_due(now);
             self.note_sync();
+            self.write_down(now);
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
             }
@@ -297,6 +335,7 @@ impl Engine {
                         self.take_report(watch, report);
                     }
                 }
+                () = plugins_changed.notified() => self.dirty = true,
                 () = sleep_until(wake) => {}
             }
         }
@@ -315,8 +354,10 @@ impl Engine {
         let snapshot = self.dirty.then(|| self.snapshot_at + SNAPSHOT_INTERVAL);
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
+        let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
         let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
-        [remotes, snapshot, progress, heart, clock, self.fail_log.wake(), self.barriers.next_deadline()]
+        let barrier = self.barriers.next_deadline();
+        [remotes, snapshot, progress, heart, barrier, journal, plugins, clock, self.fail_log.wake()]
             .into_iter()
             .flatten()
             .min()
@@ -335,6 +376,7 @@ impl Engine {
             return;
         };
         self.dirty = true;
+        self.roots[at].report_taken();
         match report {
             Report::Changes(changes) => self.take_changes(at, changes),
             Report::Overflowed => {
@@ -358,7 +400,7 @@ impl Engine {
                 self.barriers.watch_gone(watch, self.seq);
                 self.publish(Instant::now());
             }
-            Report::RootReady { returned } => self.root_ready(at, returned),
+            Report::RootReady { returned, resumed } => self.root_ready(at, returned, resumed),
             Report::Unwatched { directory, reason } => {
                 let root = &mut self.roots[at];
                 if root.unwatched.is_empty() {
@@ -381,10 +423,15 @@ impl Engine {
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        for Change { path, hint } in changes {
-            if self.config.debug {
+        if self.config.debug {
+            for Change { path, hint } in &changes {
                 tracing::debug!(sersync_path = %path.display(), "{hint:?}");
             }
+        }
+        if self.config.alone.is_some() {
+            return self.tell_changes(at, changes);
+        }
+        for Change { path, hint } in changes {
             let seq = self.next_seq();
             for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
                 remote.hint(path.clone(), hint, seq, now, wall);
@@ -392,7 +439,7 @@ impl Engine {
         }
     }
 
-    fn root_ready(&mut self, at: usize, returned: bool) {
+    fn root_ready(&mut self, at: usize, returned: bool, resumed: bool) {
         let now = Instant::now();
         let root = &mut self.roots[at];
         let was_starting = root.condition == Condition::Starting;
@@ -410,37 +457,20 @@ impl Engine {
         }
         let (seq, wall) = (self.next_seq(), SystemTime::now());
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
-            if was_replaced {
+            if resumed {
+                remote.set.taken_over(now);
+            }
+            let missed = std::mem::take(&mut remote.unless_resumed) && !resumed;
+            if missed {
+                self.started_from = self.started_from.max(StartedFrom::Replayed);
+            }
+            if was_replaced || missed {
                 remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
             }
             remote.changed(now);
         }
         // Whoever waits for the agent to be ready waits for this.
         self.publish(now);
-    }
-
-    /// All that is pending, for the state file.
-    fn unfinished(&self) -> Vec<SavedRemote> {
-        let of_remote = |remote: &Remote| SavedRemote {
-            root: remote.root.clone(),
-            name: remote.name.clone(),
-            paths: remote
-                .set
-                .paths()
-                .filter(|(_, entry, _)| !entry.requested)
-                .map(|(path, entry, _)| (path.clone(), entry.kind))
-                .collect(),
-        };
-        self.remotes.iter().map(of_remote).collect()
-    }
-
-    fn save(&mut self, saved: Saved) {
-        let Some(file) = &self.state_file else { return };
-        if let Err(error) = file.save(&saved) {
-            let problem = format!("{} could not be written: {error}", file.path().display());
-            tracing::error!("{problem}; after the next start the whole tree is compared");
-            self.state_problem = Some(problem);
-        }
     }
 
     /// Lets short runs end, ends the others, saves what is unfinished. Takes a little over [`GRACE`] at most.
@@ -470,43 +500,16 @@ impl Engine {
         while let Some(result) = self.runs.join_next_with_id().await {
             self.returned(result);
         }
-        // Changes that a watch did not deliver in time are missing from what is saved.
-        let orderly = undrained.is_empty() && self.roots.iter().all(|root| root.condition == Condition::Ready);
-        self.save(Saved {
-            orderly,
-            since: if orderly { since } else { self.missed_since },
-            remotes: self.unfinished(),
-        });
+        let left_for_plugins = deadline.saturating_duration_since(Instant::now()).max(PLUGIN_GRACE);
+        let is_saved = self.end_plugins(left_for_plugins).await;
+        // Changes that a watch did not deliver in time are missing from what is saved. What a plugin in rsync's place
+        // was not told of is found again by its time, if it must.
+        let orderly = (is_saved || self.config.alone.is_none())
+            && undrained.is_empty()
+            && self.roots.iter().all(|root| root.condition == Condition::Ready);
+        self.write_last(orderly, since);
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
         tracing::info!(message_id = message_ids::AGENT_STOPPED, sersync_paths = left, "stopped, {left} paths pending");
-    }
-}
-
-/// The state file and what an earlier run left in it.
-struct StateFound {
-    file: Option<StateFile>,
-    saved: Option<Saved>,
-    /// An earlier run may have left something that cannot be read.
-    is_unknown: bool,
-    problem: Option<String>,
-}
-
-/// Looks for what an earlier run left. Nothing that goes wrong here is worth a refusal to start.
-fn open_state(directory: &std::path::Path) -> StateFound {
-    let file = match StateFile::open(directory) {
-        Ok(file) => file,
-        Err(error) => {
-            let problem = format!("the state directory {} cannot be used: {error}", directory.display());
-            tracing::error!("{problem}; the whole tree is compared, now and after the next start");
-            return StateFound { file: None, saved: None, is_unknown: true, problem: Some(problem) };
-        }
-    };
-    match file.load() {
-        Ok(saved) => StateFound { file: Some(file), saved, is_unknown: false, problem: None },
-        Err(error) => {
-            tracing::error!("{error}; the whole tree is compared");
-            StateFound { file: Some(file), saved: None, is_unknown: true, problem: None }
-        }
     }
 }
 

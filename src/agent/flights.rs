@@ -86,6 +86,7 @@ impl Engine {
                 Lane::Background => remote.capabilities.reconsidered(),
                 Lane::Live | Lane::Bulk => remote.capabilities,
             },
+            name_synced: !self.plugins.is_empty(),
         };
         let (progress, watched) = watch::channel(None);
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
@@ -201,6 +202,7 @@ impl Engine {
         if full && full_result.is_ok() {
             self.remotes[at].last_full_sync = Some(wall);
         }
+        self.tell_synced(at, outcome.synced);
         self.tell_failures(at, changes.added, changes.cleared);
         if !nothing_sent {
             self.notify(Notice::BatchFinished {

@@ -12,6 +12,9 @@ pub enum CommandError {
     /// A remote of that name is not in the config.
     #[error("no remote {0:?} in this instance; it has: {1}")]
     UnknownRemote(String, String),
+    /// A plugin takes rsync's place.
+    #[error("this instance was started with -m: it has no remotes to sync")]
+    NoRemotes,
     /// There is no such full sync, or it was forgotten long after its end.
     #[error("no job {0}; `FullSync` returns the job it makes")]
     UnknownJob(u64),

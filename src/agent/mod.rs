@@ -19,14 +19,17 @@ mod fail_log;
 mod flights;
 pub mod handle;
 mod jobs;
+mod keeper;
 mod publish;
 mod reload;
 mod remote;
 mod report_file;
 mod root;
 pub mod snapshot;
-mod state_file;
+mod telling;
+mod write_down;
 
 pub use engine::{Heart, Launch, LaunchError, launch};
 pub use handle::{CommandError, Handle};
+pub use keeper::Keeper;
 pub use snapshot::Snapshot;

@@ -30,8 +30,13 @@ impl Engine {
         let remotes: Vec<_> = self.remotes.iter().map(|remote| remote.snapshot(self.paused, now)).collect();
         let problems = self.problems();
         let sum = |count: fn(&Root) -> u64| self.roots.iter().map(count).sum::<u64>();
-        let pending = remotes.iter().any(|remote| remote.queue_depth + remote.in_flight > 0);
-        let failing = remotes.iter().any(|remote| remote.attempts > 0 || remote.failures > 0);
+        let plugins = self.plugins.status();
+        // Where a plugin only hears of what was mirrored, its troubles are none of the mirror's.
+        let alone = self.config.alone.is_some();
+        let pending = remotes.iter().any(|remote| remote.queue_depth + remote.in_flight > 0)
+            || alone && plugins.iter().any(|plugin| plugin.waiting + plugin.running > 0);
+        let failing = remotes.iter().any(|remote| remote.attempts > 0 || remote.failures > 0)
+            || alone && plugins.iter().any(|plugin| !plugin.last_error.is_empty());
         let state = match () {
             () if self.stopping => State::Stopping,
             () if self.paused => State::Paused,
@@ -53,11 +58,13 @@ impl Engine {
             files_synced: self.totals.entries,
             bytes_sent: self.totals.bytes_sent,
             started_at: self.started_at,
+            started_from: self.started_from,
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
             next_full_sync_at: self.clock.as_ref().and_then(|clock| clock.next(now, SystemTime::now())),
             remotes,
             jobs: self.jobs.snapshot(),
+            plugins,
         };
         self.fail_log.look(&self.remotes);
         self.snapshots.send_replace(Arc::new(snapshot));
@@ -76,6 +83,6 @@ impl Engine {
             let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
             Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
         });
-        missing.chain(unwatched).chain(self.state_problem.clone()).collect()
+        missing.chain(unwatched).chain(self.ledger.problem.clone()).collect()
     }
 }

@@ -10,6 +10,7 @@ use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::Kind;
 use crate::transport::{Endpoint, SharedConnection};
+use crate::watch::Kept;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ impl Engine {
         if when(&self.config) != when(&old) {
             self.start_clock();
         }
+        self.ledger.renumber();
+        self.plugins.follow(&self.config, &self.instance);
         tracing::info!(message_id = message_ids::CONFIG_RELOADED, "the config was read again");
         Ok(())
     }
@@ -76,7 +79,8 @@ impl Engine {
                 continue;
             }
             let id = self.new_watch_id();
-            match Root::start(path.clone(), id, &self.config, None, &self.report_sender) {
+            let keeper = self.keeper.as_deref_mut();
+            match Root::start(path.clone(), id, &self.config, None, keeper, &self.report_sender) {
                 Ok(root) => fresh.push(root),
                 Err(error) => {
                     self.config = old.clone();
@@ -91,8 +95,14 @@ impl Engine {
                 continue;
             }
             let id = self.new_watch_id();
-            match start_watch(&self.roots[at].path, id, &self.config, None, &self.report_sender) {
-                Ok(watch) => anew.push((at, id, watch)),
+            let kept = self.keeper.is_some().then(Kept::new).transpose();
+            let watch = kept.and_then(|kept| {
+                let again = kept.as_ref().map(Kept::try_clone).transpose()?;
+                let (path, reports) = (&self.roots[at].path, &self.report_sender);
+                Ok((start_watch(path, id, &self.config, None, kept, reports)?, again))
+            });
+            match watch {
+                Ok((watch, kept)) => anew.push((at, id, watch, kept)),
                 Err(error) => {
                     let path = self.roots[at].path.display().to_string();
                     self.config = old.clone();
@@ -100,8 +110,12 @@ impl Engine {
                 }
             }
         }
-        for (at, id, watch) in anew {
+        for (at, id, watch, kept) in anew {
             let root = &mut self.roots[at];
+            // From now on this one is the watch to be resumed; until it is ready, there is nothing to resume.
+            if let (Some(keeper), Some(kept)) = (&mut self.keeper, kept) {
+                keeper.keep(&root.path, &kept);
+            }
             self.past_events += root.watch().events_seen();
             self.past_overflows += root.watch().overflows();
             let tokens = self.barriers.watch_replaced(root.id, id);
@@ -114,6 +128,9 @@ impl Engine {
             self.past_events += root.watch().events_seen();
             self.past_overflows += root.watch().overflows();
             self.barriers.watch_gone(root.id, self.seq);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.forget(&root.path);
+            }
         }
         self.roots.retain(|root| wanted.contains(&root.path));
         self.roots.extend(fresh);

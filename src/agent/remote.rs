@@ -102,6 +102,8 @@ pub struct Remote {
     pub last_success: Option<SystemTime>,
     /// When a full run last succeeded.
     pub last_full_sync: Option<SystemTime>,
+    /// It has to be compared with the tree unless the watch of its root proves to have been resumed.
+    pub unless_resumed: bool,
     /// Since when live paths wait without a break; they are taken when they have gathered.
     gathering_since: Option<Instant>,
     /// The last live run: when it ended, how long it took.
@@ -127,6 +129,7 @@ impl Remote {
             totals: Totals::default(),
             last_success: None,
             last_full_sync: None,
+            unless_resumed: false,
             gathering_since: None,
             last_run: None,
             stuck: None,

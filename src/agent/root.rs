@@ -1,12 +1,13 @@
 //! One watched root while the agent runs: its watch thread, and what is wrong with it.
 
+use super::keeper::Keeper;
 use crate::config::Config;
 use crate::path::RelPath;
 use crate::transport::{RootIdentity, root_identity};
-use crate::watch::{self, Report, Watch};
+use crate::watch::{self, Kept, Report, Watch};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
 
@@ -39,23 +40,30 @@ pub struct Root {
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
     watch: Watch,
+    /// Reports of this watch that were taken in.
+    reports_taken: u64,
+    /// A watch of before was taken up, if [`Report::RootReady`] confirms it.
+    pub may_be_resumed: bool,
     /// The watch that this one replaces, kept until this one is ready; what it tells meanwhile counts.
     replaced: Option<(WatchId, Watch)>,
 }
 
 impl Root {
-    /// Starts to watch `path` as `config` says, under the number `id`.
+    /// Starts to watch `path` as `config` says, under the number `id`, or takes up the watch that `keeper` has of it.
     pub fn start(
         path: PathBuf,
         id: WatchId,
         config: &Config,
         changed_since: Option<SystemTime>,
+        keeper: Option<&mut (dyn Keeper + 'static)>,
         reports: &mpsc::UnboundedSender<(WatchId, Report)>,
     ) -> io::Result<Self> {
-        let watch = start_watch(&path, id, config, changed_since, reports)?;
+        let kept = keeper.map(|keeper| left_or_new(keeper, &path)).transpose()?;
+        let watch = start_watch(&path, id, config, changed_since, kept, reports)?;
         let identity = root_identity(&path);
         let condition = Condition::Starting;
-        Ok(Self { path, id, condition, identity, unwatched: BTreeMap::new(), watch, replaced: None })
+        let (unwatched, may_be_resumed) = (BTreeMap::new(), watch.may_be_resumed());
+        Ok(Self { path, id, condition, identity, unwatched, watch, reports_taken: 0, may_be_resumed, replaced: None })
     }
 
     /// Watches the same root in another way from now on. The old watch goes on until the new one is ready.
@@ -64,6 +72,7 @@ impl Root {
         // One that was not ready yet itself has nothing to add to the one that it was to replace.
         self.replaced.get_or_insert(old);
         self.id = id;
+        self.reports_taken = 0;
         self.unwatched.clear();
         if self.condition == Condition::Ready {
             self.condition = Condition::Starting;
@@ -96,18 +105,39 @@ impl Root {
         self.identity.is_some() && !matches!(self.condition, Condition::Missing(_))
     }
 
+    /// A report of this watch was taken in.
+    pub fn report_taken(&mut self) {
+        self.reports_taken += 1;
+    }
+
+    /// All that was taken in is written down.
+    pub fn written_down(&mut self) {
+        self.watch.written_down(self.reports_taken);
+    }
+
     /// The watch.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
 }
 
+/// What the watch of `root` left, or something new, which is kept from now on.
+fn left_or_new(keeper: &mut dyn Keeper, root: &Path) -> io::Result<Kept> {
+    if let Some(left) = keeper.left(root).filter(Kept::is_usable) {
+        return Ok(left);
+    }
+    let kept = Kept::new()?;
+    keeper.keep(root, &kept);
+    Ok(kept)
+}
+
 /// Starts a watch of `path` as `config` says, under the number `id`.
 pub(super) fn start_watch(
-    path: &std::path::Path,
+    path: &Path,
     id: WatchId,
     config: &Config,
     changed_since: Option<SystemTime>,
+    kept: Option<Kept>,
     reports: &mpsc::UnboundedSender<(WatchId, Report)>,
 ) -> io::Result<Watch> {
     let spec = watch::Spec {
@@ -116,9 +146,11 @@ pub(super) fn start_watch(
         filter: config.filter.clone(),
         temporary_names: config.agent.temporary_names,
         changed_since,
+        // Sent in another way, what was sent before may differ.
+        about: config.rsync.params.join("\0").into_bytes(),
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let watch = watch::spawn(spec, sender)?;
+    let watch = watch::spawn(spec, kept, sender)?;
     let reports = reports.clone();
     tokio::spawn(async move {
         while let Some(report) = receiver.recv().await {

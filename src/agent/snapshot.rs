@@ -2,6 +2,7 @@
 //! names. Times are wall-clock; `None` means "never yet" or "not known".
 
 use crate::path::RelPath;
+pub use crate::plugin::Status as PluginStatus;
 pub use crate::transport::Fault;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub bytes_sent: u64,
     /// When the agent started.
     pub started_at: SystemTime,
+    /// What it knew when it started.
+    pub started_from: StartedFrom,
     /// When a run last succeeded.
     pub last_sync_at: Option<SystemTime>,
     /// When a full sync of all remotes last succeeded.
@@ -42,6 +45,8 @@ pub struct Snapshot {
     pub remotes: Vec<Remote>,
     /// Full syncs: those that run or wait, and the last few that ended, oldest first.
     pub jobs: Vec<Job>,
+    /// Each target that plugins tell of changes, in the config's order.
+    pub plugins: Vec<PluginStatus>,
 }
 
 impl Snapshot {
@@ -87,6 +92,27 @@ impl fmt::Display for State {
             Self::Degraded => "degraded",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// What an agent knew when it started, and so what it had to compare. On D-Bus the [`fmt::Display`] text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StartedFrom {
+    /// What was pending, and every change since: nothing had to be compared.
+    Resumed,
+    /// What was pending, but not what changed while no agent ran.
+    Replayed,
+    /// Nothing that can be trusted: the first start, damage, or a power loss.
+    Full,
+}
+
+impl fmt::Display for StartedFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resumed => "resumed",
+            Self::Replayed => "replayed",
+            Self::Full => "full",
         })
     }
 }

@@ -5,7 +5,7 @@ use super::authority::{Action, Authority};
 use super::error::Error;
 use super::names;
 use crate::agent::Handle;
-use crate::agent::snapshot::{Failure, JobId, PendingPath};
+use crate::agent::snapshot::{Failure, JobId, PendingPath, PluginStatus};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ const MOST_ROWS: u32 = 10_000;
 pub type FailureRow = (String, Vec<u8>, String, String, u32, u64, u64);
 /// One pending path: remote, path, kind, pending since, in flight.
 pub type PendingRow = (String, Vec<u8>, String, u64, bool);
+
+/// One target of a plugin: plugin, target, waiting, done, failed, last error, failing since, next try.
+pub type PluginRow = (String, String, u64, u64, u64, String, u64, u64);
 
 /// A time as D-Bus has it: microseconds since 1970, 0 for never.
 pub fn usec(time: Option<SystemTime>) -> u64 {
@@ -75,6 +78,20 @@ fn failure_row(failure: Failure) -> FailureRow {
         failure.attempts,
         usec(Some(failure.failed_at)),
         usec(Some(failure.next_try)),
+    )
+}
+
+fn plugin_row(status: &PluginStatus) -> PluginRow {
+    let status = status.clone();
+    (
+        status.plugin,
+        status.target,
+        status.waiting + status.running,
+        status.done,
+        status.failed,
+        status.last_error,
+        usec(status.failing_since),
+        usec(status.next_try),
     )
 }
 
@@ -155,6 +172,11 @@ impl AgentObject {
     }
 
     #[zbus(property)]
+    fn started_from(&self) -> String {
+        self.handle.snapshot().started_from.to_string()
+    }
+
+    #[zbus(property)]
     fn last_sync_at(&self) -> u64 {
         usec(self.handle.snapshot().last_sync_at)
     }
@@ -172,6 +194,11 @@ impl AgentObject {
     #[zbus(property(emits_changed_signal = "false"), name = "LagUSec")]
     fn lag_usec(&self) -> u64 {
         lag_usec(self.handle.snapshot().oldest_pending())
+    }
+
+    #[zbus(property)]
+    fn plugins(&self) -> Vec<PluginRow> {
+        self.handle.snapshot().plugins.iter().map(plugin_row).collect()
     }
 
     #[zbus(out_args("job"))]

@@ -33,7 +33,7 @@ impl From<CommandError> for Error {
     fn from(error: CommandError) -> Self {
         let text = error.to_string();
         match error {
-            CommandError::UnknownRemote(..) => Self::UnknownRemote(text),
+            CommandError::UnknownRemote(..) | CommandError::NoRemotes => Self::UnknownRemote(text),
             CommandError::UnknownJob(_) => Self::UnknownJob(text),
             CommandError::TimedOut(_) => Self::TimedOut(text),
             CommandError::BadConfig(_) => Self::BadConfig(text),

@@ -15,7 +15,7 @@ pub mod names;
 mod publisher;
 mod remote;
 
-pub use agent::{FailureRow, PendingRow};
+pub use agent::{FailureRow, PendingRow, PluginRow};
 pub use authority::Action;
 pub use error::Error;
 pub use publisher::{PROPERTIES_INTERVAL, SIGNALS_PER_SECOND};

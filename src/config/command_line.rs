@@ -1,7 +1,10 @@
 //! A config without a file: `sersync --watch DIRECTORY --to DESTINATION…`.
 
 use super::address::{self, AddressError};
-use super::{AgentSettings, Config, Destination, EventSwitches, Plugins, Root, RsyncOptions, Secret};
+use super::{
+    AgentSettings, Calls, CommandLine, CommandPlugin, Config, Destination, EventSwitches, PluginName, Plugins, Root,
+    RsyncOptions, Secret,
+};
 use crate::filter::Filter;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -40,6 +43,9 @@ pub enum CommandLineError {
         /// The watched directory.
         watch: PathBuf,
     },
+    /// A command that cannot be read.
+    #[error("--command: {0}; write a program and its first words, such as '/usr/local/bin/on-change --fast'")]
+    Command(String),
     /// `RSYNC_PASSWORD` is no text.
     #[error("RSYNC_PASSWORD in the environment is not UTF-8")]
     Password,
@@ -53,17 +59,37 @@ pub fn from_command_line(watch: &Path, to: &[String]) -> Result<Config, CommandL
     config(watch, to, password.map(Secret::new).as_ref())
 }
 
-fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Config, CommandLineError> {
+/// The config of `--watch WATCH -m command --command COMMAND`: every change goes to the command, and nowhere else.
+pub fn alone_from_command_line(watch: &Path, command: &str, batch: bool) -> Result<Config, CommandLineError> {
+    let line = CommandLine::read(command, "", batch).map_err(|error| CommandLineError::Command(error.to_string()))?;
+    if line.before.is_empty() {
+        return Err(CommandLineError::Command("it is empty".to_owned()));
+    }
+    let calls = Calls::default();
+    let plugin = CommandPlugin { line, ignore_error: false, include: None, batch, calls };
+    let plugins = Plugins { command: Some(plugin), ..Plugins::default() };
+    let roots = vec![Root { path: watched(watch)?, remotes: Vec::new() }];
+    Ok(Config { plugins, alone: Some(PluginName::Command), ..exact(roots) })
+}
+
+/// `watch` from `/` on; it has to be a directory that is there.
+fn watched(watch: &Path) -> Result<PathBuf, CommandLineError> {
     let unreadable = |source| CommandLineError::Watch { path: watch.to_path_buf(), source };
     let here = std::env::current_dir().map_err(unreadable)?;
     if !std::fs::metadata(watch).map_err(unreadable)?.is_dir() {
         return Err(CommandLineError::NotADirectory(watch.to_path_buf()));
     }
     // `..` is resolved by the kernel, not by letters: a component before it may be a symbolic link.
-    let path = match watch.components().any(|component| component == std::path::Component::ParentDir) {
-        true => watch.canonicalize().map_err(unreadable)?,
-        false => address::absolute(watch, &here),
-    };
+    match watch.components().any(|component| component == std::path::Component::ParentDir) {
+        true => watch.canonicalize().map_err(unreadable),
+        false => Ok(address::absolute(watch, &here)),
+    }
+}
+
+fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Config, CommandLineError> {
+    let path = watched(watch)?;
+    let here = std::env::current_dir();
+    let here = here.map_err(|source| CommandLineError::Watch { path: watch.to_path_buf(), source })?;
     if to.is_empty() {
         return Err(CommandLineError::NoDestination(watch.to_path_buf()));
     }
@@ -78,10 +104,15 @@ fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Conf
             remotes.push(destination);
         }
     }
-    Ok(Config {
+    Ok(exact(vec![Root { path, remotes }]))
+}
+
+/// The defaults of a config without a file: exact copies.
+fn exact(roots: Vec<Root>) -> Config {
+    Config {
         file: None,
         debug: false,
-        roots: vec![Root { path, remotes }],
+        roots,
         events: EventSwitches::EXACT,
         filter: Arc::new(Filter::none()),
         // Not -H: to find hard links rsync has to remember every file of a run.
@@ -90,8 +121,9 @@ fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Conf
         fail_log: None,
         crontab: None,
         plugins: Plugins::default(),
+        alone: None,
         notes: Vec::new(),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
-    AgentSettings, Config, Destination, EventSwitches, FailLog, FullSyncAtStart, Root, RsyncOptions, Secret,
-    TemporaryNames, address, crontab, password, plugins, schema,
+    AgentSettings, Config, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root, RsyncOptions,
+    Secret, TemporaryNames, address, crontab, password, plugins, schema,
 };
 use crate::filter::Filter;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(super) const MINUTES: std::ops::RangeInclusive<u64> = 1..=527_040;
 
 /// Makes a config of `document`, and notes every mistake in `reading`.
-pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path) -> Config {
+pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, alone: Option<PluginName>) -> Config {
     let head = find_head(reading, document);
     if let Some(head) = head {
         schema::check(reading, head, &schema::HEAD);
@@ -34,13 +34,17 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path) 
     let agent = agent(reading, head, sersync);
     let mut notes = Vec::new();
     let mut rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
-    let access = Access::read(reading, rsync);
-    rsync_options.password_file.clone_from(&access.password_file);
-    let roots = roots(reading, document, head, sersync, &access);
+    let access = alone.is_none().then(|| Access::read(reading, rsync));
+    rsync_options.password_file = access.as_ref().and_then(|access| access.password_file.clone());
+    let roots = roots(reading, document, head, sersync, access.as_ref());
     check_shared_destinations(reading, sersync, &roots, events);
     let fail_log = fail_log(reading, sersync.and_then(|sersync| sersync.child("failLog")));
     let crontab = crontab::read(reading, sersync.and_then(|sersync| sersync.child("crontab")), &filter);
     let plugins = plugins::read(reading, head, sersync);
+    if let (Some(name), Some(head)) = (alone.filter(|name| !plugins.has(*name)), head) {
+        let help = format!("write <plugin name=\"{name}\">…</plugin> in <head>: docs/plugins.md");
+        reading.error(head.name_span(), format!("-m {name}: no such plugin is written here that can be used"), help);
+    }
     Config {
         file: Some(file.to_path_buf()),
         debug,
@@ -52,6 +56,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path) 
         fail_log,
         crontab,
         plugins,
+        alone,
         notes,
     }
 }
@@ -251,7 +256,7 @@ fn roots<'d>(
     document: &Document,
     head: Option<&'d Element>,
     sersync: Option<&'d Element>,
-    access: &Access,
+    access: Option<&Access>,
 ) -> Vec<(Root, &'d Element)> {
     let localpaths: Vec<&Element> = sersync.into_iter().flat_map(|sersync| sersync.children("localpath")).collect();
     if let (true, true, Some(outer)) = (localpaths.is_empty(), document.sound, sersync.or(head)) {
@@ -262,7 +267,8 @@ fn roots<'d>(
     let mut roots: Vec<(Root, &Element)> = Vec::new();
     for localpath in localpaths {
         let path = reading.absolute_path(localpath, "watch", "the directory to watch");
-        let remotes = remotes(reading, document, localpath, path.as_deref(), access);
+        let remotes =
+            access.map_or(Vec::new(), |access| remotes(reading, document, localpath, path.as_deref(), access));
         let Some(path) = path else { continue };
         if roots.iter().any(|(root, _)| root.path == path) {
             let message = format!("{} is watched by two <localpath>", path.display());

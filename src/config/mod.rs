@@ -6,6 +6,7 @@
 
 mod address;
 mod command_line;
+mod command_words;
 mod confxml;
 mod crontab;
 mod instance;
@@ -16,13 +17,18 @@ mod plugins;
 mod reading;
 mod schema;
 mod source;
+mod template;
 mod tree;
+mod web;
 
 pub use address::AddressError;
-pub use command_line::{CommandLineError, from_command_line};
+pub use command_line::{CommandLineError, alone_from_command_line, from_command_line};
+pub use command_words::CommandLine;
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
-pub use plugins::{CommandPlugin, HttpPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
+pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
+pub use template::{Place as TemplatePlace, Template};
+pub use web::{Header, HttpPlugin, RequestBody};
 
 use crate::calendar::Calendar;
 use crate::filter::Filter;
@@ -55,6 +61,8 @@ pub struct Config {
     pub crontab: Option<Crontab>,
     /// The `<plugin>` elements.
     pub plugins: Plugins,
+    /// `-m`: every change goes straight to this plugin, there is no rsync and no root has a remote.
+    pub alone: Option<PluginName>,
     /// What of the file is not followed, and why: sentences to be told once.
     pub notes: Vec<String>,
 }
@@ -73,6 +81,15 @@ const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Reads and checks the config file at `path`, and the password file that it names.
 pub fn load(path: &Path) -> Result<Loaded, Mistakes> {
+    load_for(path, None)
+}
+
+/// The same for `-m`: remotes, and how they are reached, do not count.
+pub fn load_alone(path: &Path, plugin: PluginName) -> Result<Loaded, Mistakes> {
+    load_for(path, Some(plugin))
+}
+
+fn load_for(path: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
     let whole_file = |message: String, help: &str| {
         let (severity, file, help) = (Severity::Error, path.to_path_buf(), Some(help.to_owned()));
         Mistakes(vec![Mistake { severity, file, place: None, message, help }])
@@ -84,18 +101,22 @@ pub fn load(path: &Path) -> Result<Loaded, Mistakes> {
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(whole_file("the file has more than 4 MiB".to_owned(), "it is probably no config"));
     }
-    parse(&bytes, path)
+    parse_for(&bytes, path, alone)
 }
 
 /// The same for bytes that were read from `origin` already. Reads the password file that they name.
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Loaded, Mistakes> {
+    parse_for(bytes, origin, None)
+}
+
+fn parse_for(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
     let (source, doubt) = source::Source::decode(bytes, origin.to_path_buf());
     let mut reading = reading::Reading::new(&source);
     if let Some(doubt) = doubt {
         reading.warn(0..source.text.lines().next().unwrap_or_default().len(), doubt.message, doubt.help);
     }
     let document = tree::read(&mut reading);
-    let config = confxml::read(&mut reading, &document, origin);
+    let config = confxml::read(&mut reading, &document, origin, alone);
     let found = reading.into_mistakes();
     match found.iter().any(|mistake| mistake.severity == Severity::Error) {
         true => Err(Mistakes(found)),
@@ -108,7 +129,7 @@ pub fn parse(bytes: &[u8], origin: &Path) -> Result<Loaded, Mistakes> {
 pub struct Root {
     /// Absolute, without trailing slash (but `/` itself).
     pub path: PathBuf,
-    /// At least one.
+    /// At least one; none where a plugin takes rsync's place ([`Config::alone`]).
     pub remotes: Vec<Destination>,
 }
 
@@ -170,7 +191,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The password itself, for the environment of an rsync process and for nothing else.
+    /// The password itself, for the environment of an rsync process or for a request, and for nothing else.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,14 +1,16 @@
 //! The `<plugin>` elements: what is to be told of each synced path, and how.
 //!
-//! Read and kept; nothing runs them yet. A plugin that is written incompletely is left out with a warning: it never
-//! keeps the mirror from running.
+//! A plugin that is written incompletely is left out with a warning: it never keeps the mirror from running. What an
+//! `http` target is told is read in `web`, how a command is written in `words`.
 
-use super::Secret;
+use super::command_words::{self, CommandLine};
 use super::mistake::nearest;
 use super::reading::Reading;
 use super::tree::Element;
+use super::{HttpPlugin, Secret, web};
 use crate::filter::Filter;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// All `<plugin>` elements of one config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,17 +46,43 @@ impl PluginName {
         [("command", Self::Command), ("socket", Self::Socket), ("http", Self::Http), ("refreshCDN", Self::RefreshCdn)];
 }
 
+impl std::fmt::Display for PluginName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let known = Self::ALL.iter().find(|(_, plugin)| plugin == self);
+        f.write_str(known.map_or("", |(name, _)| name))
+    }
+}
+
+/// How a plugin is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calls {
+    /// A call that takes longer has failed.
+    pub timeout: Duration,
+    /// At most so many at once.
+    pub concurrency: usize,
+    /// So often a path is tried again after a failure of its own.
+    pub retries: u32,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(60), concurrency: 4, retries: 5 }
+    }
+}
+
 /// Runs `PREFIX PATH SUFFIX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandPlugin {
-    /// What stands before the path; may be empty.
-    pub prefix: String,
-    /// What stands behind the path; may be empty.
-    pub suffix: String,
+    /// The words before the path and behind it.
+    pub line: CommandLine,
     /// A command that fails is no failure of the path.
     pub ignore_error: bool,
     /// `<filter start="true">`: only absolute paths that one of these regular expressions matches.
     pub include: Option<Vec<String>>,
+    /// Started once for many paths, which it reads from its standard input with a NUL byte behind each.
+    pub batch: bool,
+    /// How it is called.
+    pub calls: Calls,
 }
 
 /// Sends each path below `watch` to one TCP server.
@@ -66,17 +94,8 @@ pub struct SocketPlugin {
     pub host: String,
     /// TCP port.
     pub port: u16,
-}
-
-/// Posts each path below `watch` to one web server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpPlugin {
-    /// Absolute.
-    pub watch: PathBuf,
-    /// As written: a URL, with or without `http://`.
-    pub url: String,
-    /// TCP port.
-    pub port: u16,
+    /// How it is called.
+    pub calls: Calls,
 }
 
 /// Asks a ChinaCache server to fetch what lies below `watch` anew.
@@ -96,6 +115,20 @@ pub struct RefreshCdnPlugin {
     pub base: String,
     /// `<regexurl regex="true">`: searched in the absolute path; group 1 and what follows the match make the URL.
     pub pattern: Option<String>,
+    /// How it is called.
+    pub calls: Calls,
+}
+
+impl Plugins {
+    /// Whether there is anything to call for `name`.
+    pub fn has(&self, name: PluginName) -> bool {
+        match name {
+            PluginName::Command => self.command.is_some(),
+            PluginName::Socket => !self.socket.is_empty(),
+            PluginName::Http => !self.http.is_empty(),
+            PluginName::RefreshCdn => !self.refresh_cdn.is_empty(),
+        }
+    }
 }
 
 /// Reads the plugins of `head` and of the `<sersync>` in it.
@@ -106,7 +139,7 @@ pub(super) fn read(reading: &mut Reading<'_>, head: Option<&Element>, sersync: O
             Some(PluginName::Command) if plugins.command.is_some() => {
                 reading.warn(element.tag.clone(), "a second command plugin is left out", "keep one of them");
             }
-            Some(PluginName::Command) => plugins.command = Some(command(reading, element)),
+            Some(PluginName::Command) => plugins.command = command(reading, element),
             Some(PluginName::Socket) => plugins.socket.extend(socket(reading, element)),
             Some(PluginName::Http) => plugins.http.extend(http(reading, element)),
             Some(PluginName::RefreshCdn) => plugins.refresh_cdn.extend(refresh_cdn(reading, element)),
@@ -117,9 +150,13 @@ pub(super) fn read(reading: &mut Reading<'_>, head: Option<&Element>, sersync: O
         let started = reading.flag(Some(element), "start", false);
         let Some(name) = name_of(reading, element) else { continue };
         if started {
-            plugins.started.push(name);
-            let message = "plugins are not run by this version yet";
-            reading.warn(element.tag.clone(), message, "the mirror works without; set start=\"false\" to silence this");
+            if !plugins.has(name) {
+                let message = format!("the plugin {name} is started, but nothing says how it works");
+                let help = format!("write <plugin name=\"{name}\">…</plugin> in <head>: docs/plugins.md");
+                reading.warn(element.tag.clone(), message, help);
+            } else if !plugins.started.contains(&name) {
+                plugins.started.push(name);
+            }
         }
     }
     plugins
@@ -146,9 +183,29 @@ fn one_of_them() -> String {
     format!("the plugins are: {}", PluginName::ALL.map(|(name, _)| name).join(", "))
 }
 
-fn command(reading: &mut Reading<'_>, plugin: &Element) -> CommandPlugin {
+/// `timeout`, `concurrency`, `retries` of a `<plugin>`.
+fn calls(reading: &mut Reading<'_>, plugin: &Element) -> Calls {
+    let mut calls = Calls::default();
+    if let Some(seconds) = reading.number(Some(plugin), "timeout", 1..=86_400, "seconds") {
+        calls.timeout = Duration::from_secs(seconds);
+    }
+    if let Some(number) = reading.number(Some(plugin), "concurrency", 1..=64, "calls at once") {
+        calls.concurrency = usize::try_from(number).unwrap_or(1);
+    }
+    if let Some(number) = reading.number(Some(plugin), "retries", 0..=100, "tries more") {
+        calls.retries = u32::try_from(number).unwrap_or(0);
+    }
+    calls
+}
+
+fn command(reading: &mut Reading<'_>, plugin: &Element) -> Option<CommandPlugin> {
+    let calls = calls(reading, plugin);
     let param = plugin.child("param");
-    let text = |name| param.and_then(|param| param.attribute(name)).map_or(String::new(), |found| found.value.clone());
+    let batch = reading.flag(param, "batch", false);
+    let ignore_error = reading.flag(param, "ignoreError", false);
+    let attribute = |name| param.and_then(|param| param.attribute(name));
+    let text = |name| attribute(name).map_or("", |found| found.value.as_str());
+    let line = CommandLine::read(text("prefix"), text("suffix"), batch);
     let filter = plugin.child("filter");
     let include = reading.flag(filter, "start", false).then(|| {
         let mut expressions = Vec::new();
@@ -161,15 +218,19 @@ fn command(reading: &mut Reading<'_>, plugin: &Element) -> CommandPlugin {
         }
         expressions
     });
-    CommandPlugin {
-        prefix: text("prefix"),
-        suffix: text("suffix"),
-        ignore_error: reading.flag(param, "ignoreError", false),
-        include,
+    match line {
+        Ok(line) => Some(CommandPlugin { line, ignore_error, include, batch, calls }),
+        Err(error) => {
+            let at = attribute(if command_words::is_about_suffix(&error) { "suffix" } else { "prefix" });
+            let span = at.map_or(plugin.name_span(), |attribute| attribute.value_span.clone());
+            reading.warn(span, format!("{error}: the command plugin is left out"), error.help());
+            None
+        }
     }
 }
 
 fn socket(reading: &mut Reading<'_>, plugin: &Element) -> Vec<SocketPlugin> {
+    let calls = calls(reading, plugin);
     let mut found = Vec::new();
     for localpath in plugin.children("localpath") {
         let Some(watch) = watch_of(reading, localpath) else { continue };
@@ -177,7 +238,7 @@ fn socket(reading: &mut Reading<'_>, plugin: &Element) -> Vec<SocketPlugin> {
             let host = wanted_text(reading, target, "ip");
             let port = wanted_port(reading, target);
             if let (Some(host), Some(port)) = (host, port) {
-                found.push(SocketPlugin { watch: watch.clone(), host, port });
+                found.push(SocketPlugin { watch: watch.clone(), host, port, calls });
             }
         }
     }
@@ -185,21 +246,19 @@ fn socket(reading: &mut Reading<'_>, plugin: &Element) -> Vec<SocketPlugin> {
 }
 
 fn http(reading: &mut Reading<'_>, plugin: &Element) -> Vec<HttpPlugin> {
+    let calls = calls(reading, plugin);
     let mut found = Vec::new();
     for localpath in plugin.children("localpath") {
         let Some(watch) = watch_of(reading, localpath) else { continue };
         for target in localpath.children("deshost") {
-            let url = wanted_text(reading, target, "url");
-            let port = wanted_port(reading, target);
-            if let (Some(url), Some(port)) = (url, port) {
-                found.push(HttpPlugin { watch: watch.clone(), url, port });
-            }
+            found.extend(web::read(reading, target, &watch, calls));
         }
     }
     found
 }
 
 fn refresh_cdn(reading: &mut Reading<'_>, plugin: &Element) -> Vec<RefreshCdnPlugin> {
+    let calls = calls(reading, plugin);
     let mut found = Vec::new();
     for localpath in plugin.children("localpath") {
         let Some(watch) = watch_of(reading, localpath) else { continue };
@@ -225,7 +284,7 @@ fn refresh_cdn(reading: &mut Reading<'_>, plugin: &Element) -> Vec<RefreshCdnPlu
             _ => None,
         };
         if let (Some(host), Some(port), Some(user), Some(password), Some(base)) = (host, port, user, password, base) {
-            found.push(RefreshCdnPlugin { watch, host, port, user, password, base, pattern });
+            found.push(RefreshCdnPlugin { watch, host, port, user, password, base, pattern, calls });
         }
     }
     found
@@ -252,17 +311,21 @@ fn watch_of(reading: &mut Reading<'_>, localpath: &Element) -> Option<PathBuf> {
     Some(super::reading::tidy(value.as_ref()))
 }
 
-fn wanted_port(reading: &mut Reading<'_>, element: &Element) -> Option<u16> {
+pub(super) fn wanted_port(reading: &mut Reading<'_>, element: &Element) -> Option<u16> {
     wanted(reading, element, "port")?;
     reading.port(Some(element), "port")
 }
 
-fn wanted_text(reading: &mut Reading<'_>, element: &Element, name: &str) -> Option<String> {
+pub(super) fn wanted_text(reading: &mut Reading<'_>, element: &Element, name: &str) -> Option<String> {
     wanted(reading, element, name).map(|attribute| attribute.value.trim().to_owned())
 }
 
 /// An attribute that is there and not empty; else a warning.
-fn wanted<'e>(reading: &mut Reading<'_>, element: &'e Element, name: &str) -> Option<&'e super::tree::Attribute> {
+pub(super) fn wanted<'e>(
+    reading: &mut Reading<'_>,
+    element: &'e Element,
+    name: &str,
+) -> Option<&'e super::tree::Attribute> {
     let found = element.attribute(name).filter(|attribute| !attribute.value.trim().is_empty());
     if found.is_none() && !element.broken {
         let message = format!("<{}> lacks `{name}` and is left out", element.name);

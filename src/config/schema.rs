@@ -98,15 +98,19 @@ pub(super) static HEAD: ElementRule = one(
         ),
         many(
             "plugin",
-            &["name"],
+            &["name", "timeout", "concurrency", "retries"],
             &[
-                one("param", &["prefix", "suffix", "ignoreError"], &[]),
+                one("param", &["prefix", "suffix", "ignoreError", "batch"], &[]),
                 one("filter", START, &[many("include", &["expression"], &[])]),
                 many(
                     "localpath",
                     &["watch"],
                     &[
-                        many("deshost", &["ip", "url", "port"], &[]),
+                        many(
+                            "deshost",
+                            &["ip", "url", "port", "format", "method", "body"],
+                            &[many("header", &["name", "value", "file"], &[])],
+                        ),
                         one("cdninfo", &["domainname", "port", "username", "passwd"], &[]),
                         one("sendurl", &["base"], &[]),
                         one("regexurl", &["regex", "match"], &[]),

@@ -167,10 +167,22 @@ fn without_secrets(text: &str) -> String {
             Some(quote @ ('"' | '\'')) => start + 1..value[1..].find(quote).map_or(lower.len(), |end| start + 1 + end),
             _ => start..value.find(char::is_whitespace).map_or(lower.len(), |end| start + end),
         };
-        let blots: String = lower[range.clone()].bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
-        shown.replace_range(range, &blots);
+        blot_out(&mut shown, range);
+    }
+    // `http://user:password@host`
+    for (at, separator) in lower.match_indices("://") {
+        let start = at + separator.len();
+        let authority = lower[start..].split(['/', '"', '\'', '<', '>']).next().unwrap_or_default();
+        if let Some(end) = authority.rfind('@') {
+            blot_out(&mut shown, start..start + end);
+        }
     }
     shown
+}
+
+fn blot_out(text: &mut String, range: Range<usize>) {
+    let blots: String = text[range.clone()].bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
+    text.replace_range(range, &blots);
 }
 
 #[cfg(test)]
@@ -226,5 +238,6 @@ mod tests {
         assert_eq!(without_secrets(r#"<cdninfo passwd="secret"#), r#"<cdninfo passwd="******"#);
         assert_eq!(without_secrets("<cdninfo passwd=secret x=1"), "<cdninfo passwd=****** x=1");
         assert_eq!(without_secrets("passwd='a\nb'"), "passwd='*\n*'");
+        assert_eq!(without_secrets("<x url='http://me:p@w@host/@'/>"), "<x url='http://******@host/@'/>");
     }
 }

@@ -5,6 +5,7 @@ use super::error::CtlError;
 use super::instances::{self, Instance, Presence};
 use super::table::{Cell, Table};
 use super::view::{Remote, View, now_usec};
+use crate::bus::PluginRow;
 use crate::human::{bytes, count, plural, rough, safe, when};
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
@@ -200,7 +201,8 @@ fn running(text: &mut String, view: &View, session: &Session) {
     let roots: Vec<_> = agent.watch_roots.iter().map(|root| path(root)).collect();
     let directories = plural(agent.watched_directories, "directory", "directories");
     line(text, "Watches", &format!("{} ({directories})", roots.join(", ")));
-    line(text, "Started", &format!("{}, version {}", when(agent.started_at, now), safe(&agent.version)));
+    let from = safe(&agent.started_from);
+    line(text, "Started", &format!("{} ({from}), version {}", when(agent.started_at, now), safe(&agent.version)));
     let oldest =
         if agent.queue_depth > 0 { format!(", the oldest for {}", lag(agent.lag_usec)) } else { String::new() };
     line(text, "Pending", &format!("{}{oldest}", count(agent.queue_depth)));
@@ -226,7 +228,40 @@ fn running(text: &mut String, view: &View, session: &Session) {
         line(text, "Overflows", &format!("{}, each mended by a walk of the tree", count(agent.overflows)));
     }
     text.push('\n');
-    remotes(text, &view.remotes, now);
+    if !view.remotes.is_empty() {
+        remotes(text, &view.remotes, now);
+    }
+    if !agent.plugins.is_empty() {
+        plugins(text, &agent.plugins, now);
+    }
+}
+
+/// Who is told of changes, and what keeps from it.
+fn plugins(text: &mut String, rows: &[PluginRow], now: u64) {
+    let mut table = Table::new(&["PLUGIN", "TARGET", "WAITING", "DONE", "FAILED"]).indented(2);
+    for (plugin, target, waiting, done, failed, error, ..) in rows {
+        let style = if !error.is_empty() {
+            BAD
+        } else if *waiting > 0 {
+            BUSY
+        } else {
+            GOOD
+        };
+        table.row([
+            Cell::from(safe(plugin)).styled(style),
+            safe(target).into(),
+            Cell::from(count(*waiting)).right(),
+            Cell::from(count(*done)).right(),
+            Cell::from(count(*failed)).right(),
+        ]);
+    }
+    let _ = write!(text, "\n{table}");
+    for (plugin, _, _, _, _, error, since, next_try) in rows.iter().filter(|row| !row.5.is_empty()) {
+        let since = lag(now.saturating_sub(*since));
+        let next = if *next_try == 0 { String::new() } else { format!(", next try {}", when(*next_try, now)) };
+        let _ = writeln!(text, "\n  {}: {BAD}failing{BAD:#} for {since}{next}", safe(plugin));
+        let _ = writeln!(text, "    {}", safe(error));
+    }
 }
 
 fn remotes(text: &mut String, remotes: &[Remote], now: u64) {

@@ -1,6 +1,6 @@
 //! What an instance says of itself on the bus: its properties, and those of its remotes, read in two calls.
 
-use crate::bus::names;
+use crate::bus::{PluginRow, names};
 use crate::human::safe;
 use crate::path::RelPath;
 use serde_json::{Value, json};
@@ -26,11 +26,13 @@ pub struct Agent {
     pub(super) files_synced: u64,
     pub(super) bytes_sent: u64,
     pub(super) started_at: u64,
+    pub(super) started_from: String,
     pub(super) last_sync_at: u64,
     pub(super) last_full_sync_at: u64,
     pub(super) next_full_sync_at: u64,
     #[zbus(rename = "LagUSec")]
     pub(super) lag_usec: u64,
+    pub(super) plugins: Vec<PluginRow>,
 }
 
 /// The properties of `org.sersync.Remote1`.
@@ -148,12 +150,14 @@ impl View {
             "files_synced": agent.files_synced,
             "bytes_sent": agent.bytes_sent,
             "started_at": time_json(agent.started_at),
+            "started_from": agent.started_from,
             "last_sync_at": time_json(agent.last_sync_at),
             "last_full_sync_at": time_json(agent.last_full_sync_at),
             "next_full_sync_at": time_json(agent.next_full_sync_at),
             "lag_usec": agent.lag_usec,
             "remotes": self.remotes.iter().map(Remote::to_json).collect::<Vec<_>>(),
             "jobs": self.jobs.iter().map(Job::to_json).collect::<Vec<_>>(),
+            "plugins": agent.plugins.iter().map(plugin_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -217,6 +221,19 @@ impl Job {
             "result": self.result,
         })
     }
+}
+
+fn plugin_json((plugin, target, waiting, done, failed, error, since, next_try): &PluginRow) -> Value {
+    json!({
+        "plugin": plugin,
+        "target": target,
+        "waiting": waiting,
+        "done": done,
+        "failed": failed,
+        "last_error": error,
+        "failing_since": time_json(*since),
+        "next_try_at": time_json(*next_try),
+    })
 }
 
 async fn properties<T>(bus: &Connection, bus_name: &str, path: &str, interface: &str) -> zbus::Result<T>

@@ -58,6 +58,19 @@ impl<F> Flight<F> {
         self.entries.iter().filter(|(_, entry)| !entry.requested).map(|(_, entry)| (entry.seq, entry.since)).min()
     }
 
+    /// What has to be done about `path` if this flight comes to nothing, and what has to be done once it has ended.
+    pub(super) fn owed(&self, path: &RelPath) -> Option<Kind> {
+        let at = self.entries.binary_search_by(|(held, _)| held.cmp(path)).ok();
+        let held = at.map(|at| &self.entries[at].1).filter(|entry| !entry.requested).map(|entry| entry.kind);
+        let parent = self.shared_parents.contains(path).then_some(Kind::Attributes);
+        held.max(self.shadowed.get(path).copied()).max(parent)
+    }
+
+    /// The paths of which [`Flight::owed`] knows something.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &RelPath> {
+        self.entries.iter().map(|(path, _)| path).chain(self.shadowed.keys()).chain(&self.shared_parents)
+    }
+
     /// Whether `path` itself is in it.
     pub(super) fn holds(&self, path: &RelPath) -> bool {
         self.entries.binary_search_by(|(held, _)| held.cmp(path)).is_ok()
@@ -195,15 +208,18 @@ impl<F> PendingSet<F> {
                 // A full sync that fails is not begun anew each time that a live run succeeds.
                 let park_at = (flight.lane == Lane::Background).then_some(ending.now);
                 entry.fail(fault.clone(), ending.at, park_at, longest);
-                self.put(path, entry);
+                self.restore(path, entry);
                 continue;
             }
             match verdicts.remove(&path) {
-                None => changes.cleared.extend(entry.failed.is_some().then_some(path)),
-                Some(Returns::Bulk) => self.put(path, Entry { bulk: true, ..entry }),
+                None => {
+                    changes.cleared.extend(entry.failed.is_some().then(|| path.clone()));
+                    self.touched.push(path);
+                }
+                Some(Returns::Bulk) => self.restore(path, Entry { bulk: true, ..entry }),
                 Some(Returns::Again) => {
                     entry.unsettle(ending.now, longest);
-                    self.put(path, entry);
+                    self.restore(path, entry);
                 }
                 Some(Returns::Failed(fault)) => {
                     if entry.failed.is_none() {
@@ -211,7 +227,7 @@ impl<F> PendingSet<F> {
                     }
                     entry.fail(fault, ending.at, Some(ending.now), longest);
                     // A newer report waits already: that one is tried at once, it may be what mends this.
-                    self.put(path, entry);
+                    self.restore(path, entry);
                 }
             }
         }
@@ -224,6 +240,8 @@ impl<F> PendingSet<F> {
             }
             self.put(path, entry);
         }
+        // What is reported again may be covered by a directory that waits, and is owed no more by itself.
+        self.touched.extend(flight.shadowed.keys().chain(&flight.shared_parents).cloned());
         for (path, kind) in flight.shadowed {
             self.report(path, kind, seq, ending.at, false);
         }
@@ -234,6 +252,16 @@ impl<F> PendingSet<F> {
             self.fold();
         }
         changes
+    }
+
+    /// Whether a run is about to bring `path`, by itself or with a directory above it, and none has failed to. A full
+    /// sync does not count.
+    pub fn is_on_its_way(&self, path: &RelPath) -> bool {
+        let waits = |path: &RelPath, least: Kind| {
+            self.waiting.get(path).is_some_and(|entry| entry.failed.is_none() && entry.kind >= least)
+                || self.flights.values().any(|flight| flight.kind >= least && flight.holds(path))
+        };
+        waits(path, Kind::Attributes) || path.ancestors_below_root().any(|above| waits(&above, Kind::Tree))
     }
 
     /// Whether a path below `path` is in flight.
@@ -353,6 +381,7 @@ impl<F> PendingSet<F> {
         for other in others {
             let shared: Vec<RelPath> = other.parents().intersection(&parents).cloned().collect();
             other.shared_parents.extend(shared.iter().cloned());
+            self.touched.extend(shared.iter().cloned());
             flight.shared_parents.extend(shared);
         }
     }

@@ -61,6 +61,7 @@ impl<F> PendingSet<F> {
             self.waiting.keys().filter_map(|path| Some((path.clone(), by(path)?))).collect();
         for (path, directory) in moves {
             if let Some(entry) = self.remove(&path) {
+                self.touched.push(path);
                 self.put(directory, Entry { kind: Kind::VerifiedTree, requested: false, bulk: false, ..entry });
             }
         }

@@ -200,6 +200,8 @@ pub struct PendingSet<F> {
     folds: u64,
     /// The directories of recursive flights that ended lately, with when.
     swept: HashMap<RelPath, Instant>,
+    /// Paths of which something may be true now that was not when [`PendingSet::take_touched`] was last called.
+    touched: Vec<RelPath>,
 }
 
 impl<F> PendingSet<F> {
@@ -217,6 +219,7 @@ impl<F> PendingSet<F> {
             longest_pause: LONGEST_PAUSE,
             folds: 0,
             swept: HashMap::new(),
+            touched: Vec::new(),
         }
     }
 
@@ -254,6 +257,11 @@ impl<F> PendingSet<F> {
     /// How often the set was folded since its making.
     pub fn folds(&self) -> u64 {
         self.folds
+    }
+
+    /// A process before ran rsyncs of which this one knows nothing: any of them may have brought what is gone by now.
+    pub fn taken_over(&mut self, now: Instant) {
+        self.swept.insert(RelPath::root(), now);
     }
 
     /// Puts `path` into the set for the change that `hint` names.
@@ -316,7 +324,17 @@ impl<F> PendingSet<F> {
         self.waiting.get(path).is_some_and(|entry| entry.kind == Kind::VerifiedTree && entry.parked.is_none())
     }
 
-    fn put(&mut self, path: RelPath, mut entry: Entry<F>) {
+    fn put(&mut self, path: RelPath, entry: Entry<F>) {
+        let before = self.waiting.get(&path).map(|present| (present.kind, present.requested));
+        self.restore(path.clone(), entry);
+        if self.waiting.get(&path).map(|present| (present.kind, present.requested)) != before {
+            self.touched.push(path);
+        }
+    }
+
+    /// [`PendingSet::put`] for an entry that waited a moment ago or has just been in flight: nothing becomes pending
+    /// that was not.
+    fn restore(&mut self, path: RelPath, mut entry: Entry<F>) {
         if let Some(present) = self.remove(&path) {
             entry.absorb(present);
         }
@@ -345,6 +363,7 @@ impl<F> PendingSet<F> {
         let doomed: Vec<RelPath> = self.waiting.keys().filter(|path| unwanted(path)).cloned().collect();
         for path in doomed {
             self.remove(&path);
+            self.touched.push(path);
         }
     }
 
@@ -354,7 +373,7 @@ impl<F> PendingSet<F> {
         if let Some(entry) = self.remove(&root)
             && !entry.requested
         {
-            self.put(root, Entry { asked: false, ..entry });
+            self.restore(root, Entry { asked: false, ..entry });
         }
     }
 
@@ -388,7 +407,7 @@ impl<F> PendingSet<F> {
 
     fn ready_at_once(&mut self, path: &RelPath) {
         if let Some(entry) = self.remove(path) {
-            self.put(path.clone(), Entry { parked: None, ..entry });
+            self.restore(path.clone(), Entry { parked: None, ..entry });
         }
     }
 
@@ -404,6 +423,25 @@ impl<F> PendingSet<F> {
         let queued = self.queues.iter().flatten().map(|(_, path)| path);
         let waiting = queued.chain(parked).filter_map(|path| Some((path, self.waiting.get(path)?, false)));
         flying.chain(waiting)
+    }
+
+    /// What has to be done about `path` sooner or later, whatever happens to the runs in flight; `None` if nothing has to,
+    /// or only because somebody asked.
+    pub fn owed(&self, path: &RelPath) -> Option<Kind> {
+        let waiting = self.waiting.get(path).filter(|entry| !entry.requested).map(|entry| entry.kind);
+        self.flights.values().filter_map(|flight| flight.owed(path)).chain(waiting).max()
+    }
+
+    /// All paths with what is [`PendingSet::owed`] for them, some more than once.
+    pub fn all_owed(&self) -> impl Iterator<Item = (&RelPath, Kind)> {
+        let paths = self.waiting.keys().chain(self.flights.values().flat_map(Flight::paths));
+        paths.filter_map(|path| Some((path, self.owed(path)?)))
+    }
+
+    /// The paths for which what is [`PendingSet::owed`] may have changed since the last call, in any order, some more
+    /// than once.
+    pub fn take_touched(&mut self) -> Vec<RelPath> {
+        std::mem::take(&mut self.touched)
     }
 
     /// The entry that waits for `path`.

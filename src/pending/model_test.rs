@@ -74,6 +74,8 @@ struct World {
     disk: BTreeMap<RelPath, u64>,
     remote: BTreeMap<RelPath, u64>,
     runs: Vec<Run>,
+    /// What a journal holds that is told of touched paths alone.
+    journal: BTreeMap<RelPath, Kind>,
 }
 
 impl World {
@@ -86,6 +88,7 @@ impl World {
             remote: all.clone(),
             disk: all,
             runs: Vec::new(),
+            journal: BTreeMap::new(),
         }
     }
 
@@ -125,6 +128,15 @@ impl World {
             Step::Retry => {
                 self.set.retry();
             }
+        }
+    }
+
+    fn write_down(&mut self) {
+        for path in self.set.take_touched() {
+            match self.set.owed(&path) {
+                Some(kind) => self.journal.insert(path, kind),
+                None => self.journal.remove(&path),
+            };
         }
     }
 
@@ -205,6 +217,7 @@ proptest! {
         let mut world = World::new(limit);
         for step in steps {
             world.step(step);
+            world.write_down();
             prop_assert!(world.set.waiting() <= limit.max(1) + PATHS.len(), "the set outgrows its limit");
             // A path whose newest version is not on the remote is pending, itself or through one above it.
             let behind: Vec<&RelPath> =
@@ -213,7 +226,11 @@ proptest! {
                 let known = world.set.paths().any(|(pending, _, _)| pending == path || path.is_inside(pending))
                     || world.set.is_shadowed(path);
                 prop_assert!(known, "{path:?} is behind, but not pending");
+                let on_disk = world.journal.keys().any(|pending| pending == path || path.is_inside(pending));
+                prop_assert!(on_disk, "{path:?} is behind, and the journal does not know");
             }
+            let owed: BTreeMap<RelPath, Kind> = world.set.all_owed().map(|(path, kind)| (path.clone(), kind)).collect();
+            prop_assert_eq!(&world.journal, &owed);
             let counted = world.set.paths().filter(|(_, entry, _)| entry.failed.is_some()).count();
             prop_assert_eq!(world.set.failures(), counted);
         }

@@ -90,7 +90,7 @@ fn left(queue: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::snapshot::{Fault, Job, JobId};
+    use crate::agent::snapshot::{Fault, Job, JobId, StartedFrom};
     use std::time::Duration;
 
     fn now() -> SystemTime {
@@ -141,11 +141,13 @@ mod tests {
             files_synced: 0,
             bytes_sent: 0,
             started_at: now(),
+            started_from: StartedFrom::Full,
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,
             remotes,
             jobs: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 

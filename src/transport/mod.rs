@@ -25,12 +25,14 @@ mod plan;
 mod process;
 mod script;
 mod ssh;
+mod synced;
 
 pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub(crate) use process::end_with_agent;
 pub use script::Chore;
 pub use ssh::SharedConnection;
 
@@ -68,7 +70,35 @@ pub struct Order {
     pub filter: Arc<Filter>,
     /// What is known of the remote.
     pub capabilities: Capabilities,
+    /// Whether somebody wants to know what was synced, path by path.
+    pub name_synced: bool,
 }
+
+/// A path that a run made equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synced {
+    /// Which.
+    pub path: RelPath,
+    /// What was done.
+    pub deed: Deed,
+}
+
+/// What was done to a path on the remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It was sent, or made.
+    Sent,
+    /// Its mode, owner or times were set.
+    Attributes,
+    /// It was deleted.
+    Deleted {
+        /// Whether it is known to have been a directory.
+        directory: bool,
+    },
+}
+
+/// So many paths of one run are named.
+const SYNCED_AT_MOST: usize = 100_000;
 
 /// How a batch ended. A path of the batch that none of the lists names has succeeded, unless there is a `fault`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +115,9 @@ pub struct Outcome {
     pub lesson: Lesson,
     /// What was sent, also by a run that failed later.
     pub totals: Totals,
+    /// What was made equal, if the order wants it named: the batch's own paths but those of the lists above, and what
+    /// rsync changed below its directories.
+    pub synced: Vec<Synced>,
 }
 
 /// Carries `order` out at `endpoint`. `on_progress` hears of the progress of recursive runs.
@@ -106,6 +139,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
             );
         }
     };
+    let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
     let mut work = Work {
         endpoint,
         root,
@@ -113,13 +147,14 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         totals: Totals::default(),
         complaints: Complaints::default(),
         doubtful_deletion: false,
+        itemized: Vec::new(),
         no_room_for: None,
         on_progress: &on_progress,
         order: &order,
     };
     let fault = work.carry_out(&plan).await.err();
-    let Work { capabilities, totals, complaints, .. } = work;
-    Outcome::new(&order, plan, complaints, fault, capabilities, totals)
+    let Work { capabilities, totals, complaints, itemized, .. } = work;
+    Outcome::new(&order, plan, complaints, fault, capabilities, totals).with_synced(&order, known, itemized)
 }
 
 fn root_missing(why: &str) -> Fault {
@@ -136,6 +171,8 @@ struct Work<'a> {
     complaints: Complaints,
     /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
     doubtful_deletion: bool,
+    /// What recursive runs say that they changed.
+    itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
     no_room_for: Option<RelPath>,
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
@@ -304,19 +341,27 @@ impl Work<'_> {
         let mut less = Vec::new().into_iter();
         self.no_room_for = None;
         loop {
-            let line = self.endpoint.command_line(form, effective);
+            let mut line = self.endpoint.command_line(form, effective);
+            let itemize = self.order.name_synced && self.order.kind >= Kind::Tree && !form.is_dry();
+            if itemize {
+                line.arguments.insert(0, synced::ITEMIZE.into());
+            }
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
             let run = Run::start(&line, &self.root, self.order.lane == Lane::Background)
                 .map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
             let (mut deletions_skipped, mut deleted) = (false, 0);
+            let itemized = &mut self.itemized;
             let listen = |text: &[u8]| {
                 totals.take_line(text);
                 deletions_skipped |= text == output::DELETIONS_SKIPPED;
                 deleted += output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_progress)(progress);
+                }
+                if itemize && itemized.len() < SYNCED_AT_MOST {
+                    itemized.extend(synced::from_line(text));
                 }
                 on_line(Some(text));
             };
@@ -494,6 +539,7 @@ impl Outcome {
             fault: Some(fault),
             lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
+            synced: Vec::new(),
         }
     }
 
@@ -520,7 +566,7 @@ impl Outcome {
         let again =
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
         let lesson = Lesson { before: order.capabilities, after: capabilities };
-        Self { failed, again, bulk: plan.bulk, fault, lesson, totals }
+        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new() }
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn deletion(line: &[u8]) -> Option<(RelPath, bool)> {
 }
 
 /// Undoes `\#ooo`.
-fn unescape(printed: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(printed: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(printed.len());
     let mut rest = printed;
     while let Some((first, tail)) = rest.split_first() {

@@ -119,7 +119,7 @@ impl Run {
 }
 
 /// Has the kernel tell the process to end when the agent is killed.
-pub(super) fn end_with_agent(command: &mut Command) {
+pub(crate) fn end_with_agent(command: &mut Command) {
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes one
     // prctl(2) system call and neither allocates nor locks.
     unsafe {

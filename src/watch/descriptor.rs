@@ -3,15 +3,14 @@
 //! A directory is watched through an open descriptor of it (`/proc/self/fd/N`), so what is watched is the very
 //! directory that is listed, whatever is renamed meanwhile.
 
+use super::spool::Spool;
 use crate::config::EventSwitches;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-
-/// Bytes read at once: room for some 2,000 events.
-const BUFFER: usize = 64 * 1024;
 
 /// One event, as the kernel told it.
 #[derive(Debug)]
@@ -26,19 +25,27 @@ pub struct Event {
     pub name: Option<OsString>,
 }
 
-/// The descriptor.
+impl Event {
+    /// What the kernel tells when its queue was full.
+    pub fn overflow() -> Self {
+        Self { key: -1, mask: EventMask::Q_OVERFLOW, cookie: 0, name: None }
+    }
+}
+
+/// The descriptor, and the memory into which its events are read.
 pub struct Descriptor {
     inotify: Inotify,
     watches: Watches,
     mask: WatchMask,
-    buffer: Box<[u8]>,
+    /// What was read from it.
+    pub spool: Spool,
 }
 
 impl Descriptor {
     /// Around an inotify descriptor, new or handed over by a process before; it must be non-blocking.
-    pub fn new(descriptor: OwnedFd, events: EventSwitches) -> Self {
+    pub fn new(descriptor: OwnedFd, spool: Spool, events: EventSwitches) -> Self {
         let inotify = Inotify::from(descriptor);
-        Self { watches: inotify.watches(), inotify, mask: mask(events), buffer: vec![0; BUFFER].into() }
+        Self { watches: inotify.watches(), inotify, mask: mask(events), spool }
     }
 
     /// Watches the directory that is open as `directory`. The same directory always gets the same watch.
@@ -54,20 +61,7 @@ impl Descriptor {
 
     /// Reads one buffer of events into `events`; false when none were waiting.
     pub fn read(&mut self, events: &mut VecDeque<Event>) -> io::Result<bool> {
-        match self.inotify.read_events(&mut self.buffer) {
-            Ok(read) => {
-                events.extend(read.map(|event| Event {
-                    key: event.wd.get_watch_descriptor_id(),
-                    mask: event.mask,
-                    cookie: event.cookie,
-                    name: event.name.map(OsString::from),
-                }));
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
-            Err(error) => Err(error),
-        }
+        Ok(self.spool.read(&self.inotify, events)?)
     }
 }
 
@@ -93,6 +87,14 @@ fn mask(events: EventSwitches) -> WatchMask {
     mask.set(WatchMask::MODIFY, events.modify);
     mask.set(WatchMask::ATTRIB, events.attrib);
     mask
+}
+
+/// Whether this is an inotify descriptor that does not block.
+pub fn is_inotify(descriptor: &OwnedFd) -> bool {
+    let kind = std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    let flags = fcntl(descriptor, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    kind.is_ok_and(|kind| kind.as_os_str() == "anon_inode:inotify")
+        && flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK))
 }
 
 /// Opens a new inotify descriptor. The error says which limit to raise.

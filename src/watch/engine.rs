@@ -13,6 +13,8 @@ use super::hold::Holds;
 use super::mounts;
 use super::rescan::{Rescans, WallTime};
 use super::root::Root;
+use super::settle::Settling;
+use super::spool::Spool;
 use super::tree::{NodeId, Tree};
 use super::unwatched::Unwatched;
 use super::walk::{Mode, Step};
@@ -25,7 +27,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,6 +51,8 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// What it counts.
     pub counters: Counters,
+    /// So many of its reports have been written down.
+    pub written_down: AtomicU64,
 }
 
 /// A directory that left its place and has not arrived at another one yet.
@@ -88,7 +92,8 @@ pub struct Engine {
     pub(super) shared: Arc<Shared>,
     mountinfo: Option<File>,
     mounts_changed: bool,
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
+    pub(super) settling: Settling,
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
     drains: Vec<u64>,
@@ -110,20 +115,31 @@ pub enum Turn {
 }
 
 impl Engine {
-    /// Around an inotify descriptor; does nothing yet.
+    /// Around an inotify descriptor and the spool of its events; does nothing yet. What a process before had read and
+    /// not settled is interpreted when all is watched again.
     pub fn new(
         descriptor: OwnedFd,
+        mut spool: Spool,
         spec: Spec,
         reports: UnboundedSender<Report>,
         control: mpsc::Receiver<Control>,
         shared: Arc<Shared>,
     ) -> Self {
+        let resuming = spool.is_complete(&spec.label());
+        let (backlog, caught_up) = match resuming {
+            true => (spool.events(), spool.caught_up()),
+            false => {
+                spool.begin(&spec.label());
+                (VecDeque::new(), wall_time(SystemTime::now()))
+            }
+        };
         Self {
             disk: Disk::new(spec.root.clone()),
-            descriptor: Descriptor::new(descriptor, spec.events),
+            descriptor: Descriptor::new(descriptor, spool, spec.events),
             tree: Tree::new(),
             root: Root::new(spec.root.clone()),
-            backlog: VecDeque::new(),
+            backlog,
+            settling: Settling::new(resuming),
             steps: Vec::new(),
             listing: 0,
             limbo: HashMap::new(),
@@ -139,7 +155,7 @@ impl Engine {
             reports,
             control,
             drains: Vec::new(),
-            caught_up: wall_time(SystemTime::now()),
+            caught_up,
             lost_since: None,
             shared,
             spec,
@@ -161,6 +177,7 @@ impl Engine {
     pub fn turn(&mut self) -> Turn {
         self.obey();
         let now = Instant::now();
+        self.forget_settled(now);
         self.keep_time(now);
         let more = match self.read() {
             Ok(more) => more,
@@ -173,7 +190,10 @@ impl Engine {
         if !self.backlog.is_empty() {
             self.root.look_soon(now);
         }
-        while let Some(event) = self.backlog.pop_front() {
+        // Events of a process before name watches: they mean nothing before all is watched again.
+        while !self.settling.resuming
+            && let Some(event) = self.backlog.pop_front()
+        {
             self.interpret(event);
         }
         for _ in 0..SLICE {
@@ -192,6 +212,7 @@ impl Engine {
             self.answer_drains();
         }
         self.flush();
+        self.say_whether_complete();
         self.shared.counters.directories.store(self.tree.watched() as u64, Ordering::Relaxed);
         if self.is_stopped() {
             return Turn::Ended;
@@ -239,6 +260,7 @@ impl Engine {
     /// Sends a report, after all changes seen before.
     pub(super) fn send(&mut self, report: Report) {
         self.flush();
+        self.settling.sent += 1;
         if self.reports.send(report).is_err() {
             self.shared.stop.store(true, Ordering::Relaxed);
         }
@@ -247,6 +269,7 @@ impl Engine {
     fn flush(&mut self) {
         if !self.changes.is_empty() {
             let changes = std::mem::take(&mut self.changes);
+            self.settling.sent += 1;
             if self.reports.send(Report::Changes(changes)).is_err() {
                 self.shared.stop.store(true, Ordering::Relaxed);
             }
@@ -268,8 +291,10 @@ impl Engine {
         if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::Q_OVERFLOW)) {
             self.lost_since.get_or_insert(self.caught_up);
         }
-        if !more {
+        // While events of before wait, nothing is caught up with.
+        if !more && !self.settling.resuming {
             self.caught_up = before;
+            self.descriptor.spool.set_caught_up(before);
         }
         Ok(more)
     }
@@ -293,6 +318,8 @@ impl Engine {
         self.send(Report::Overflowed);
         if self.root.is_present() {
             self.rescans.overflowed(Instant::now(), with_slack(since));
+        } else if self.settling.resuming {
+            self.not_resumed();
         }
     }
 

@@ -18,6 +18,8 @@
 //! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file.
 //! * `rescan` and `unwatched` remember what is owed: a walk after the kernel's queue overflowed, directories that
 //!   could not be watched.
+//! * `spool` and `settle` keep the events that were read until what follows from them is written down, also for a
+//!   process that comes after this one.
 //! * `root` waits for a root that is not there, and takes no bare mount point for it.
 //!
 //! # What inotify does not tell
@@ -34,6 +36,8 @@ mod mounts;
 mod names;
 mod rescan;
 mod root;
+mod settle;
+mod spool;
 mod table;
 mod tree;
 mod unwatched;
@@ -48,6 +52,7 @@ use crate::path::RelPath;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -110,6 +115,9 @@ pub enum Report {
     RootReady {
         /// Whether it had been reported missing before.
         returned: bool,
+        /// Whether the events of a process before and those since were taken up without a gap: all that differs from
+        /// what was written down then is reported path by path.
+        resumed: bool,
     },
     /// Part of the tree is not watched; the text says which part, why and what mends it. `directory` is where.
     Unwatched {
@@ -138,12 +146,61 @@ pub struct Spec {
     pub temporary_names: TemporaryNames,
     /// Files whose ctime is this or later are reported as [`Hint::Entry`] by the first walk; `None`: none are.
     pub changed_since: Option<SystemTime>,
+    /// What else a process to come must do in the same way, to make something of the events of this one: compared, not
+    /// understood.
+    pub about: Vec<u8>,
 }
 
 /// The thread's stack: nothing in it recurses.
 const STACK: usize = 256 * 1024;
 /// So long the thread's end is waited for: a file system that does not answer must not hold up the agent's.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+impl Spec {
+    /// What a process to come must watch in the same way, to make something of the events of this one.
+    fn label(&self) -> Vec<u8> {
+        let mut label = self.root.as_os_str().as_bytes().to_vec();
+        label.extend(format!("\0{:?}\0{:?}", self.events, self.temporary_names).into_bytes());
+        label.push(0);
+        label.extend(&self.about);
+        for expression in self.filter.expressions() {
+            label.push(0);
+            label.extend(expression.as_bytes());
+        }
+        label
+    }
+}
+
+/// What outlives the process that watches: the inotify descriptor, in whose queue the kernel goes on to gather events,
+/// and the memory of the events that were read from it. Kept by systemd, file descriptor by file descriptor.
+#[derive(Debug)]
+pub struct Kept {
+    /// The inotify descriptor.
+    pub inotify: OwnedFd,
+    /// The memory.
+    pub spool: OwnedFd,
+}
+
+impl Kept {
+    /// New ones, to be given to [`spawn`].
+    ///
+    /// # Errors
+    ///
+    /// No inotify descriptor is left (the error names the limit to raise), or no memory.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { inotify: descriptor::open()?, spool: spool::Spool::memory()? })
+    }
+
+    /// The same descriptors once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { inotify: self.inotify.try_clone()?, spool: self.spool.try_clone()? })
+    }
+
+    /// Whether these are what this version of the agent makes; if not, it has to begin anew.
+    pub fn is_usable(&self) -> bool {
+        descriptor::is_inotify(&self.inotify) && spool::Spool::open(&self.spool).is_ok()
+    }
+}
 
 /// A command to the thread. Its end is not one: that is asked for by a flag, which long steps look at.
 #[derive(Debug)]
@@ -168,29 +225,34 @@ pub struct Watch {
     /// Closed by the thread's end.
     alive: Mutex<mpsc::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
+    may_be_resumed: bool,
 }
 
 /// Starts to watch `spec.root`; what is seen goes to `reports`. A root that is not there is no error: it is waited for.
 ///
+/// With `kept`, the watch can be resumed by a process to come; if it was left by a process before that watched the same
+/// in the same way, it is resumed now ([`Report::RootReady`] says so).
+///
 /// # Errors
 ///
 /// No inotify descriptor is left (the error names the limit to raise), or no thread.
-pub fn spawn(spec: Spec, reports: UnboundedSender<Report>) -> io::Result<Watch> {
-    start(descriptor::open()?, spec, reports)
-}
-
-/// As [`spawn`], around an inotify descriptor that exists already.
-fn start(descriptor: OwnedFd, spec: Spec, reports: UnboundedSender<Report>) -> io::Result<Watch> {
+pub fn spawn(spec: Spec, kept: Option<Kept>, reports: UnboundedSender<Report>) -> io::Result<Watch> {
+    let (descriptor, spool) = match kept {
+        Some(Kept { inotify, spool }) => (inotify, spool::Spool::open(&spool)?),
+        None => (descriptor::open()?, spool::Spool::mortal()?),
+    };
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    let shared = Arc::new(engine::Shared { wake, stop: AtomicBool::new(false), counters: Counters::default() });
+    let (stop, counters, written_down) = (AtomicBool::new(false), Counters::default(), AtomicU64::new(0));
+    let shared = Arc::new(engine::Shared { wake, stop, counters, written_down });
     let (control, commands) = mpsc::channel();
-    let engine = engine::Engine::new(descriptor, spec, reports, commands, shared.clone());
+    let engine = engine::Engine::new(descriptor, spool, spec, reports, commands, shared.clone());
+    let may_be_resumed = engine.is_resuming();
     let (running, alive) = mpsc::channel();
     let thread = thread::Builder::new().name("watch".to_owned()).stack_size(STACK).spawn(move || {
         engine.run();
         drop(running);
     })?;
-    Ok(Watch { shared, control, alive: Mutex::new(alive), thread: Some(thread) })
+    Ok(Watch { shared, control, alive: Mutex::new(alive), thread: Some(thread), may_be_resumed })
 }
 
 impl Watch {
@@ -204,6 +266,17 @@ impl Watch {
     /// as [`Hint::Rescan`].
     pub fn rescan(&self) {
         self.command(Control::Rescan);
+    }
+
+    /// Whether it took up what a process before left. [`Report::RootReady`] says whether that held.
+    pub fn may_be_resumed(&self) -> bool {
+        self.may_be_resumed
+    }
+
+    /// So many of its reports, from the first on, have been written down: what led to them need not be kept for a process
+    /// to come.
+    pub fn written_down(&self, reports: u64) {
+        self.shared.written_down.store(reports, Ordering::Release);
     }
 
     /// How many directories are watched.

@@ -70,6 +70,11 @@ impl Root {
         self.present.is_some()
     }
 
+    /// Whether it is there and all of it was walked.
+    pub fn is_watched(&self) -> bool {
+        self.present.is_some() && self.was_ready && !self.was_missing
+    }
+
     /// When to look at it again.
     pub fn next_look(&self) -> Instant {
         self.next_look
@@ -170,6 +175,9 @@ impl Engine {
 
     fn report_missing(&mut self, reason: String) {
         self.root.was_missing = true;
+        if self.settling.resuming {
+            self.not_resumed();
+        }
         if self.root.missing.as_ref() != Some(&reason) {
             self.root.missing = Some(reason.clone());
             self.send(Report::RootMissing(reason));
@@ -184,6 +192,7 @@ impl Engine {
         self.disk.set_identity(Some(seen.identity));
         let since = match self.root.was_ready {
             true => Some(with_slack(self.root.lost_at)),
+            false if self.settling.resuming => None,
             false => self.spec.changed_since.map(wall_time),
         };
         let root = self.tree.root();
@@ -199,7 +208,12 @@ impl Engine {
         let returned = std::mem::take(&mut self.root.was_missing);
         self.root.missing = None;
         self.root.was_ready = true;
-        self.send(Report::RootReady { returned });
+        let resumed = self.resume();
+        let root = self.tree.root();
+        if let Some(key) = self.tree.watch_key(root) {
+            self.descriptor.spool.set_root(key);
+        }
+        self.send(Report::RootReady { returned, resumed });
     }
 
     /// Something was mounted or unmounted somewhere. What came is as if it had been moved here. What went uncovers
@@ -212,11 +226,13 @@ impl Engine {
         let before = std::mem::replace(&mut self.root.mounts_below, now.clone());
         for point in before.keys().filter(|point| !now.contains_key(point)) {
             if let Some(node) = self.tree.find(point) {
+                self.settling.owes_walk = true;
                 self.uncovered(node);
             }
         }
         for point in now.iter().filter(|(point, number)| before.get(*point) != Some(number)).map(|(point, _)| point) {
             if let Some(node) = self.tree.find(point) {
+                self.settling.owes_walk = true;
                 self.steps.push(Step::Report(node, Hint::Arrived));
                 self.steps.push(Step::Walk(node, Mode::Silent));
             }

@@ -3,10 +3,13 @@
 use super::processes::{self, Process};
 use super::rsyncd::PASSWORD;
 use super::{SOON, eventually};
+use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -79,16 +82,17 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = match &self.unprivileged {
-            None => Command::new(env!("CARGO_BIN_EXE_sersync")),
-            Some((binary, user)) => {
-                let mut command = Command::new(binary);
-                command.uid(*user).gid(*user).current_dir(&self.directory);
-                command
-            }
+        // Only the process itself can know the number that `LISTEN_PID` has to be.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]);
+        match &self.unprivileged {
+            None => command.arg(env!("CARGO_BIN_EXE_sersync")),
+            Some((binary, user)) => command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary),
         };
         command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
-        for foreign in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LISTEN_FDS"] {
+        for foreign in
+            ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_FDNAMES"]
+        {
             if !self.environment.iter().any(|(name, _)| name == foreign) {
                 command.env_remove(foreign);
             }
@@ -105,13 +109,19 @@ impl Launch {
 
     /// Starts it and waits for nothing.
     pub fn spawn(self) -> Agent {
-        let notify = Notify::bind(&self.directory.join("notify"));
+        self.spawn_with(Store::default())
+    }
+
+    /// The same with what an earlier process had in its supervisor's store.
+    fn spawn_with(self, store: Store) -> Agent {
+        let mut command = self.command();
+        hand_over(&mut command, &store);
+        let notify = Notify::bind(&self.directory.join("notify"), store);
         if let Some((_, user)) = self.unprivileged {
             std::os::unix::fs::chown(&notify.path, Some(user), None).unwrap();
         }
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let child = self
-            .command()
+        let child = command
             .env("NOTIFY_SOCKET", &notify.path)
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -222,13 +232,23 @@ impl Agent {
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
     }
 
-    /// Starts it again after its end, with the same arguments and state, and waits until it watches.
+    /// Starts it again after its end, with the same arguments, state, and descriptors in its supervisor's store, as
+    /// `systemctl restart` and the restart after a crash do; waits until it watches.
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let launch = self.launch.clone();
         // The old socket must go first: both have the same path.
         self.notify.close();
-        *self = launch.start();
+        let store = std::mem::take(&mut *self.notify.store.lock().unwrap());
+        *self = launch.spawn_with(store);
+        self.wait_notified("READY=1");
+    }
+
+    /// The same with an empty store, as `systemctl stop` and `start` do.
+    pub fn start_anew(&mut self) {
+        self.notify.close();
+        self.notify.store.lock().unwrap().clear();
+        self.start_again();
     }
 
     /// CPU ticks of the agent and of all that it has run so far.
@@ -265,11 +285,29 @@ impl Drop for Agent {
     }
 }
 
+/// The descriptors that a supervisor keeps for the agent, with their names.
+type Store = Vec<(String, OwnedFd)>;
+
+/// Gives a process what is in the store, sd_listen_fds(3).
+fn hand_over(command: &mut Command, store: &Store) {
+    if store.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = store.iter().map(|(name, _)| name.as_str()).collect();
+    command.env("LISTEN_FDS", store.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    let mappings = store
+        .iter()
+        .zip(3..)
+        .map(|((_, descriptor), child_fd)| FdMapping { parent_fd: descriptor.try_clone().unwrap(), child_fd });
+    command.fd_mappings(mappings.collect()).unwrap();
+}
+
 /// The socket that systemd would give the agent. A thread empties it: a full one would block the agent.
 #[derive(Debug)]
 struct Notify {
     path: PathBuf,
     lines: Arc<Mutex<Vec<String>>>,
+    store: Arc<Mutex<Store>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -277,22 +315,22 @@ struct Notify {
 const CLOSE: &str = "X_CLOSE=1";
 
 impl Notify {
-    fn bind(path: &Path) -> Self {
+    fn bind(path: &Path, store: Store) -> Self {
         let _ = fs::remove_file(path);
         let socket = UnixDatagram::bind(path).unwrap();
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let written = Arc::clone(&lines);
+        let (lines, store) = (Arc::default(), Arc::new(Mutex::new(store)));
+        let (written, kept) = (Arc::clone(&lines), Arc::clone(&store));
         let reader = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length) = socket.recv(&mut buffer) {
-                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            while let Ok((text, descriptors)) = receive(&socket) {
                 if text == CLOSE {
                     return;
                 }
-                written.lock().unwrap().extend(text.lines().map(str::to_owned));
+                keep(&mut kept.lock().unwrap(), &text, descriptors);
+                let lines: &Mutex<Vec<String>> = &written;
+                lines.lock().unwrap().extend(text.lines().map(str::to_owned));
             }
         });
-        Self { path: path.to_owned(), lines, reader: Some(reader) }
+        Self { path: path.to_owned(), lines, store, reader: Some(reader) }
     }
 
     fn close(&mut self) {
@@ -308,5 +346,35 @@ impl Notify {
 impl Drop for Notify {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// One message, and the descriptors that came with it.
+fn receive(socket: &UnixDatagram) -> nix::Result<(String, Vec<OwnedFd>)> {
+    let mut buffer = [0; 4096];
+    let mut control = nix::cmsg_space!([RawFd; 8]);
+    let (length, numbers) = {
+        let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let numbers = message.cmsgs()?.flat_map(|part| match part {
+            ControlMessageOwned::ScmRights(numbers) => numbers,
+            _ => Vec::new(),
+        });
+        (message.bytes, numbers.collect::<Vec<_>>())
+    };
+    // SAFETY: the kernel has just opened these for this process, and nobody else knows of them.
+    let descriptors = numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect();
+    Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), descriptors))
+}
+
+/// What sd_notify(3) says of the store.
+fn keep(store: &mut Store, text: &str, descriptors: Vec<OwnedFd>) {
+    let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
+    if text.lines().any(|line| line == "FDSTOREREMOVE=1") {
+        store.retain(|(known, _)| known != name);
+    }
+    if text.lines().any(|line| line == "FDSTORE=1") {
+        store.extend(descriptors.into_iter().map(|descriptor| (name.to_owned(), descriptor)));
     }
 }

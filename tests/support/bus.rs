@@ -1,7 +1,7 @@
 //! A private message bus, and an engine that plays a script behind the real [`Handle`].
 
 use sersync::agent::handle::{Command, CommandError};
-use sersync::agent::snapshot::{Fault, Job, JobId, JobState, Notice, Remote, RemoteState, State};
+use sersync::agent::snapshot::{Fault, Job, JobId, JobState, Notice, Remote, RemoteState, StartedFrom, State};
 use sersync::agent::{Handle, Snapshot};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -252,11 +252,13 @@ pub fn snapshot(instance: &str) -> Snapshot {
         files_synced: 14,
         bytes_sent: 8192,
         started_at: SystemTime::now() - Duration::from_secs(3600),
+        started_from: StartedFrom::Resumed,
         last_sync_at: Some(SystemTime::now()),
         last_full_sync_at: None,
         next_full_sync_at: None,
         remotes: vec![remote("backup@web1::www"), remote("web2:/srv/www")],
         jobs: Vec::new(),
+        plugins: Vec::new(),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Confxml {
     password_file: Option<PathBuf>,
     sersync: String,
     agent: String,
+    plugins: String,
+    started: Vec<String>,
 }
 
 impl Confxml {
@@ -37,6 +39,8 @@ impl Confxml {
             password_file: None,
             sersync: String::new(),
             agent: String::new(),
+            plugins: String::new(),
+            started: Vec::new(),
         }
     }
 
@@ -93,6 +97,13 @@ impl Confxml {
         self
     }
 
+    /// One more `<plugin>` element of `<head>`, started as well.
+    pub fn plugin(mut self, name: &str, attributes: &str, inner: &str) -> Self {
+        let _ = writeln!(self.plugins, "    <plugin name=\"{name}\" {attributes}>{inner}</plugin>");
+        self.started.push(name.to_owned());
+        self
+    }
+
     /// Writes the file, and beside it the password file that it names.
     pub fn write(&self, file: &Path) -> PathBuf {
         let password_file = self.password_file.clone().unwrap_or_else(|| {
@@ -140,11 +151,12 @@ impl Confxml {
         if let Some(port) = self.port {
             let _ = writeln!(text, "            <userDefinedPort start=\"true\" port=\"{port}\"/>");
         }
-        let _ = writeln!(
-            text,
-            "            <ssh start=\"{}\"/>\n        </rsync>\n        {}\n    </sersync>",
-            self.ssh, self.sersync
-        );
+        let _ = writeln!(text, "            <ssh start=\"{}\"/>\n        </rsync>", self.ssh);
+        for name in &self.started {
+            let _ = writeln!(text, "        <plugin start=\"true\" name=\"{name}\"/>");
+        }
+        let _ = writeln!(text, "        {}\n    </sersync>", self.sersync);
+        text.push_str(&self.plugins);
         if !self.agent.is_empty() {
             let _ = writeln!(text, "    <agent>{}</agent>", self.agent);
         }

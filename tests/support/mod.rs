@@ -8,6 +8,8 @@
 
 pub mod agent;
 pub mod config;
+pub mod listener;
+pub mod machine;
 pub mod processes;
 pub mod rsyncd;
 pub mod scene;

@@ -17,6 +17,7 @@ pub struct Judge {
     directory_times: bool,
     whole_seconds: bool,
     ignored: Vec<PathBuf>,
+    remains: bool,
 }
 
 impl Judge {
@@ -30,6 +31,12 @@ impl Judge {
     /// when the seconds are (before 3.1.3).
     pub fn whole_seconds(mut self) -> Self {
         self.whole_seconds = true;
+        self
+    }
+
+    /// Not what an rsync that was killed on the copy's side left there, `.NAME.XXXXXX`: the next full sync takes it away.
+    pub fn but_remains(mut self) -> Self {
+        self.remains = true;
         self
     }
 
@@ -77,7 +84,9 @@ impl Judge {
                 files.push(path);
             }
         }
-        let superfluous = theirs.keys().filter(|path| !self.ignored.iter().any(|ignored| path.starts_with(ignored)));
+        let superfluous = theirs.keys().filter(|path| {
+            !(self.ignored.iter().any(|ignored| path.starts_with(ignored)) || self.remains && is_remains(path))
+        });
         found.extend(superfluous.map(|path| format!("{path:?}: superfluous")));
         if found.is_empty() {
             for path in files {
@@ -203,4 +212,11 @@ pub fn name(bytes: &[u8]) -> OsString {
 pub fn put(path: &Path, bytes: impl AsRef<[u8]>) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap_or_else(|error| panic!("{:?}: {error}", path.as_os_str().as_bytes()));
+}
+
+/// Whether the name is one that rsync gives to a file while it arrives.
+fn is_remains(path: &Path) -> bool {
+    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    let suffix = name.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+    name.starts_with(b".") && suffix.len() == 6 && suffix.iter().all(u8::is_ascii_alphanumeric)
 }

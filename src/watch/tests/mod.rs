@@ -6,18 +6,20 @@
 mod behaviour;
 mod random;
 mod remote;
+mod resume;
 mod root;
 mod thread;
 
 use super::engine::{Engine, Shared, Turn};
-use super::{Change, Control, Counters, Hint, Report, Spec, descriptor};
+use super::spool::Spool;
+use super::{Change, Control, Counters, Hint, Kept, Report, Spec};
 use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::Filter;
 use crate::path::RelPath;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -33,6 +35,7 @@ fn spec(root: &Path) -> Spec {
         filter: Arc::new(Filter::none()),
         temporary_names: TemporaryNames::Hold,
         changed_since: None,
+        about: Vec::new(),
     }
 }
 
@@ -43,8 +46,16 @@ struct Rig {
     root: PathBuf,
     out: PathBuf,
     engine: Engine,
+    spec: Spec,
+    kept: Kept,
     control: mpsc::Sender<Control>,
     reports: UnboundedReceiver<Report>,
+    /// Reports received of this engine.
+    received: u64,
+    /// Changes that outlive the agent.
+    written_down: Vec<Change>,
+    /// How often a watch was resumed, and how often it could not be.
+    resumptions: (usize, usize),
     /// All but the changes, as text.
     told: Vec<String>,
     changes: Vec<Change>,
@@ -71,22 +82,38 @@ impl Rig {
         fill(&root);
         let mut spec = spec(&root);
         adjust(&mut spec);
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
-        let shared = Arc::new(Shared { wake, stop: AtomicBool::new(false), counters: Counters::default() });
-        let (control, commands) = mpsc::channel();
-        let (sender, reports) = unbounded_channel();
-        let engine = Engine::new(descriptor::open().unwrap(), spec, sender, commands, shared);
+        let kept = Kept::new().unwrap();
+        let (engine, control, reports) = start(&spec, &kept);
         Self {
             _turn: crate::forks::none(),
             _home: home,
             root,
             out,
             engine,
+            spec,
+            kept,
             control,
             reports,
+            received: 0,
+            written_down: Vec::new(),
+            resumptions: (0, 0),
             told: Vec::new(),
             changes: Vec::new(),
         }
+    }
+
+    /// What was received so far is written down.
+    fn write_down(&mut self) {
+        self.written_down.append(&mut self.changes);
+        self.engine.shared.written_down.store(self.received, std::sync::atomic::Ordering::Release);
+    }
+
+    /// The agent is killed, with all that it has not written down, and another one starts.
+    fn die(&mut self) {
+        let (engine, control, reports) = start(&self.spec, &self.kept);
+        (self.engine, self.control, self.reports, self.received) = (engine, control, reports, 0);
+        self.changes.clear();
+        self.told.clear();
     }
 
     /// Turns until everything that happened is reported, and gives back what was reported since the last call.
@@ -124,8 +151,16 @@ impl Rig {
 
     fn collect(&mut self) {
         while let Ok(report) = self.reports.try_recv() {
+            self.received += 1;
             match report {
                 Report::Changes(changes) => self.changes.extend(changes),
+                Report::RootReady { resumed: true, .. } => self.resumptions.0 += 1,
+                Report::RootReady { returned, .. } => {
+                    self.resumptions.1 += 1;
+                    // The agent compares the whole tree; it wrote down at its start that it has to.
+                    self.written_down.push(Change { path: RelPath::root(), hint: Hint::Arrived });
+                    self.told.push(format!("RootReady {{ returned: {returned} }}"));
+                }
                 other => self.told.push(format!("{other:?}")),
             }
         }
@@ -149,6 +184,22 @@ impl Rig {
         }
         assert_eq!(self.engine.tree.watched(), on_disk.len() + 1, "and none besides; {story}");
     }
+}
+
+/// An engine around the descriptors of `kept`.
+fn start(spec: &Spec, kept: &Kept) -> (Engine, mpsc::Sender<Control>, UnboundedReceiver<Report>) {
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+    let shared = Arc::new(Shared {
+        wake,
+        stop: AtomicBool::new(false),
+        counters: Counters::default(),
+        written_down: AtomicU64::new(0),
+    });
+    let (control, commands) = mpsc::channel();
+    let (sender, reports) = unbounded_channel();
+    let spool = Spool::open(&kept.spool).unwrap();
+    let engine = Engine::new(kept.inotify.try_clone().unwrap(), spool, spec.clone(), sender, commands, shared);
+    (engine, control, reports)
 }
 
 fn has(changes: &[String], change: &str) -> bool {

@@ -70,7 +70,7 @@ fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
 
 /// With `eager` the agent acts at any time; a run of it that takes a whole directory may then bring a temporary name
 /// that is gone a moment later, of which the watch does not speak.
-fn run(seed: u64, operations: usize, eager: bool, adjust: impl FnOnce(&mut Spec)) {
+fn run(seed: u64, operations: usize, eager: bool, deadly: bool, adjust: impl FnOnce(&mut Spec)) -> (usize, usize) {
     let names = if eager { ORDINARY } else { TEMPORARY };
     let mut random = fastrand::Rng::with_seed(seed);
     let fill = |root: &Path| {
@@ -102,16 +102,23 @@ fn run(seed: u64, operations: usize, eager: bool, adjust: impl FnOnce(&mut Spec)
                 rig.changes.drain(..).for_each(|change| remote.apply(&rig.root, &change));
             }
             1 => check(&mut rig, &mut remote, seed, &mut journal),
+            2..6 if deadly => rig.write_down(),
+            6..8 if deadly => {
+                journal.push(format!("killed; written down {:?}, lost {:?}", rig.written_down, rig.changes));
+                rig.die();
+            }
             _ => {}
         }
     }
     check(&mut rig, &mut remote, seed, &mut journal);
+    rig.resumptions
 }
 
 fn check(rig: &mut Rig, remote: &mut Remote, seed: u64, journal: &mut Vec<String>) {
     rig.control.send(Control::Drain(1)).unwrap();
     rig.turn_until(|rig| rig.told.last().is_some_and(|told| told == "Drained(1)"));
-    let changes = std::mem::take(&mut rig.changes);
+    rig.write_down();
+    let changes = std::mem::take(&mut rig.written_down);
     changes.iter().for_each(|change| remote.apply(&rig.root, change));
     let different = remote.differences(&rig.root);
     journal.push(format!("checked after {changes:?}"));
@@ -125,6 +132,18 @@ fn check(rig: &mut Rig, remote: &mut Remote, seed: u64, journal: &mut Vec<String
 fn random_operations_end_equal() {
     let first = std::env::var("SERSYNC_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
     for seed in first.unwrap_or(0)..first.map_or(24, |first: u64| first + 1) {
-        run(seed, 250, seed % 2 == 0, |_| {});
+        run(seed, 250, seed % 2 == 0, false, |_| {});
     }
+}
+
+#[test]
+fn random_operations_and_deaths_end_equal() {
+    let first = std::env::var("SERSYNC_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    let (mut resumed, mut begun) = (0, 0);
+    for seed in first.unwrap_or(0)..first.map_or(24, |first: u64| first + 1) {
+        let (once_more, anew) = run(seed, 250, seed % 2 == 0, true, |_| {});
+        resumed += once_more;
+        begun += anew;
+    }
+    assert!(first.is_some() || resumed > begun, "{resumed} of {} starts took up the watch", resumed + begun);
 }

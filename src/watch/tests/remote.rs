@@ -31,16 +31,21 @@ impl Remote {
 
     pub fn apply(&mut self, root: &Path, change: &Change) {
         let path = &change.path;
+        for above in path.ancestors_below_root() {
+            if let Some(item) = read(&above.under(root)) {
+                let is_directory = matches!(item, Item::Directory { .. });
+                self.put(above, item);
+                // What is behind a link is not in the tree.
+                if !is_directory {
+                    return;
+                }
+            }
+        }
         let Some(item) = read(&path.under(root)) else {
             self.items.remove(path);
             self.items.retain(|item, _| !item.is_inside(path));
             return;
         };
-        for above in path.ancestors_below_root() {
-            if let Some(item) = read(&above.under(root)) {
-                self.put(above, item);
-            }
-        }
         let Item::Directory { .. } = item else {
             self.items.retain(|item, _| !item.is_inside(path));
             return self.send(path.clone(), item, change.hint);

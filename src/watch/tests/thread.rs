@@ -20,8 +20,8 @@ fn drains_counts_and_ends() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("d")).unwrap();
     let (sender, mut reports) = unbounded_channel();
-    let watch = spawn(spec(home.path()), sender).unwrap();
-    assert!(matches!(next(&mut reports), Report::RootReady { returned: false }));
+    let watch = spawn(spec(home.path()), None, sender).unwrap();
+    assert!(matches!(next(&mut reports), Report::RootReady { returned: false, .. }));
     for token in 0..50 {
         fs::write(home.path().join("d/file"), "x").unwrap();
         watch.drain(token);
@@ -52,7 +52,7 @@ fn ends_in_the_middle_of_a_walk() {
         fs::create_dir(home.path().join(number.to_string())).unwrap();
     }
     let (sender, mut reports) = unbounded_channel();
-    let watch = spawn(spec(home.path()), sender).unwrap();
+    let watch = spawn(spec(home.path()), None, sender).unwrap();
     drop(watch);
     while let Ok(report) = reports.try_recv() {
         assert!(!matches!(report, Report::RootMissing(_)), "{report:?}");

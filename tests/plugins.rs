@@ -1,0 +1,576 @@
+//! Plugins: what they are told, byte for byte, by servers and programs of the tests' own; and that nothing they do, or
+//! leave undone, holds up the mirror.
+
+mod support;
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use support::agent::Agent;
+use support::config::Confxml;
+use support::listener::{Listener, OK};
+use support::rsyncd::Plan;
+use support::scene::{MODULE, Place, Scene};
+use support::tree::put;
+use support::{SOON, eventually, until};
+
+/// Names that would do harm to a shell, a request line, a header, a form, a query, JSON or a list of lines.
+const EVIL: [&[u8]; 6] = [
+    b"$(touch owned)`touch owned`\";touch owned;'",
+    b"a\r\nX-Evil: 1\r\n\r\nDELETE / HTTP/1.1",
+    b"a&mask=9#frag?q=1+2;%41",
+    b"-rf *",
+    b"\xff\xfe\\\"}]",
+    "图片 中文.jpg".as_bytes(),
+];
+
+fn evil(directory: &Path) -> Vec<PathBuf> {
+    EVIL.iter().map(|name| put_bytes(directory, name)).collect()
+}
+
+fn put_bytes(directory: &Path, name: &[u8]) -> PathBuf {
+    let path = directory.join(std::ffi::OsStr::from_bytes(
+        &name.iter().map(|b| if *b == b'/' { b'|' } else { *b }).collect::<Vec<_>>(),
+    ));
+    put(&path, "content");
+    path
+}
+
+/// An agent that only tells `name` of changes in the place's source.
+fn alone(place: &Place, name: &str, attributes: &str, inner: &str) -> Agent {
+    let file = Confxml::new(&place.source()).plugin(name, attributes, inner).write(&place.path("confxml.xml"));
+    place.launch().config(&file).argument("-m").argument(name).start()
+}
+
+fn localpath(place: &Place, inner: &str) -> String {
+    format!("<localpath watch=\"{}\">{inner}</localpath>", place.source().display())
+}
+
+/// A program of the test's own: appends what it is told to the file beside it.
+fn script(place: &Place, name: &str, text: &str) -> PathBuf {
+    let path = place.path(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn command(prefix: &str, suffix: &str, more: &str) -> String {
+    let prefix = prefix.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
+    format!("<param prefix=\"{prefix}\" suffix=\"{suffix}\" {more}/>")
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_default()
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn socket_sends_the_absolute_path_and_nothing_else() {
+    let (place, server) = (Place::new(), Listener::bytes());
+    let target = localpath(&place, &format!("<deshost ip=\"{}\" port=\"{}\"/>", server.address.ip(), server.port()));
+    let _agent = alone(&place, "socket", "", &target);
+    for path in evil(&place.source()) {
+        server.wait("the path", |request| request.body == path.as_os_str().as_bytes());
+    }
+    fs::create_dir(place.path("source/directory")).unwrap();
+    let directory = place.path("source/directory");
+    server.wait("a directory", |request| request.body == directory.as_os_str().as_bytes());
+}
+
+#[test]
+fn http_posts_the_form_of_old_with_its_values_encoded() {
+    let (place, server) = (Place::new(), Listener::http(|_| OK.to_owned()));
+    let host = format!("<deshost url=\"127.0.0.1/hook\" port=\"{}\"/>", server.port());
+    let _agent = alone(&place, "http", "", &localpath(&place, &host));
+    let root = place.source().display().to_string().replace('/', "%2F");
+    put(&place.path("source/dir/a b.txt"), "x");
+    let request = server.wait("the form", |request| request.text().contains("a+b.txt"));
+    assert_eq!(request.line, "POST /hook HTTP/1.1");
+    assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(request.header("host"), Some(server.address.to_string().as_str()));
+    assert_eq!(request.text(), format!("watchroot={root}&isdir=0&inotifyPath={root}%2Fdir%2Fa+b.txt&mask=8"));
+    server.wait("the directory", |request| {
+        request.text() == format!("watchroot={root}&isdir=1&inotifyPath={root}%2Fdir&mask=1073742080")
+    });
+    fs::remove_file(place.path("source/dir/a b.txt")).unwrap();
+    server.wait("the deletion", |request| request.text().ends_with("a+b.txt&mask=512"));
+
+    evil(&place.source());
+    let crlf = server.wait("an evil name", |request| request.text().contains("X-Evil"));
+    assert!(crlf.text().contains("a%0D%0AX-Evil%3A+1%0D%0A%0D%0ADELETE"), "{crlf:?}");
+    server.wait("bytes that are no text", |request| request.text().contains("%2F%FF%FE%5C%22%7D%5D&mask=8"));
+    server
+        .wait("a name of a form", |request| request.text().contains("a%26mask%3D9%23frag%3Fq%3D1%2B2%3B%2541&mask=8"));
+    for request in server.seen() {
+        assert_eq!((request.line.as_str(), request.header("x-evil")), ("POST /hook HTTP/1.1", None));
+        assert_eq!(request.text().matches('&').count(), 3, "{request:?}");
+    }
+}
+
+#[test]
+fn http_sends_json_with_headers_and_a_secret_that_nobody_else_sees() {
+    let (place, server) = (Place::new(), Listener::http(|_| OK.to_owned()));
+    let token = place.path("token");
+    fs::write(&token, "t0psecret\n").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let host = format!(
+        "<deshost url=\"http://{}/event?who={{instance}}&amp;p={{path}}\" format=\"json\" method=\"put\">\
+         <header name=\"Authorization\" value=\"Bearer \" file=\"{}\"/><header name=\"X-Site\" value=\"www\"/></deshost>",
+        server.address,
+        token.display()
+    );
+    let file = Confxml::new(&place.source()).plugin("http", "", &localpath(&place, &host)).write(&place.path("c.xml"));
+    let agent = place.launch().config(&file).argument("-m").argument("http").argument("--debug").start();
+    put(&place.path("source/a&b=1.txt"), "x");
+    let request = server.wait("the request", |request| !request.body.is_empty());
+    assert_eq!(request.line, "PUT /event?who=c&p=a%26b=1.txt HTTP/1.1");
+    assert_eq!(request.header("authorization"), Some("Bearer t0psecret"));
+    assert_eq!((request.header("x-site"), request.header("content-type")), (Some("www"), Some("application/json")));
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+    let expected = serde_json::json!({
+        "instance": "c", "root": place.source(), "path": place.path("source/a&b=1.txt"),
+        "event": "CLOSE_WRITE", "mask": 8, "isdir": false, "remotes": [],
+    });
+    assert_eq!(body, expected);
+    let odd = put_bytes(&place.source(), b"\xff\"");
+    let bytes = server.wait("a name that is no text", |request| request.text().contains("path_hex"));
+    let body: serde_json::Value = serde_json::from_slice(&bytes.body).unwrap();
+    let hex: String = odd.as_os_str().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(body["path_hex"], hex.as_str());
+    assert!(!agent.log().contains("t0psecret"), "{}", agent.log());
+    for process in agent.children().iter().chain([&agent.process()]) {
+        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        assert!(!contains(&line, b"t0psecret"));
+    }
+}
+
+/// The examples of docs/plugins.md, with a server of the test's own in place of the CDN's.
+#[test]
+fn the_documented_purge_calls_are_what_the_cdns_want() {
+    let docs = include_str!("../docs/plugins.md");
+    let example = |heading: &str, host: &str, server: &Listener, place: &Place, token: &Path| -> String {
+        let text = docs.split(heading).nth(1).unwrap_or_else(|| panic!("no {heading:?}"));
+        let xml = text.split("```xml\n").nth(1).unwrap().split("```").next().unwrap();
+        assert!(xml.contains(host), "{xml}");
+        let inner = xml.split_once("<plugin name=\"http\"").unwrap().1.split_once('>').unwrap().1;
+        let inner = inner.split("</plugin>").next().unwrap();
+        let file = xml.split("file=\"").nth(1).unwrap().split('"').next().unwrap();
+        inner
+            .replace(&format!("https://{host}"), &format!("http://{}", server.address))
+            .replace("/data/www", &place.source().display().to_string())
+            .replace(file, &token.display().to_string())
+    };
+    let place = Place::new();
+    let token = place.path("token");
+    fs::write(&token, "t0ken").unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let cloudflare = Listener::http(|_| OK.to_owned());
+    let inner = example("### Cloudflare", "api.cloudflare.com", &cloudflare, &place, &token);
+    let agent = alone(&place, "http", "", &inner);
+    put(&place.path("source/img/a \"b\".png"), "x");
+    let request = cloudflare.wait("the purge", |request| request.text().contains(".png"));
+    let (method, rest) = request.line.split_once(' ').unwrap();
+    assert!(method == "POST" && rest.starts_with("/client/v4/zones/") && rest.contains("/purge_cache "), "{rest}");
+    assert_eq!(request.header("authorization"), Some("Bearer t0ken"));
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(body, serde_json::json!({"files": ["https://www.example.org/img/a%20%22b%22.png"]}));
+    drop(agent);
+
+    let fastly = Listener::http(|_| OK.to_owned());
+    let inner = example("### Fastly", "www.example.org", &fastly, &place, &token);
+    let _agent = alone(&place, "http", "", &inner);
+    evil(&place.source());
+    let request = fastly.wait("the purge", |request| request.line.contains("X-Evil"));
+    assert_eq!(request.line, "PURGE /a%0D%0AX-Evil:%201%0D%0A%0D%0ADELETE%20|%20HTTP|1.1 HTTP/1.1");
+    assert_eq!((request.header("fastly-key"), request.header("x-evil")), (Some("t0ken"), None));
+    assert!(request.body.is_empty());
+}
+
+#[test]
+fn refresh_cdn_sends_the_request_of_old_and_heeds_whatsup() {
+    let refuse = |request: &support::listener::Request| {
+        let verdict = if request.line.contains("refused") { "failed" } else { "succeed" };
+        format!("HTTP/1.0 200 OK\r\nWhatsUp: content=\"{verdict}\"\r\n\r\n")
+    };
+    let (place, server) = (Place::new(), Listener::http(refuse));
+    let inner = format!(
+        "<cdninfo domainname=\"127.0.0.1\" port=\"{}\" username=\"me\" passwd=\"p&amp;w\"/>\
+         <sendurl base=\"http://pic.example.org/cms\"/>",
+        server.port()
+    );
+    let agent = alone(&place, "refreshCDN", "retries=\"0\"", &localpath(&place, &inner));
+    put(&place.path("source/jx3.example.org/a/123.txt"), "x");
+    let file = server.wait("the file", |request| request.line.contains("123.txt"));
+    assert_eq!(
+        file.line,
+        "HEAD /index.jsp?user=me&pswd=p%26w&ok=ok&urls=http://pic.example.org/cms/jx3.example.org/a/123.txt HTTP/1.0"
+    );
+    assert_eq!(file.headers, [("Host".to_owned(), "127.0.0.1".to_owned())]);
+    server.wait("the directory", |request| {
+        request.line
+            == "HEAD /index.jsp?user=me&pswd=p%26w&ok=ok&dirs=http://pic.example.org/cms/jx3.example.org/a/ HTTP/1.0"
+    });
+    evil(&place.source());
+    let crlf = server.wait("an evil name", |request| request.line.contains("X-Evil"));
+    assert!(crlf.line.ends_with(" HTTP/1.0") && crlf.line.contains("a%250D%250AX-Evil:%25201"), "{crlf:?}");
+    assert!(server.seen().iter().all(|request| request.headers.len() == 1));
+    let amp = server.wait("a name of a query", |request| request.line.contains("frag"));
+    assert_eq!(amp.line.matches('&').count(), 3, "{amp:?}");
+    put(&place.path("source/refused"), "x");
+    agent.wait_logged("the CDN refused it: content=\"failed\"");
+    assert!(!agent.log().contains("p&w") && !agent.log().contains("p%26w"), "{}", agent.log());
+}
+
+#[test]
+fn a_command_gets_the_path_as_one_word_and_the_event_in_its_environment() {
+    let place = Place::new();
+    let heard = place.path("heard");
+    let tell = script(
+        &place,
+        "tell",
+        &format!(
+            "printf '%s\\0' \"$#\" \"$1\" \"$2\" \"$3\" \"$SERSYNC_PATH\" \"$SERSYNC_EVENT\" \"$SERSYNC_REMOTES\" \"$SERSYNC_INSTANCE\" \"${{RSYNC_PASSWORD-unset}}\" >> '{}'\necho \"told of $2\"",
+            heard.display()
+        ),
+    );
+    let daemon = place.plan(&[]).start();
+    let inner = command(&format!("{} 'two words'", tell.display()), "last", "");
+    let file = Confxml::new(&place.source())
+        .daemon(&daemon, MODULE)
+        .plugin("command", "concurrency=\"1\"", &inner)
+        .write(&place.path("www.xml"));
+    let agent = place.launch().config(&file).start();
+    let remote = format!("{}::{MODULE}", daemon.address);
+    for path in evil(&place.source()) {
+        let name = path.as_os_str().as_bytes();
+        let beginning = [b"3\0two words\0", name, b"\0last\0", name, b"\0CLOSE_WRITE\0"].concat();
+        until("the call", SOON, || contains(&read(&heard), &beginning));
+    }
+    let ending = format!("{remote}\0www\0unset\0");
+    assert!(contains(&read(&heard), ending.as_bytes()), "{}", String::from_utf8_lossy(&read(&heard)));
+    agent.wait_logged("told of ");
+    fs::remove_file(place.path("source").join("-rf *")).unwrap();
+    until("the deletion", SOON, || contains(&read(&heard), b"-rf *\0DELETE\0"));
+    assert!(!place.path("source/owned").exists() && !Path::new("owned").exists() && !place.path("owned").exists());
+}
+
+#[test]
+fn include_decides_and_a_batch_reads_its_paths() {
+    let place = Place::new();
+    let heard = place.path("heard");
+    let list = script(&place, "list", &format!("echo start >> '{0}.starts'\ncat >> '{0}'", heard.display()));
+    let inner = command(&list.display().to_string(), "", "batch=\"true\"")
+        + "<filter start=\"true\"><include expression=\"(.*)\\.php\"/></filter>";
+    let _agent = alone(&place, "command", "", &inner);
+    let mut wanted = Vec::new();
+    for file in 0..500 {
+        put(&place.path(&format!("source/d{}/{file}.php", file % 7)), "x");
+        put(&place.path(&format!("source/d{}/{file}.php5", file % 7)), "x");
+        wanted.push(place.path(&format!("source/d{}/{file}.php", file % 7)));
+    }
+    wanted.push(put_bytes(&place.source(), b"new\nline\xff.php"));
+    let paths = || -> Vec<Vec<u8>> { read(&heard).split(|byte| *byte == 0).map(<[u8]>::to_vec).collect() };
+    eventually("all paths", SOON, || {
+        let told = paths();
+        let missing = wanted.iter().find(|path| !told.iter().any(|told| told == path.as_os_str().as_bytes()));
+        missing.map_or(Ok(()), |path| Err(format!("{} is missing", path.display())))
+    });
+    assert!(paths().iter().all(|path| path.is_empty() || path.ends_with(b".php")), "the filter");
+    let starts = read(&place.path("heard.starts")).iter().filter(|byte| **byte == b'\n').count();
+    assert!(starts < 250, "{starts} starts for 501 paths: they did not gather");
+}
+
+#[test]
+fn without_a_config_a_command_takes_the_place_of_a_script() {
+    let place = Place::new();
+    let heard = place.path("heard");
+    put(&place.path("source/old"), "was there before");
+    let tell = script(&place, "tell", &format!("echo \"$SERSYNC_EVENT $1\" >> '{}'", heard.display()));
+    let agent = place
+        .launch()
+        .argument("--watch")
+        .argument(place.source())
+        .argument("-m")
+        .argument("command")
+        .argument("--command")
+        .argument(tell.display().to_string())
+        .start();
+    fs::create_dir(place.path("source/d")).unwrap();
+    put(&place.path("source/d/f"), "x");
+    let line = |event: &str, path: &str| format!("{event} {}", place.path(path).display());
+    let lines = || String::from_utf8_lossy(&read(&heard)).lines().map(str::to_owned).collect::<Vec<_>>();
+    until("both", SOON, || {
+        lines().contains(&line("CREATE,ISDIR", "source/d")) && lines().contains(&line("CLOSE_WRITE", "source/d/f"))
+    });
+    fs::rename(place.path("source/d"), place.path("source/e")).unwrap();
+    until("the rename", SOON, || {
+        lines().contains(&line("DELETE,ISDIR", "source/d")) && lines().contains(&line("MOVED_TO,ISDIR", "source/e"))
+    });
+    assert!(!lines().iter().any(|line| line.ends_with("/old")), "nothing changed there");
+    assert!(agent.children().iter().all(|child| !child.command_line().contains("rsync ")));
+}
+
+#[test]
+fn a_plugin_that_hangs_holds_up_nothing_and_ends_with_the_agent() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let hang = script(&place, "hang", "sleep 1000 &\nexec sleep 1000");
+    let file = Confxml::new(&place.source())
+        .daemon(&daemon, MODULE)
+        .plugin("command", "", &command(&hang.display().to_string(), "", ""))
+        .write(&place.path("confxml.xml"));
+    let mut agent = place.launch().config(&file).start();
+    for file in 0..300 {
+        put(&place.path(&format!("source/{file}")), "x");
+    }
+    support::tree::assert_converged(&place.source(), &place.path("copy"));
+    let sleeping = || {
+        agent
+            .children()
+            .iter()
+            .filter(|child| child.command_line().starts_with("sleep"))
+            .map(|child| child.pid)
+            .collect::<Vec<_>>()
+    };
+    until("four calls", SOON, || sleeping().len() >= 4);
+    let left = sleeping();
+    assert!(left.len() <= 8, "more than four calls at once: {left:?}");
+    agent.terminate();
+    until("their end", SOON, || left.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists() || is_zombie(*pid)));
+}
+
+fn is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[test]
+fn a_command_over_its_time_is_ended_with_its_group() {
+    let place = Place::new();
+    let pids = place.path("pids");
+    let text = format!("trap '' TERM\nsleep 1000 &\necho $! $$ >> '{}'\nwhile :; do sleep 1000; done", pids.display());
+    let hang = script(&place, "hang", &text);
+    let agent = alone(&place, "command", "timeout=\"1\" retries=\"0\"", &command(&hang.display().to_string(), "", ""));
+    put(&place.path("source/file"), "x");
+    agent.wait_logged("took longer than 1 s and was ended");
+    let pids: Vec<i32> =
+        String::from_utf8(read(&pids)).unwrap().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
+    until("their end", SOON, || pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists() || is_zombie(*pid)));
+}
+
+/// A full sync tells of what differed, and of nothing else; with a filter, too.
+#[test]
+fn of_a_comparison_only_what_changed_is_told() {
+    for filtered in [false, true] {
+        let (place, heard) = (Place::new(), Listener::bytes());
+        let daemon = place.plan(&[]).start();
+        let (source, copy) = (place.source(), place.path("copy"));
+        for directory in [&source, &copy] {
+            for file in 0..50 {
+                put(&directory.join(format!("same/{file}")), "same");
+            }
+        }
+        let same_time = |path: &Path| {
+            fs::File::options().write(true).open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap()
+        };
+        for directory in [&source, &copy] {
+            (0..50).for_each(|file| same_time(&directory.join(format!("same/{file}"))));
+        }
+        put(&source.join("same/changed"), "new");
+        put(&source.join("new/file \n name"), "new");
+        put(&source.join("left out.tmp"), "excluded");
+        put(&copy.join("same/changed"), "older");
+        put(&copy.join("gone/file"), "superfluous");
+        let target = localpath(&place, &format!("<deshost ip=\"{}\" port=\"{}\"/>", heard.address.ip(), heard.port()));
+        let mut config = Confxml::new(&source).daemon(&daemon, MODULE).plugin("socket", "", &target);
+        if filtered {
+            config = config.exclude(".*\\.tmp");
+        }
+        let _agent = place.launch().config(&config.write(&place.path("confxml.xml"))).argument("-r").start();
+        for name in ["same/changed", "new", "new/file \n name", "gone"] {
+            let path = source.join(name);
+            heard.wait(name, |request| request.body == path.as_os_str().as_bytes());
+        }
+        // What was told, was told before this one.
+        put(&source.join("last"), "x");
+        let last = source.join("last");
+        heard.wait("the last", |request| request.body == last.as_os_str().as_bytes());
+        let told: Vec<String> = heard.seen().iter().map(|request| request.text()).collect();
+        assert!(told.iter().all(|path| !path.contains("/same/") || path.ends_with("changed")), "{told:?}");
+        assert_eq!(told.iter().any(|path| path.ends_with(".tmp")), !filtered, "{told:?}");
+    }
+}
+
+#[test]
+fn a_dead_remote_is_not_waited_for_and_told_of_when_it_is_back() {
+    let place = Place::new();
+    let plan = |name: &str| {
+        let plan = Plan::new(&place.path(name));
+        plan.module(MODULE, &place.path(&format!("{name}/copy")), &[])
+    };
+    // One config has one port for all its daemons; each has an address of its own.
+    let first = plan("one").start();
+    let mut second = plan("two").port(first.port).start();
+    let heard = Listener::http(|_| OK.to_owned());
+    let host = format!("<deshost url=\"http://{}/\" format=\"json\"/>", heard.address);
+    let file = Confxml::new(&place.source())
+        .daemon(&first, MODULE)
+        .daemon(&second, MODULE)
+        .plugin("http", "", &localpath(&place, &host))
+        .write(&place.path("confxml.xml"));
+    let _agent = place.launch().config(&file).start();
+    let remotes = |request: &support::listener::Request| -> Vec<String> {
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        body["remotes"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    put(&place.path("source/both"), "x");
+    let both = heard.wait("both", |request| request.text().contains("source/both"));
+    assert_eq!(remotes(&both).len(), 2, "told of before all had it: {both:?}");
+    second.stop();
+    put(&place.path("source/late"), "x");
+    let early = heard.wait("the one that answers", |request| request.text().contains("source/late"));
+    assert_eq!(remotes(&early).len(), 1);
+    assert!(remotes(&early)[0].contains(&first.address.to_string()), "{early:?}");
+    second.start();
+    let later = heard.wait("the late one", |request| {
+        request.text().contains("source/late") && remotes(request)[0].contains(&second.address.to_string())
+    });
+    assert_eq!(remotes(&later).len(), 1);
+}
+
+/// What a target missed while it was down it hears of; each path once.
+#[test]
+fn a_target_that_is_down_hears_of_everything_later() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static DOWN: AtomicBool = AtomicBool::new(true);
+    let answer = |_: &support::listener::Request| match DOWN.load(Ordering::Relaxed) {
+        true => "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
+        false => OK.to_owned(),
+    };
+    let (scene_place, server) = (Place::new(), Listener::http(answer));
+    let host = format!("<deshost url=\"http://{}/{{path}}\" method=\"PURGE\"/>", server.address);
+    let agent = alone(&scene_place, "http", "retries=\"0\"", &localpath(&scene_place, &host));
+    for round in 0..3 {
+        for file in 0..100 {
+            put(&scene_place.path(&format!("source/{file}")), round.to_string());
+        }
+    }
+    agent.wait_logged("503");
+    let while_down = server.seen().len();
+    assert!(while_down < 20, "{while_down} requests to a server that is down");
+    DOWN.store(false, Ordering::Relaxed);
+    for file in 0..100 {
+        let line = format!("PURGE /{file} HTTP/1.1");
+        server.wait(&line, |request| request.line == line);
+    }
+    let after = server.seen().len() - while_down;
+    assert!(after <= 110, "{after} requests for 100 paths");
+    agent.wait_logged("answers again");
+}
+
+/// What nobody could be told before the agent's end is told after its next start, deletions too.
+#[test]
+fn what_waits_survives_a_restart() {
+    let place = Place::new();
+    let server = Listener::bytes();
+    let address = server.address;
+    drop(server);
+    let daemon = place.plan(&[]).start();
+    put(&place.path("source/gone"), "x");
+    let target = format!("<deshost ip=\"{}\" port=\"{}\"/>", address.ip(), address.port());
+    let config =
+        Confxml::new(&place.source()).daemon(&daemon, MODULE).plugin("socket", "", &localpath(&place, &target));
+    let mut agent = place.launch().config(&config.write(&place.path("confxml.xml"))).start();
+    support::tree::assert_converged(&place.source(), &place.path("copy"));
+    fs::remove_file(place.path("source/gone")).unwrap();
+    put(&place.path("source/file"), "x");
+    support::tree::assert_converged(&place.source(), &place.path("copy"));
+    agent.wait_logged("its paths wait");
+    agent.terminate();
+    let server = Listener::bytes_at(address);
+    agent.start_again();
+    for name in ["gone", "file"] {
+        let path = place.source().join(name);
+        server.wait(name, |request| request.body == path.as_os_str().as_bytes());
+    }
+}
+
+#[test]
+fn tls_trusts_the_systems_certificates_and_no_others() {
+    let place = Place::new();
+    let Some(config) = server_certificate(&place) else { return support::skip("openssl is not installed") };
+    let server = Listener::https(config, |_| OK.to_owned());
+    let host = format!("<deshost url=\"https://localhost:{}/{{path}}\" method=\"PURGE\"/>", server.port());
+    let file = Confxml::new(&place.source()).plugin("http", "", &localpath(&place, &host)).write(&place.path("c.xml"));
+    let launch = place.launch().config(&file).argument("-m").argument("http");
+    let trusting = launch.clone().environment("SSL_CERT_FILE", place.path("ca.pem")).start();
+    put(&place.path("source/file"), "x");
+    server.wait("the request", |request| request.line == "PURGE /file HTTP/1.1");
+    drop(trusting);
+    let seen = server.seen().len();
+    let other = place.path("other.pem");
+    fs::copy(place.path("other-ca.pem"), &other).unwrap();
+    let doubting = launch.environment("SSL_CERT_FILE", &other).start();
+    put(&place.path("source/second"), "x");
+    doubting.wait_logged("certificate");
+    assert_eq!(server.seen().len(), seen, "a server that nobody vouches for heard of a path");
+}
+
+/// Two authorities, and a server's certificate by the first.
+fn server_certificate(place: &Place) -> Option<std::sync::Arc<rustls::ServerConfig>> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let at = |name: &str| place.path(name).display().to_string();
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl").args(arguments).output().ok()?;
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Some(())
+    };
+    for (key, certificate) in [("ca.key", "ca.pem"), ("other-ca.key", "other-ca.pem")] {
+        let (key, certificate) = (at(key), at(certificate));
+        let options =
+            ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+        openssl(&[&options[..], &["-subj", "/CN=test", "-keyout", &key, "-out", &certificate]].concat())?;
+    }
+    let (key, request, certificate) = (at("server.key"), at("server.csr"), at("server.pem"));
+    let options = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    openssl(&[&options[..], &["-subj", "/CN=localhost", "-keyout", &key, "-out", &request]].concat())?;
+    fs::write(place.path("extensions"), "subjectAltName=DNS:localhost\n").unwrap();
+    let (ca, ca_key, extensions) = (at("ca.pem"), at("ca.key"), at("extensions"));
+    let options = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "2"];
+    openssl(&[&options[..], &["-extfile", &extensions, "-out", &certificate]].concat())?;
+    let chain = vec![CertificateDer::from_pem_file(&certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(&key).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Some(std::sync::Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap()))
+}
+
+/// The old example that is in so many files: a shell that runs what changed, its output thrown away.
+#[test]
+fn the_shipped_command_runs_what_was_synced() {
+    let scene = Scene::configured(
+        |_, _| {},
+        |config| {
+            let inner = command("/bin/sh", "&gt;/dev/null 2&gt;&amp;1", "ignoreError=\"true\"")
+                + "<filter start=\"true\"><include expression=\"(.*)\\.sh\"/></filter>";
+            config.plugin("command", "", &inner)
+        },
+    );
+    let ran = scene.place.path("ran");
+    put(&scene.at("other.txt"), "echo no > should-not-run");
+    put(&scene.at("run.sh"), format!("echo noise; echo yes > '{}'; exit 3", ran.display()));
+    until("its run", SOON, || read(&ran) == b"yes\n");
+    scene.converged();
+    assert!(
+        !scene.agent.log().contains("noise") && !scene.agent.log().contains("/bin/sh failed"),
+        "{}",
+        scene.agent.log()
+    );
+}

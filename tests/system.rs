@@ -1,0 +1,97 @@
+//! The agent in a booted system: real systemd, real journald, real D-Bus.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use support::config::Confxml;
+use support::machine::{Machine, await_property};
+use support::rsyncd::{Daemon, Plan};
+use support::scene::MODULE;
+use support::tree::{assert_converged, put};
+use support::writer::Writer;
+use tempfile::TempDir;
+
+/// What a machine shares with the host: not in /tmp, of which the machine has one of its own.
+fn shared() -> TempDir {
+    tempfile::Builder::new().prefix("system-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A machine with one instance, `www`, that mirrors `source` to a daemon of the host's.
+struct Www {
+    machine: Machine,
+    _daemon: Daemon,
+    source: PathBuf,
+    copy: PathBuf,
+    outside: PathBuf,
+}
+
+impl Www {
+    fn start(place: &Path) -> Option<Self> {
+        let [source, copy, outside] = ["source", "copy", "outside"].map(|name| place.join(name));
+        fs::create_dir(&source).unwrap();
+        put(&source.join("first/file"), "first");
+        let machine = Machine::boot(place)?;
+        machine.install();
+        let daemon = Plan::new(&place.join("rsyncd")).module(MODULE, &copy, &[]).start();
+        let config = Confxml::new(&source).attrib().daemon(&daemon, MODULE).write(&place.join("www.xml"));
+        machine.put("/etc/sersync/www.xml", &fs::read(config).unwrap(), 0o600);
+        machine.run(&["systemctl", "enable", "--now", "sersync@www"]);
+        assert_converged(&source, &copy);
+        Some(Self { machine, _daemon: daemon, source, copy, outside })
+    }
+
+    /// Does this while the tree changes without a pause; afterwards all is equal, and no full sync was needed.
+    fn under_load(&self, seed: u64, harm: impl FnOnce(&Machine)) {
+        let finished = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut writer = Writer::new(seed, &self.source, &self.outside);
+                while !finished.load(Ordering::Relaxed) {
+                    writer.run(50);
+                }
+            });
+            harm(&self.machine);
+            finished.store(true, Ordering::Relaxed);
+        });
+        let began = self.machine.run(&[
+            "busctl",
+            "get-property",
+            "org.sersync.Agent1.www",
+            "/org/sersync/Agent1/www",
+            "org.sersync.Agent1",
+            "StartedFrom",
+        ]);
+        assert_eq!(began.trim(), "s \"resumed\"", "{}", self.machine.journal());
+        assert_converged(&self.source, &self.copy);
+        self.machine.run(&["sersyncctl", "wait", "www"]);
+        let status = self.machine.run(&["sersyncctl", "status", "www", "--json"]);
+        assert!(
+            status.contains("\"last_full_sync_at\":null") || status.contains("\"last_full_sync_at\": null"),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn restart_crash_and_upgrade_under_load_lose_nothing_and_need_no_full_sync() {
+    let place = shared();
+    let Some(www) = Www::start(place.path()) else { return };
+    let pid = |machine: &Machine| machine.property("sersync@www", "MainPID");
+    www.under_load(1, |machine| drop(machine.run(&["systemctl", "restart", "sersync@www"])));
+    for seed in 2..5 {
+        www.under_load(seed, |machine| {
+            let before = pid(machine);
+            machine.run(&["systemctl", "kill", "--kill-who=main", "-s", "KILL", "sersync@www"]);
+            await_property(machine, "sersync@www", "MainPID", |now| now != "0" && now != before);
+            await_property(machine, "sersync@www", "ActiveState", |state| state == "active");
+        });
+    }
+    // An upgrade: another file takes the program's place, then the unit is restarted.
+    www.under_load(5, |machine| {
+        machine.install();
+        machine.run(&["systemctl", "restart", "sersync@www"]);
+    });
+}
