@@ -4,7 +4,13 @@
 //! root, without a leading slash. A directory is matched with a trailing slash and without. What lies below an
 //! excluded directory is excluded.
 //!
+//! A scheduled full sync leaves out rsync's `--exclude` patterns as well (`rsync_pattern`).
+//!
 //! Names are bytes: `.` matches every byte, also a newline and what is no UTF-8, as it did in sersync 2.5.4.
+
+mod rsync_pattern;
+
+pub use rsync_pattern::PatternError;
 
 use crate::path::RelPath;
 use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
@@ -80,9 +86,17 @@ impl Filter {
             anchored.push(whole_path(expression.as_ref())?);
             last = expression.as_ref().to_owned();
         }
-        // Each compiled by itself within the crate's limit of 10 MiB, so the set gets as much for each.
-        let set = RegexSetBuilder::new(&anchored).size_limit(10 * (1 << 20) * (1 + anchored.len())).build();
-        Ok(Self { expressions: set.map_err(|error| ExpressionError::new(&last, &error))? })
+        Ok(Self { expressions: set(&anchored).map_err(|error| ExpressionError::new(&last, &error))? })
+    }
+
+    /// Excludes what rsync's `--exclude` patterns name as well. The error names the first that cannot be used.
+    pub fn and_excluding<S: AsRef<str>>(&self, patterns: impl IntoIterator<Item = S>) -> Result<Self, PatternError> {
+        let mut anchored = self.expressions.patterns().to_vec();
+        for pattern in patterns {
+            let expression = rsync_pattern::expression(pattern.as_ref())?;
+            anchored.push(whole_path(&expression).map_err(|_| PatternError::Large)?);
+        }
+        Ok(Self { expressions: set(&anchored).map_err(|_| PatternError::Large)? })
     }
 
     /// Whether `expression` compiles.
@@ -130,6 +144,11 @@ impl ExpressionError {
         };
         Self { expression: expression.to_owned(), reason }
     }
+}
+
+/// Each compiled by itself within the crate's limit of 10 MiB, so the set gets as much for each.
+fn set(anchored: &[String]) -> Result<RegexSet, regex::Error> {
+    RegexSetBuilder::new(anchored).size_limit(10 * (1 << 20) * (1 + anchored.len())).build()
 }
 
 /// `expression` so that it matches whole paths only, in the sense of bytes if it can be read so.

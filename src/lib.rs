@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod bus;
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod ctl;

@@ -3,7 +3,7 @@
 //! `SERSYNC_TEST_REWRITE=1 cargo test --test config` writes those texts anew; read the difference before you commit it.
 
 use proptest::prelude::*;
-use sersync::config::{self, Destination, EventSwitches, Loaded, Severity};
+use sersync::config::{self, Destination, EventSwitches, Loaded, Severity, When};
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -172,7 +172,7 @@ fn what_is_switched_on_without_a_value_has_its_default() {
     let config = config::parse(text.as_bytes(), Path::new("x.xml")).unwrap().config;
     assert!(matches!(&config.roots[0].remotes[0], Destination::Daemon { port: Some(874), .. }));
     assert_eq!(config.rsync.timeout, Some(Duration::from_secs(100)));
-    assert_eq!(config.crontab.unwrap().interval, Duration::from_secs(600 * 60));
+    assert_eq!(config.crontab.unwrap().when, When::Every(Duration::from_secs(600 * 60)));
     assert_eq!(config.events, EventSwitches::SHIPPED);
     assert_eq!(config.rsync.params, ["-atz"]);
 }

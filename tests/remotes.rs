@@ -279,6 +279,22 @@ fn old_remotes_are_served_under_a_filter() {
     filtered(old);
 }
 
+/// The daemon leaves the refused option out without a word, and where the path that is gone comes first in the list
+/// the run succeeds and deletes nothing.
+#[test]
+fn a_deletion_that_a_remote_passes_over_is_done_in_another_way() {
+    for excludes in [&[][..], &[r".*\.log"]] {
+        let old = Old::start(&["refuse options = delete-missing-args"], None, Judge::default(), excludes);
+        put(&old.at("only"), "x");
+        put(&old.at("tree/a/file"), "x");
+        until("the files", SOON, || old.copy("only").exists() && old.copy("tree/a/file").exists());
+        fs::remove_file(old.at("only")).unwrap();
+        until("the deletion of the file", SOON, || !old.copy("only").exists());
+        fs::remove_dir_all(old.at("tree")).unwrap();
+        until("the deletion of the tree", SOON, || !old.copy("tree").exists());
+    }
+}
+
 /// What is excluded neither reaches the remote nor goes from there.
 fn filtered(old: Old) {
     for own in ["kept.log", "superfluous/inner/kept.log", "dir/kept.log"] {

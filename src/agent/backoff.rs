@@ -1,7 +1,7 @@
 //! [`Backoff`]: when a remote that failed is tried again.
 
 use super::snapshot::Fault;
-use crate::pending::backoff;
+use crate::pending::{LONGEST_PAUSE, backoff};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +12,8 @@ pub struct Backoff {
     last: Option<Arc<Fault>>,
     failing_since: Option<SystemTime>,
     next_try: Option<(Instant, SystemTime)>,
+    /// When the next run may start if something changes.
+    next_try_for_change: Option<(Instant, SystemTime)>,
 }
 
 impl Backoff {
@@ -35,17 +37,24 @@ impl Backoff {
         self.next_try.filter(|(at, _)| *at > now)
     }
 
-    /// A run failed as a whole. The pause is a second, doubled with each failure to five minutes at most, less up to
-    /// a quarter of it by chance: so that remotes that went down together are not called together.
-    pub fn failed(&mut self, fault: Arc<Fault>, now: Instant, wall: SystemTime) {
+    /// A run failed as a whole. The pause is a second, doubled with each failure to `longest` at most, less up to a
+    /// quarter of it by chance: so that remotes that went down together are not called together.
+    pub fn failed(&mut self, fault: Arc<Fault>, longest: Duration, now: Instant, wall: SystemTime) {
         // Runs side by side that fail together are one failure.
         if self.next_try(now).is_none() {
             self.attempts += 1;
-            let pause = backoff(self.attempts).mul_f64(1.0 - fastrand::f64() / 4.0);
+            let pause = backoff(self.attempts, longest).mul_f64(1.0 - fastrand::f64() / 4.0);
+            let for_change = pause.min(LONGEST_PAUSE);
             self.next_try = Some((now + pause, wall + pause));
+            self.next_try_for_change = Some((now + for_change, wall + for_change));
         }
         self.failing_since.get_or_insert(wall);
         self.last = Some(fault);
+    }
+
+    /// Something changed since the failure: however long what failed may wait, a change waits for minutes at most.
+    pub fn changed(&mut self) {
+        self.next_try = self.next_try.min(self.next_try_for_change);
     }
 
     /// A run succeeded. Returns for how long runs had failed, if they had.
@@ -71,7 +80,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            backoff.failed(fault.clone(), now, wall);
+            backoff.failed(fault.clone(), LONGEST_PAUSE, now, wall);
             let (next, _) = backoff.next_try(now).unwrap();
             pauses.push((next - now).as_secs_f64());
             now = next;
@@ -81,10 +90,28 @@ mod tests {
         {
             assert!(*pause <= full && *pause >= full * 0.75, "{pause} of {full}");
         }
-        backoff.failed(fault.clone(), now, wall);
-        backoff.failed(fault, now, wall);
+        backoff.failed(fault.clone(), LONGEST_PAUSE, now, wall);
+        backoff.failed(fault, LONGEST_PAUSE, now, wall);
         assert_eq!(backoff.attempts(), 13, "failures at once count once");
         assert!(backoff.succeeded(wall).is_some());
         assert_eq!((backoff.attempts(), backoff.next_try(now)), (0, None));
+    }
+
+    #[test]
+    fn a_change_does_not_wait_as_long_as_what_failed() {
+        let (mut now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let (hour, fault) = (Duration::from_secs(3600), Arc::new(Fault::new("Timeout", "x")));
+        let mut backoff = Backoff::default();
+        for _ in 0..20 {
+            now = backoff.next_try(now).map_or(now, |(at, _)| at);
+            backoff.failed(fault.clone(), hour, now, wall);
+        }
+        let pause = |backoff: &Backoff| backoff.next_try(now).unwrap().0 - now;
+        assert!(pause(&backoff) <= hour && pause(&backoff) >= hour.mul_f64(0.75));
+        backoff.changed();
+        assert!(pause(&backoff) <= LONGEST_PAUSE);
+        backoff.cut_short();
+        backoff.changed();
+        assert_eq!(backoff.next_try(now), None, "what may start at once is not put off");
     }
 }

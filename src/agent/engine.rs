@@ -1,6 +1,8 @@
 //! The engine: the one task that owns the agent's state, and the loop that everything passes through.
 
 use super::barrier::Barriers;
+use super::clock::Clock;
+use super::fail_log::FailLog;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
@@ -111,6 +113,8 @@ pub(super) struct Engine {
     pub(super) partial: Partial,
     pub(super) jobs: Jobs,
     pub(super) barriers: Barriers,
+    pub(super) clock: Option<Clock>,
+    pub(super) fail_log: FailLog,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -185,6 +189,8 @@ impl Engine {
             partial: Partial::default(),
             jobs: Jobs::default(),
             barriers: Barriers::default(),
+            clock: None,
+            fail_log: FailLog::new(),
             runs: JoinSet::new(),
             tasks: HashMap::new(),
             seq: Seq(0),
@@ -210,6 +216,7 @@ impl Engine {
             snapshot_at: Instant::now(),
         };
         engine.begin(found)?;
+        engine.start_clock();
         engine.publish(Instant::now());
         Ok((engine, receiver))
     }
@@ -302,10 +309,12 @@ impl Engine {
             for remote in &mut self.remotes {
                 remote.wake(now);
             }
+            self.full_sync_if_due(now);
             self.dispatch(now);
             self.review_partial(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
+            self.report_failures_if_due(now);
             self.note_sync();
             self.write_down(now);
             if let Some(heart) = &mut self.heart {
@@ -346,7 +355,9 @@ impl Engine {
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
         let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
-        [remotes, snapshot, progress, heart, self.barriers.next_deadline(), journal, plugins]
+        let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
+        let barrier = self.barriers.next_deadline();
+        [remotes, snapshot, progress, heart, barrier, journal, plugins, clock, self.fail_log.wake()]
             .into_iter()
             .flatten()
             .min()

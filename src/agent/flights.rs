@@ -5,10 +5,10 @@ use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{Batch, BatchId, Ending, Lane, Seq};
+use crate::pending::{Batch, BatchId, Ending, LONGEST_PAUSE, Lane, Seq};
 use crate::transport::{self, Order, Outcome};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 /// So many failed paths of one run are told one by one.
@@ -57,6 +57,11 @@ impl Engine {
         Pace { gather: agent.gather, batch_paths: agent.batch_paths, streams: agent.streams.max(1) }
     }
 
+    /// The longest pause before what failed is tried again.
+    pub(super) fn longest_pause(&self) -> Duration {
+        self.config.fail_log.as_ref().map_or(LONGEST_PAUSE, |log| log.interval)
+    }
+
     fn start(&mut self, at: usize, batch: Batch, identity: Option<transport::RootIdentity>, now: Instant) {
         let remote = &mut self.remotes[at];
         if let Some(shared) = &mut remote.shared
@@ -72,7 +77,10 @@ impl Engine {
             lane: batch.lane,
             requested: batch.requested,
             delete: self.config.events.delete,
-            filter: self.config.filter.clone(),
+            filter: match &self.config.crontab {
+                Some(crontab) if batch.scheduled => crontab.filter.clone(),
+                _ => self.config.filter.clone(),
+            },
             // A comparison gains most from what a remote accepts, and takes the time of one try more.
             capabilities: match batch.lane {
                 Lane::Background => remote.capabilities.reconsidered(),
@@ -213,9 +221,10 @@ impl Engine {
     }
 
     fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {
+        let longest = self.longest_pause();
         let remote = &mut self.remotes[at];
         let before = remote.backoff.attempts();
-        remote.backoff.failed(Arc::new(fault.clone()), now, wall);
+        remote.backoff.failed(Arc::new(fault.clone()), longest, now, wall);
         let attempts = remote.backoff.attempts();
         if attempts > before && attempts.is_power_of_two() {
             let pause = remote.backoff.next_try(now).map_or(0.0, |(at, _)| (at - now).as_secs_f64());
@@ -247,6 +256,9 @@ impl Engine {
 
     /// Tells of paths that failed or were mended; of a whole batch only the first few failures.
     fn tell_failures(&mut self, at: usize, added: Vec<RelPath>, cleared: Vec<RelPath>) {
+        if !(added.is_empty() && cleared.is_empty()) {
+            self.fail_log.changed();
+        }
         let told: Vec<Failure> = added.iter().take(TOLD_AT_MOST).filter_map(|path| self.failure(at, path)).collect();
         // A remote that is down as a whole was told of already.
         if self.remotes[at].backoff.attempts() == 0 {

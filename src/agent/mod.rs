@@ -12,8 +12,10 @@
 
 mod backoff;
 mod barrier;
+mod clock;
 mod commands;
 mod engine;
+mod fail_log;
 mod flights;
 pub mod handle;
 mod jobs;
@@ -21,6 +23,7 @@ mod keeper;
 mod publish;
 mod reload;
 mod remote;
+mod report_file;
 mod root;
 pub mod snapshot;
 mod telling;

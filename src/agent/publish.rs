@@ -61,11 +61,12 @@ impl Engine {
             started_from: self.started_from,
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
-            next_full_sync_at: None,
+            next_full_sync_at: self.clock.as_ref().and_then(|clock| clock.next(now, SystemTime::now())),
             remotes,
             jobs: self.jobs.snapshot(),
             plugins,
         };
+        self.fail_log.look(&self.remotes);
         self.snapshots.send_replace(Arc::new(snapshot));
         self.snapshot_at = now;
         self.dirty = false;

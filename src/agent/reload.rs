@@ -40,6 +40,7 @@ impl Engine {
             endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());
         }
         let mut remote = Remote::new(RemoteId(number), name, root, endpoint, self.config.agent.pending_limit);
+        remote.set.set_longest_pause(self.longest_pause());
         remote.shared = shared;
         remote
     }
@@ -56,6 +57,11 @@ impl Engine {
         let old = std::mem::replace(&mut self.config, config);
         self.reload_roots(&old)?;
         self.reload_remotes(&old);
+        let when = |config: &Config| config.crontab.as_ref().map(|crontab| crontab.when.clone());
+        self.fail_log.changed();
+        if when(&self.config) != when(&old) {
+            self.start_clock();
+        }
         self.ledger.renumber();
         self.plugins.follow(&self.config, &self.instance);
         tracing::info!(message_id = message_ids::CONFIG_RELOADED, "the config was read again");
@@ -158,6 +164,7 @@ impl Engine {
                 remote.retry(now);
             }
             remote.set.set_limit(self.config.agent.pending_limit);
+            remote.set.set_longest_pause(self.longest_pause());
             if !self.config.filter.is_empty() {
                 // What is excluded as a directory alone may be none: the run looks.
                 let filter = self.config.filter.clone();

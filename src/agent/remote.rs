@@ -144,6 +144,7 @@ impl Remote {
     /// A path may differ.
     pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, now: Instant, wall: SystemTime) {
         self.set.hint(path, hint, seq, wall, now);
+        self.backoff.changed();
         self.changed(now);
     }
 
@@ -151,6 +152,15 @@ impl Remote {
     pub fn report(&mut self, path: RelPath, kind: Kind, seq: Seq, now: Instant, wall: SystemTime, requested: bool) {
         self.set.report(path, kind, seq, wall, requested);
         self.changed(now);
+    }
+
+    /// The clock wants a full sync. Returns whether that is one more: not where one waits or runs already.
+    pub fn schedule(&mut self, seq: Seq, now: Instant, wall: SystemTime) -> bool {
+        let is_new = self.set.schedule(seq, wall);
+        if is_new {
+            self.changed(now);
+        }
+        is_new
     }
 
     /// Something new waits.
@@ -333,7 +343,7 @@ mod tests {
 
     fn remote() -> Remote {
         let destination = Destination::Local { directory: "/mnt/copy".into() };
-        let options = crate::config::RsyncOptions { params: Vec::new(), timeout: None };
+        let options = crate::config::RsyncOptions { params: Vec::new(), timeout: None, password_file: None };
         Remote::new(RemoteId(1), "copy".into(), "/data".into(), Endpoint::new(destination, &options), 100)
     }
 
@@ -352,7 +362,12 @@ mod tests {
     #[test]
     fn the_only_try_of_a_remote_that_is_down_is_waited_for_in_peace() {
         let (mut remote, start) = (remote(), Instant::now());
-        remote.backoff.failed(Arc::new(Fault::new("Unreachable", "x")), start, SystemTime::UNIX_EPOCH);
+        remote.backoff.failed(
+            Arc::new(Fault::new("Unreachable", "x")),
+            Duration::from_secs(300),
+            start,
+            SystemTime::UNIX_EPOCH,
+        );
         remote.retry(start);
         report(&mut remote, "a", 1, start);
         let later = start + Duration::from_millis(10);

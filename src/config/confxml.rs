@@ -8,16 +8,16 @@ use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
-    AgentSettings, Config, Crontab, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root,
-    RsyncOptions, Secret, TemporaryNames, address, password, plugins, schema,
+    AgentSettings, Config, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root, RsyncOptions,
+    Secret, TemporaryNames, address, crontab, password, plugins, schema,
 };
 use crate::filter::Filter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Two weeks in minutes would be short for a yearly full sync, a century would be a slip.
-const MINUTES: std::ops::RangeInclusive<u64> = 1..=527_040;
+pub(super) const MINUTES: std::ops::RangeInclusive<u64> = 1..=527_040;
 
 /// Makes a config of `document`, and notes every mistake in `reading`.
 pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, alone: Option<PluginName>) -> Config {
@@ -30,15 +30,16 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let debug = reading.flag(head.and_then(|head| head.child("debug")), "start", false);
     reading.flag(head.and_then(|head| head.child("fileSystem")), "xfs", false);
     let events = events(reading, head.and_then(|head| head.child("inotify")));
-    let filter = filter(reading, head.and_then(|head| head.child("filter")));
+    let filter = Arc::new(filter(reading, head.and_then(|head| head.child("filter"))));
     let agent = agent(reading, head, sersync);
     let mut notes = Vec::new();
-    let rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
+    let mut rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
     let access = alone.is_none().then(|| Access::read(reading, rsync));
+    rsync_options.password_file = access.as_ref().and_then(|access| access.password_file.clone());
     let roots = roots(reading, document, head, sersync, access.as_ref());
     check_shared_destinations(reading, sersync, &roots, events);
     let fail_log = fail_log(reading, sersync.and_then(|sersync| sersync.child("failLog")));
-    let crontab = crontab(reading, sersync.and_then(|sersync| sersync.child("crontab")));
+    let crontab = crontab::read(reading, sersync.and_then(|sersync| sersync.child("crontab")), &filter);
     let plugins = plugins::read(reading, head, sersync);
     if let (Some(name), Some(head)) = (alone.filter(|name| !plugins.has(*name)), head) {
         let help = format!("write <plugin name=\"{name}\">…</plugin> in <head>: docs/plugins.md");
@@ -49,7 +50,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
         debug,
         roots: roots.into_iter().map(|(root, _)| root).collect(),
         events,
-        filter: Arc::new(filter),
+        filter,
         rsync: rsync_options,
         agent,
         fail_log,
@@ -193,7 +194,7 @@ fn rsync_options(
     };
     let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
     let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
-    RsyncOptions { params, timeout }
+    RsyncOptions { params, timeout, password_file: None }
 }
 
 /// How all remotes of a config are reached: `<ssh>`, `<auth>`, `<userDefinedPort>`.
@@ -201,6 +202,7 @@ struct Access {
     ssh: bool,
     user: Option<String>,
     password: Option<Secret>,
+    password_file: Option<PathBuf>,
     port: Option<u16>,
 }
 
@@ -210,14 +212,16 @@ impl Access {
         let ssh = reading.flag(child("ssh"), "start", false);
         let port = reading.port(child("userDefinedPort"), "port").unwrap_or(874);
         let port = reading.flag(child("userDefinedPort"), "start", false).then_some(port);
-        let (user, password) = match child("auth") {
+        let (user, file) = match child("auth") {
             Some(auth) if reading.flag(Some(auth), "start", false) => Self::auth(reading, auth, ssh),
             _ => (None, None),
         };
-        Self { ssh, user, password, port }
+        let (password, password_file) = file.unzip();
+        Self { ssh, user, password, password_file, port }
     }
 
-    fn auth(reading: &mut Reading<'_>, auth: &Element, ssh: bool) -> (Option<String>, Option<Secret>) {
+    /// The user, and the password with the file that it is from.
+    fn auth(reading: &mut Reading<'_>, auth: &Element, ssh: bool) -> (Option<String>, Option<(Secret, PathBuf)>) {
         let user = reading.text_of(auth, "users", "the user that rsyncd.conf names in `auth users`").and_then(
             |(text, span)| {
                 address::user(text).map_err(|error| reading.error(span, error.to_string(), "one user's name")).ok()
@@ -238,7 +242,9 @@ impl Access {
         let path = reading.absolute_path(auth, "passwordfile", help);
         let span = auth.attribute("passwordfile").map(|attribute| attribute.value_span.clone());
         let password = path.zip(span).and_then(|(path, span)| {
-            password::read(&path).map_err(|error| reading.error(span, error.to_string(), error.help(&path))).ok()
+            let read = password::read(&path);
+            let password = read.map_err(|error| reading.error(span, error.to_string(), error.help(&path))).ok()?;
+            Some((password, path))
         });
         (user, password)
     }
@@ -353,32 +359,16 @@ fn check_shared_destinations(
     }
 }
 
-fn fail_log(reading: &mut Reading<'_>, element: Option<&Element>) -> FailLog {
-    let mut log = FailLog::default();
-    if let Some(element) = element.filter(|element| element.attribute("path").is_some())
+fn fail_log(reading: &mut Reading<'_>, element: Option<&Element>) -> Option<FailLog> {
+    let element = element?;
+    let mut log = FailLog { path: PathBuf::from("/tmp/rsync_fail_log.sh"), interval: Duration::from_secs(60 * 60) };
+    if element.attribute("path").is_some()
         && let Some(path) = reading.absolute_path(element, "path", "where the report of failed paths goes")
     {
         log.path = path;
     }
-    if let Some(minutes) = reading.number(element, "timeToExecute", MINUTES, "minutes") {
+    if let Some(minutes) = reading.number(Some(element), "timeToExecute", MINUTES, "minutes") {
         log.interval = Duration::from_secs(minutes * 60);
     }
-    log
-}
-
-fn crontab(reading: &mut Reading<'_>, element: Option<&Element>) -> Option<Crontab> {
-    let minutes = reading.number(element, "schedule", MINUTES, "minutes").unwrap_or(600);
-    let started = reading.flag(element, "start", false);
-    let filter = element.and_then(|crontab| crontab.child("crontabfilter"));
-    let mut excludes = Vec::new();
-    if reading.flag(filter, "start", false) {
-        for exclude in filter.into_iter().flat_map(|filter| filter.children("exclude")) {
-            if let Some((pattern, _)) =
-                reading.text_of(exclude, "expression", "an rsync exclude pattern, such as *.log")
-            {
-                excludes.push(pattern.to_owned());
-            }
-        }
-    }
-    started.then(|| Crontab { interval: Duration::from_secs(minutes * 60), excludes })
+    Some(log)
 }

@@ -8,6 +8,7 @@ mod address;
 mod command_line;
 mod command_words;
 mod confxml;
+mod crontab;
 mod instance;
 mod mistake;
 mod params;
@@ -29,6 +30,7 @@ pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, S
 pub use template::{Place as TemplatePlace, Template};
 pub use web::{Header, HttpPlugin, RequestBody};
 
+use crate::calendar::Calendar;
 use crate::filter::Filter;
 use std::fmt;
 use std::io::Read;
@@ -53,8 +55,8 @@ pub struct Config {
     pub rsync: RsyncOptions,
     /// Our own settings, the element `<agent>`.
     pub agent: AgentSettings,
-    /// `<failLog>`.
-    pub fail_log: FailLog,
+    /// `<failLog>`, if it is there.
+    pub fail_log: Option<FailLog>,
     /// `<crontab start="true">`.
     pub crontab: Option<Crontab>,
     /// The `<plugin>` elements.
@@ -259,6 +261,8 @@ pub struct RsyncOptions {
     pub params: Vec<String>,
     /// `<timeout>`: rsync's I/O timeout.
     pub timeout: Option<Duration>,
+    /// `<auth passwordfile>`, where a password was read from it: for a command that people run. Ours get the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Names that editors and rsync use for a moment (`4913`, `*~`, `.*.sw?`, …).
@@ -325,21 +329,24 @@ impl Default for AgentSettings {
 pub struct FailLog {
     /// Where the report of failed paths goes.
     pub path: PathBuf,
-    /// `timeToExecute`, in minutes in the file.
+    /// `timeToExecute`, in minutes in the file: the longest pause before what failed is tried again.
     pub interval: Duration,
-}
-
-impl Default for FailLog {
-    fn default() -> Self {
-        Self { path: PathBuf::from("/tmp/rsync_fail_log.sh"), interval: Duration::from_secs(60 * 60) }
-    }
 }
 
 /// `<crontab start="true">`: a full sync from time to time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Crontab {
-    /// `schedule`, in minutes in the file.
-    pub interval: Duration,
-    /// `<crontabfilter start="true">`: rsync `--exclude` patterns for these full syncs.
-    pub excludes: Vec<String>,
+    /// When.
+    pub when: When,
+    /// What these full syncs leave out: what all leave out, and what `<crontabfilter start="true">` names.
+    pub filter: Arc<Filter>,
+}
+
+/// When full syncs are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum When {
+    /// `schedule`, in minutes in the file: the time between two of them.
+    Every(Duration),
+    /// `calendar`.
+    At(Calendar),
 }

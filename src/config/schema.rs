@@ -91,7 +91,7 @@ pub(super) static HEAD: ElementRule = one(
                     ],
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),
-                one("crontab", &["start", "schedule"], &[one("crontabfilter", START, EXCLUDES)]),
+                one("crontab", &["start", "schedule", "calendar"], &[one("crontabfilter", START, EXCLUDES)]),
                 many("plugin", &["start", "name"], &[]),
                 AGENT,
             ],

@@ -34,6 +34,8 @@ pub struct Batch {
     pub paths: Vec<RelPath>,
     /// A full sync that somebody asked for, whatever else speaks for it.
     pub requested: bool,
+    /// A full sync for which nothing but the clock speaks.
+    pub scheduled: bool,
 }
 
 /// A batch that an rsync run has now.
@@ -192,6 +194,7 @@ impl<F> PendingSet<F> {
                 self.swept.retain(|_, ended| ending.now.duration_since(*ended) <= SWEPT_LATELY);
             }
         }
+        let longest = self.longest_pause;
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
@@ -204,7 +207,7 @@ impl<F> PendingSet<F> {
                 }
                 // A full sync that fails is not begun anew each time that a live run succeeds.
                 let park_at = (flight.lane == Lane::Background).then_some(ending.now);
-                entry.fail(fault.clone(), ending.at, park_at);
+                entry.fail(fault.clone(), ending.at, park_at, longest);
                 self.restore(path, entry);
                 continue;
             }
@@ -215,14 +218,14 @@ impl<F> PendingSet<F> {
                 }
                 Some(Returns::Bulk) => self.restore(path, Entry { bulk: true, ..entry }),
                 Some(Returns::Again) => {
-                    entry.unsettle(ending.now);
+                    entry.unsettle(ending.now, longest);
                     self.restore(path, entry);
                 }
                 Some(Returns::Failed(fault)) => {
                     if entry.failed.is_none() {
                         changes.added.push(path.clone());
                     }
-                    entry.fail(fault, ending.at, Some(ending.now));
+                    entry.fail(fault, ending.at, Some(ending.now), longest);
                     // A newer report waits already: that one is tried at once, it may be what mends this.
                     self.restore(path, entry);
                 }
@@ -232,7 +235,7 @@ impl<F> PendingSet<F> {
         for (path, verdict) in verdicts {
             let mut entry = Entry::new(Kind::Entry, seq, ending.at);
             if let Returns::Failed(fault) = verdict {
-                entry.fail(fault, ending.at, Some(ending.now));
+                entry.fail(fault, ending.at, Some(ending.now), longest);
                 changes.added.push(path.clone());
             }
             self.put(path, entry);
@@ -346,6 +349,7 @@ impl<F> PendingSet<F> {
             paths.iter().filter_map(|path| Some((path.clone(), self.remove(path)?))).collect();
         let kind = entries.iter().map(|(_, entry)| entry.kind).max().unwrap_or(Kind::Entry);
         let requested = entries.iter().any(|(_, entry)| entry.asked);
+        let scheduled = entries.iter().all(|(_, entry)| entry.scheduled);
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
         let mut flight =
@@ -364,7 +368,7 @@ impl<F> PendingSet<F> {
         }
         self.note_shared_parents(&mut flight);
         self.flights.insert(id, flight);
-        Batch { id, lane, kind, paths, requested }
+        Batch { id, lane, kind, paths, requested, scheduled }
     }
 
     fn note_shared_parents(&mut self, flight: &mut Flight<F>) {
@@ -392,17 +396,18 @@ enum Returns<F> {
 
 impl<F> Entry<F> {
     /// Counts a failure. `park_at`: the path failed by itself, at this moment, and has to wait.
-    fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>) {
+    fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>, longest: Duration) {
         let attempts = self.attempts() + 1;
         self.failed = Some(Failed { fault, attempts, at });
-        self.parked = park_at.map(|now| now + backoff(attempts));
+        self.parked = park_at.map(|now| now + backoff(attempts, longest));
     }
 
     /// Counts a run that did not come to an end with it. A few times in a row it is taken again at once; then something
     /// else than a lively writer is behind it, and it has to wait.
-    fn unsettle(&mut self, now: Instant) {
+    fn unsettle(&mut self, now: Instant, longest: Duration) {
         self.unsettled += 1;
-        self.parked = self.unsettled.checked_sub(UNSETTLED_AT_MOST).map(|over| now + backoff(over + 1));
+        let over = self.unsettled.checked_sub(UNSETTLED_AT_MOST);
+        self.parked = over.map(|over| now + backoff(over + 1, longest));
     }
 
     /// How often it failed.
@@ -414,12 +419,11 @@ impl<F> Entry<F> {
 /// So often in a row a path may change while it is sent before it has to wait.
 const UNSETTLED_AT_MOST: u32 = 5;
 
-/// The longest pause after a failure.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+/// The longest pause after a failure, where nothing else is set.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// The pause after the failure that is the `attempts`th in a row: a second, doubled each time, at most
-/// five minutes.
-pub fn backoff(attempts: u32) -> Duration {
-    let doubled = Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(16));
-    doubled.min(LONGEST_BACKOFF)
+/// The pause after the failure that is the `attempts`th in a row: a second, doubled each time, at most `longest`.
+pub fn backoff(attempts: u32, longest: Duration) -> Duration {
+    let doubled = Duration::from_secs(1).saturating_mul(1 << attempts.saturating_sub(1).min(31));
+    doubled.min(longest)
 }

@@ -30,7 +30,7 @@ mod model_test;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use flight::Flight;
-pub use flight::{Batch, BatchId, Ending, FailureChanges, Lane, backoff};
+pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_PAUSE, Lane, backoff};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -87,6 +87,8 @@ pub struct Entry<F> {
     pub requested: bool,
     /// Somebody asked for it, whatever else speaks for it.
     asked: bool,
+    /// Nothing but the clock speaks for it: what the clock's full syncs leave out may be left out.
+    scheduled: bool,
     /// How often in a row a run found it changed or gone while it was sent.
     unsettled: u32,
     /// So large that it travels in a run of its own.
@@ -99,7 +101,18 @@ pub struct Entry<F> {
 
 impl<F> Entry<F> {
     fn new(kind: Kind, seq: Seq, since: SystemTime) -> Self {
-        Self { kind, seq, since, requested: false, asked: false, unsettled: 0, bulk: false, failed: None, parked: None }
+        Self {
+            kind,
+            seq,
+            since,
+            requested: false,
+            asked: false,
+            scheduled: false,
+            unsettled: 0,
+            bulk: false,
+            failed: None,
+            parked: None,
+        }
     }
 
     /// Takes in another report of the same path: the greater need, the greater age.
@@ -111,6 +124,7 @@ impl<F> Entry<F> {
         self.kind = self.kind.max(other.kind);
         self.requested &= other.requested;
         self.asked |= other.asked;
+        self.scheduled &= other.scheduled;
         self.bulk |= other.bulk;
         if self.failed.is_none() {
             self.failed = other.failed;
@@ -181,6 +195,8 @@ pub struct PendingSet<F> {
     verified_trees: usize,
     failed: usize,
     limit: usize,
+    /// The longest pause after a failure.
+    longest_pause: Duration,
     folds: u64,
     /// The directories of recursive flights that ended lately, with when.
     swept: HashMap<RelPath, Instant>,
@@ -200,6 +216,7 @@ impl<F> PendingSet<F> {
             verified_trees: 0,
             failed: 0,
             limit: limit.max(1),
+            longest_pause: LONGEST_PAUSE,
             folds: 0,
             swept: HashMap::new(),
             touched: Vec::new(),
@@ -209,6 +226,11 @@ impl<F> PendingSet<F> {
     /// Changes the limit; it holds from the next report on.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(1);
+    }
+
+    /// Changes the longest pause after a failure; it holds from the next failure on.
+    pub fn set_longest_pause(&mut self, longest: Duration) {
+        self.longest_pause = longest;
     }
 
     /// Paths that wait, in flight not counted.
@@ -273,6 +295,16 @@ impl<F> PendingSet<F> {
         if self.waiting.len() > self.limit {
             self.fold();
         }
+    }
+
+    /// The clock wants a full sync. Returns whether that is one more: not where one waits or flies already.
+    pub fn schedule(&mut self, seq: Seq, since: SystemTime) -> bool {
+        let root = RelPath::root();
+        if self.has(&root) {
+            return false;
+        }
+        self.put(root, Entry { requested: true, scheduled: true, ..Entry::new(Kind::Tree, seq, since) });
+        true
     }
 
     /// Whether `path` waits or is in flight.

@@ -327,3 +327,29 @@ fn what_never_settles_is_not_tried_without_a_pause() {
     set.report(rel("restless"), Kind::Entry, Seq(3), SystemTime::UNIX_EPOCH, false);
     assert!(set.take(Lane::Live, 1, now).is_some(), "a new report is served at once");
 }
+
+#[test]
+fn what_the_clock_wants_is_no_more_than_that_only_while_nothing_else_speaks_for_it() {
+    let mut set: PendingSet<&str> = PendingSet::new(100);
+    let now = Instant::now();
+    let run = |set: &mut PendingSet<&str>| set.take(Lane::Background, 1, now).unwrap();
+    assert!(set.schedule(Seq(1), SystemTime::UNIX_EPOCH));
+    assert!(!set.schedule(Seq(2), SystemTime::UNIX_EPOCH), "one waits");
+    assert_eq!(set.oldest(), None, "no change is missing");
+    let batch = run(&mut set);
+    assert!(batch.scheduled && !batch.requested && batch.kind == Kind::Tree);
+    assert!(!set.schedule(Seq(3), SystemTime::UNIX_EPOCH), "one flies");
+    set.finish(batch.id, Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, now), Seq(4));
+    assert!(!set.schedule(Seq(5), SystemTime::UNIX_EPOCH), "one is tried again");
+    set.retry();
+    let batch = run(&mut set);
+    assert!(batch.scheduled, "as it was");
+    set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(6));
+    for requested in [true, false] {
+        assert!(set.schedule(Seq(7), SystemTime::UNIX_EPOCH));
+        set.report(RelPath::root(), Kind::Tree, Seq(8), SystemTime::UNIX_EPOCH, requested);
+        let batch = run(&mut set);
+        assert!(!batch.scheduled && batch.requested == requested);
+        set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(9));
+    }
+}

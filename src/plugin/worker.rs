@@ -4,7 +4,7 @@ use super::queue::{Item, Place, Queue, Told};
 use super::target::{CallError, Target};
 use super::unfinished::Unfinished;
 use crate::message_ids;
-use crate::pending::backoff;
+use crate::pending::{LONGEST_PAUSE, backoff};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -243,7 +243,7 @@ impl Worker {
             // Calls side by side that fail together are one failure.
             if self.next_try.is_none_or(|at| at <= now) {
                 self.failures += 1;
-                let pause = backoff(self.failures).mul_f64(1.0 - fastrand::f64() / 4.0);
+                let pause = backoff(self.failures, LONGEST_PAUSE).mul_f64(1.0 - fastrand::f64() / 4.0);
                 self.next_try = Some(now + pause);
                 if self.failures.is_power_of_two() {
                     tracing::warn!(
@@ -265,7 +265,7 @@ impl Worker {
         for mut item in items {
             item.attempts += 1;
             if item.attempts <= retries {
-                let pause = backoff(item.attempts);
+                let pause = backoff(item.attempts, LONGEST_PAUSE);
                 self.queue.again(item, Some(now + pause));
                 continue;
             }

@@ -246,7 +246,8 @@ mod tests {
     use super::*;
 
     fn endpoint(destination: Destination) -> Endpoint {
-        Endpoint::new(destination, &RsyncOptions { params: vec!["-atz".into()], timeout: Some(Duration::from_secs(9)) })
+        let (params, timeout) = (vec!["-atz".into()], Some(Duration::from_secs(9)));
+        Endpoint::new(destination, &RsyncOptions { params, timeout, password_file: None })
     }
 
     fn daemon() -> Destination {

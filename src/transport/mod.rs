@@ -24,6 +24,7 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod script;
 mod ssh;
 mod synced;
 
@@ -34,6 +35,7 @@ pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, root_identity};
 pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;
+pub use script::Chore;
 pub use ssh::SharedConnection;
 
 use crate::filter::{EntryKind, Filter};
@@ -146,6 +148,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         capabilities: order.capabilities,
         totals: Totals::default(),
         complaints: Complaints::default(),
+        doubtful_deletion: false,
         itemized: Vec::new(),
         no_room_for: None,
         on_progress: &on_progress,
@@ -168,6 +171,8 @@ struct Work<'a> {
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
+    doubtful_deletion: bool,
     /// What recursive runs say that they changed.
     itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
@@ -322,6 +327,11 @@ impl Work<'_> {
 
     /// Runs rsync, with less where an option may be what the remote did not like. Returns what the run that
     /// succeeded made use of; its complaints are added to what was complained of before.
+    ///
+    /// A daemon of 3.5.0 with `refuse options = delete-missing-args` leaves the option out without a word, and where
+    /// the missing path comes first in the list the run succeeds and deletes nothing (measured). So a deletion by name
+    /// that deleted nothing does not count as made use of, until one has been seen that did. When a deletion by
+    /// pattern finds what such a one left, that proves it.
     async fn run(
         &mut self,
         form: Form,
@@ -340,13 +350,15 @@ impl Work<'_> {
             }
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
-            let run = Run::start(&line, &self.root).map_err(|error| not_started(&error))?;
+            let run = Run::start(&line, &self.root, self.order.lane == Lane::Background)
+                .map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
-            let mut deletions_skipped = false;
+            let (mut deletions_skipped, mut deleted) = (false, 0);
             let itemized = &mut self.itemized;
             let listen = |text: &[u8]| {
                 totals.take_line(text);
                 deletions_skipped |= text == output::DELETIONS_SKIPPED;
+                deleted += output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_progress)(progress);
                 }
@@ -372,8 +384,19 @@ impl Work<'_> {
             match self.judge(form, &ended) {
                 Ok(mut complaints) => {
                     complaints.trees_incomplete |= deletions_skipped;
+                    let before = self.capabilities.delete_missing_args;
                     self.capabilities.learn(first_failure.map(|(_, used)| used), line.used);
                     self.complaints.add(complaints);
+                    if line.used.delete_missing_args {
+                        self.doubtful_deletion = deleted == 0 && before != Support::Accepted;
+                        if self.doubtful_deletion {
+                            self.capabilities.delete_missing_args = before;
+                            effective.delete_missing_args = Support::Refused;
+                        }
+                    } else if form == Form::DeleteMatching && deleted > 0 && std::mem::take(&mut self.doubtful_deletion)
+                    {
+                        self.capabilities.delete_missing_args = Support::Refused;
+                    }
                     return Ok(effective);
                 }
                 Err(fault) => {

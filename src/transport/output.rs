@@ -68,6 +68,13 @@ impl Progress {
     }
 }
 
+/// How many entries a run deleted, from the line of `--stats` that says so.
+pub(super) fn deleted(line: &[u8]) -> Option<u64> {
+    let count = line.strip_prefix(b"Number of deleted files: ")?;
+    let digits = count.iter().take_while(|byte| **byte != b' ').filter(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
 /// A path that would be deleted, and whether it is a directory, from a line of a dry run.
 pub(super) fn deletion(line: &[u8]) -> Option<(RelPath, bool)> {
     // The itemized column is eleven wide and a blank follows it; a name may begin with blanks of its own.

@@ -24,6 +24,9 @@ pub(super) enum Feed {
     Pieces(mpsc::Receiver<Vec<u8>>),
 }
 
+/// By so much is a gentle run nicer than the agent.
+const GENTLE: i32 = 10;
+
 /// A started rsync that waits for its list.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -42,7 +45,8 @@ pub(super) struct Ended {
 
 impl Run {
     /// Starts rsync in the directory `root`. Nothing is sent before [`Run::complete`] feeds it.
-    pub fn start(line: &CommandLine, root: &Arc<OwnedFd>) -> io::Result<Self> {
+    /// A `gentle` one gives way to others.
+    pub fn start(line: &CommandLine, root: &Arc<OwnedFd>, gentle: bool) -> io::Result<Self> {
         let mut command = Command::new("rsync");
         command
             .args(&line.arguments)
@@ -55,6 +59,9 @@ impl Run {
             .process_group(0)
             .kill_on_drop(true);
         end_with_agent(&mut command);
+        if gentle {
+            give_way(&mut command);
+        }
         let child = command.spawn()?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw);
         Ok(Self { child, group })
@@ -117,6 +124,19 @@ pub(crate) fn end_with_agent(command: &mut Command) {
     // prctl(2) system call and neither allocates nor locks.
     unsafe {
         command.pre_exec(|| nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from));
+    }
+}
+
+/// Has the process, and what it starts, get less of the processor than others. Of the disk too, where the I/O scheduler
+/// knows priorities: ioprio_set(2), without one of its own a process has the one that its niceness stands for.
+fn give_way(command: &mut Command) {
+    // SAFETY: as above: one setpriority(2) by way of nice(3), which neither allocates nor locks.
+    unsafe {
+        command.pre_exec(|| {
+            // It can only be refused to be less nice; and if it were refused, the run would be no worse for it.
+            nix::libc::nice(GENTLE);
+            Ok(())
+        });
     }
 }
 

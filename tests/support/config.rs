@@ -18,6 +18,7 @@ pub struct Confxml {
     delete: bool,
     ssh: bool,
     password_file: Option<PathBuf>,
+    sersync: String,
     agent: String,
     plugins: String,
     started: Vec<String>,
@@ -36,6 +37,7 @@ impl Confxml {
             delete: true,
             ssh: false,
             password_file: None,
+            sersync: String::new(),
             agent: String::new(),
             plugins: String::new(),
             started: Vec::new(),
@@ -80,6 +82,12 @@ impl Confxml {
     /// Where the password is read from; without this, [`Confxml::write`] makes a file that holds [`PASSWORD`].
     pub fn password_file(mut self, path: &Path) -> Self {
         self.password_file = Some(path.to_owned());
+        self
+    }
+
+    /// What else stands in the element `<sersync>`.
+    pub fn sersync(mut self, elements: &str) -> Self {
+        elements.clone_into(&mut self.sersync);
         self
     }
 
@@ -147,7 +155,7 @@ impl Confxml {
         for name in &self.started {
             let _ = writeln!(text, "        <plugin start=\"true\" name=\"{name}\"/>");
         }
-        text.push_str("    </sersync>\n");
+        let _ = writeln!(text, "        {}\n    </sersync>", self.sersync);
         text.push_str(&self.plugins);
         if !self.agent.is_empty() {
             let _ = writeln!(text, "    <agent>{}</agent>", self.agent);

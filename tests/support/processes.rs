@@ -34,6 +34,11 @@ impl Process {
         String::from_utf8_lossy(&bytes).replace('\0', " ")
     }
 
+    /// How much it gives way to others.
+    pub fn niceness(&self) -> Option<i32> {
+        stat(self.pid)?.get(16)?.parse().ok()
+    }
+
     /// CPU ticks of this process and of all its children that have ended and were waited for.
     pub fn cpu_ticks(self) -> u64 {
         self.sum(11..15)
