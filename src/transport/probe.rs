@@ -88,12 +88,13 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path) -> Probe {
         }
         found.clock_ahead = clock_ahead(endpoint, scratch, &path).await;
     }
-    found.refused = capabilities.refused();
     // Also what arrived in part only has to go.
     let removed = std::fs::remove_file(&file).is_ok();
     if !removed || push(endpoint, scratch, &path, &mut capabilities).await.is_err() {
         found.left_behind = is_there.then_some(name);
     }
+    // What it says to the deletion of something that is there tells most.
+    found.refused = capabilities.refused();
     found.free = free(endpoint.destination()).await;
     found
 }
