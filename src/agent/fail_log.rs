@@ -8,7 +8,7 @@
 use super::engine::Engine;
 use super::remote::Remote;
 use super::report_file::{ReportError, ReportFile};
-use crate::config::Config;
+use crate::config::{Config, Deletions};
 use crate::human;
 use crate::transport::{Chore, Endpoint};
 use std::path::PathBuf;
@@ -142,7 +142,7 @@ impl FailedRemote {
             endpoint: remote.endpoint.clone(),
             chore: Chore {
                 root: remote.root.clone(),
-                delete: config.events.delete,
+                delete: config.events.delete && config.deletions == Deletions::Always,
                 is_filtered: !config.filter.is_empty(),
                 capabilities: remote.capabilities,
                 password_file: config.rsync.password_file.clone(),

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
+use crate::config::Deletions;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Ending, LONGEST_PAUSE, Lane, Seq};
@@ -76,7 +77,12 @@ impl Engine {
             kind: batch.kind,
             lane: batch.lane,
             requested: batch.requested,
-            delete: self.config.events.delete,
+            delete: self.config.events.delete
+                && match self.config.deletions {
+                    Deletions::Always => true,
+                    Deletions::FullSyncs => batch.lane == Lane::Background,
+                    Deletions::Live => batch.lane != Lane::Background,
+                },
             filter: match &self.config.crontab {
                 Some(crontab) if batch.scheduled => crontab.filter.clone(),
                 _ => self.config.filter.clone(),

@@ -34,7 +34,8 @@ impl Engine {
     pub(super) fn new_remote(&mut self, root: PathBuf, name: String, destination: Destination) -> Remote {
         self.next_remote += 1;
         let number = self.next_remote;
-        let shared = SharedConnection::new(&destination, &self.state_directory, number as usize);
+        let shared =
+            SharedConnection::new(&destination, &self.config.rsync.ssh, &self.state_directory, number as usize);
         let mut endpoint = Endpoint::new(destination, &self.config.rsync);
         if let Some(shared) = &shared {
             endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());
@@ -142,6 +143,7 @@ impl Engine {
         // What was excluded is missing on the remotes; what no event told of, or was sent in another way, may differ.
         let compare = self.config.filter != old.filter
             || self.config.events != old.events
+            || self.config.deletions != old.deletions
             || self.config.rsync.params != old.rsync.params;
         let mut before = std::mem::take(&mut self.remotes);
         for (root, name, destination) in self.named_remotes() {
@@ -154,6 +156,10 @@ impl Engine {
                 continue;
             };
             let moved = !leads_to_the_same(remote.destination(), &destination);
+            if self.config.rsync.ssh != old.rsync.ssh {
+                let (ssh, number) = (&self.config.rsync.ssh, remote.id.0 as usize);
+                remote.shared = SharedConnection::new(&destination, ssh, &self.state_directory, number);
+            }
             let mut endpoint = Endpoint::new(destination, &self.config.rsync);
             if let Some(shared) = &remote.shared {
                 endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());

@@ -343,7 +343,8 @@ mod tests {
 
     fn remote() -> Remote {
         let destination = Destination::Local { directory: "/mnt/copy".into() };
-        let options = crate::config::RsyncOptions { params: Vec::new(), timeout: None, password_file: None };
+        let options =
+            crate::config::RsyncOptions { params: Vec::new(), ssh: Vec::new(), timeout: None, password_file: None };
         Remote::new(RemoteId(1), "copy".into(), "/data".into(), Endpoint::new(destination, &options), 100)
     }
 

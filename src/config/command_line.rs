@@ -2,8 +2,8 @@
 
 use super::address::{self, AddressError};
 use super::{
-    AgentSettings, Calls, CommandLine, CommandPlugin, Config, Destination, EventSwitches, PluginName, Plugins, Root,
-    RsyncOptions, Secret,
+    AgentSettings, Calls, CommandLine, CommandPlugin, Config, Deletions, Destination, EventSwitches, PluginName,
+    Plugins, Root, RsyncOptions, Secret,
 };
 use crate::filter::Filter;
 use std::ffi::OsString;
@@ -114,9 +114,10 @@ fn exact(roots: Vec<Root>) -> Config {
         debug: false,
         roots,
         events: EventSwitches::EXACT,
+        deletions: Deletions::Always,
         filter: Arc::new(Filter::none()),
         // Not -H: to find hard links rsync has to remember every file of a run.
-        rsync: RsyncOptions { params: vec!["-a".to_owned()], timeout: None, password_file: None },
+        rsync: RsyncOptions { params: vec!["-a".to_owned()], ssh: Vec::new(), timeout: None, password_file: None },
         agent: AgentSettings::default(),
         fail_log: None,
         crontab: None,

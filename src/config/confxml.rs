@@ -8,8 +8,8 @@ use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
-    AgentSettings, Config, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root, RsyncOptions,
-    Secret, TemporaryNames, address, crontab, password, plugins, schema,
+    AgentSettings, Config, Deletions, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root,
+    RsyncOptions, Secret, TemporaryNames, address, crontab, password, plugins, schema,
 };
 use crate::filter::Filter;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,10 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let rsync = sersync.and_then(|sersync| sersync.child("rsync"));
     let debug = reading.flag(head.and_then(|head| head.child("debug")), "start", false);
     reading.flag(head.and_then(|head| head.child("fileSystem")), "xfs", false);
-    let events = events(reading, head.and_then(|head| head.child("inotify")));
+    let inotify = head.and_then(|head| head.child("inotify"));
+    let events = events(reading, inotify);
+    let when = [("always", Deletions::Always), ("startup", Deletions::FullSyncs), ("running", Deletions::Live)];
+    let deletions = reading.one_of(inotify.and_then(|inotify| inotify.child("delete")), "when", &when);
     let filter = Arc::new(filter(reading, head.and_then(|head| head.child("filter"))));
     let agent = agent(reading, head, sersync);
     let mut notes = Vec::new();
@@ -50,6 +53,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
         debug,
         roots: roots.into_iter().map(|(root, _)| root).collect(),
         events,
+        deletions: deletions.unwrap_or(Deletions::Always),
         filter,
         rsync: rsync_options,
         agent,
@@ -106,7 +110,14 @@ fn filter(reading: &mut Reading<'_>, element: Option<&Element>) -> Filter {
         return Filter::none();
     };
     let mut expressions = Vec::new();
+    let mut patterns = Vec::new();
     for exclude in element.children("exclude") {
+        if exclude.attribute("pattern").is_some() || exclude.attribute("file").is_some() {
+            patterns.extend(excluded_patterns(reading, exclude));
+            if exclude.attribute("expression").is_none() {
+                continue;
+            }
+        }
         // Blanks at the ends of an expression count: they may be part of a name.
         if reading.text_of(exclude, "expression", "a regular expression that matches the whole path").is_none() {
             continue;
@@ -120,11 +131,51 @@ fn filter(reading: &mut Reading<'_>, element: Option<&Element>) -> Filter {
     if element.child("exclude").is_none() && !element.broken {
         reading.warn(element.name_span(), "this filter excludes nothing", "write <exclude expression=\"…\"/> in it");
     }
-    Filter::new(expressions.iter().map(|(expression, _)| expression)).unwrap_or_else(|error| {
+    let filter = Filter::new(expressions.iter().map(|(expression, _)| expression)).unwrap_or_else(|error| {
         let span = expressions.iter().find(|(expression, _)| *expression == error.expression);
         reading.error(span.map_or(element.name_span(), |(_, span)| span.clone()), error.to_string(), error.help());
         Filter::none()
+    });
+    // Each was found good by itself.
+    filter.and_excluding(&patterns).unwrap_or_else(|error| {
+        reading.error(element.name_span(), error.to_string(), error.help());
+        filter
     })
+}
+
+/// rsync's exclude patterns: the one in `pattern`, and the lines of `file`, in which empty ones and those that start with
+/// `#` or `;` say nothing, as rsync's `--exclude-from` has it.
+fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String> {
+    let mut good = Vec::new();
+    let mut take =
+        |reading: &mut Reading<'_>, pattern: &str, span: std::ops::Range<usize>, place: &str| match Filter::none()
+            .and_excluding([pattern])
+        {
+            Ok(_) => good.push(pattern.to_owned()),
+            Err(error) => reading.error(span, format!("{place}\"{pattern}\": {error}"), error.help()),
+        };
+    if let Some(attribute) = exclude.attribute("pattern") {
+        take(reading, &attribute.value, attribute.value_span.clone(), "");
+    }
+    if exclude.attribute("file").is_some()
+        && let Some(path) = reading.absolute_path(exclude, "file", "a file of rsync exclude patterns, one a line")
+        && let Some(attribute) = exclude.attribute("file")
+    {
+        let span = attribute.value_span.clone();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                for (number, line) in text.lines().enumerate() {
+                    if !(line.is_empty() || line.starts_with(['#', ';'])) {
+                        take(reading, line, span.clone(), &format!("{}:{}: ", path.display(), number + 1));
+                    }
+                }
+            }
+            Err(error) => {
+                reading.error(span, format!("{}: {error}", path.display()), "it holds exclude patterns, one a line");
+            }
+        }
+    }
+    good
 }
 
 /// `<agent>`, wherever it stands.
@@ -136,7 +187,7 @@ fn agent(reading: &mut Reading<'_>, head: Option<&Element>, sersync: Option<&Ele
     }
     let mut settings = AgentSettings::default();
     let Some(agent) = in_head.or(in_sersync) else { return settings };
-    if let Some(gather) = reading.number(agent.child("gather"), "milliseconds", 0..=10_000, "milliseconds") {
+    if let Some(gather) = reading.number(agent.child("gather"), "milliseconds", 0..=3_600_000, "milliseconds") {
         settings.gather = Duration::from_millis(gather);
     }
     let mut count = |element, name, range, unit, setting: &mut usize| {
@@ -194,7 +245,26 @@ fn rsync_options(
     };
     let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
     let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
-    RsyncOptions { params, timeout, password_file: None }
+    RsyncOptions { params, ssh: ssh_options(reading, child("ssh")), timeout, password_file: None }
+}
+
+/// What `<ssh identity options>` adds to ssh's command line.
+fn ssh_options(reading: &mut Reading<'_>, ssh: Option<&Element>) -> Vec<String> {
+    let Some(ssh) = ssh else { return Vec::new() };
+    let mut words = Vec::new();
+    if ssh.attribute("identity").is_some()
+        && let Some(path) = reading.absolute_path(ssh, "identity", "the private key's file")
+    {
+        words.extend(["-i".to_owned(), path.display().to_string()]);
+    }
+    if let Some(options) = ssh.attribute("options") {
+        match shlex::split(&options.value) {
+            Some(split) if split.iter().all(|word| !word.contains(['"', '\''])) => words.extend(split),
+            Some(_) => reading.error(options.value_span.clone(), "a word holds a quote", "put it into ssh_config(5)"),
+            None => reading.error(options.value_span.clone(), "a quote is not closed", "such as -o ProxyJump=gate"),
+        }
+    }
+    words
 }
 
 /// How all remotes of a config are reached: `<ssh>`, `<auth>`, `<userDefinedPort>`.
@@ -212,6 +282,7 @@ impl Access {
         let ssh = reading.flag(child("ssh"), "start", false);
         let port = reading.port(child("userDefinedPort"), "port").unwrap_or(874);
         let port = reading.flag(child("userDefinedPort"), "start", false).then_some(port);
+        let port = if ssh { reading.port(child("ssh"), "port").or(port) } else { port };
         let (user, file) = match child("auth") {
             Some(auth) if reading.flag(Some(auth), "start", false) => Self::auth(reading, auth, ssh),
             _ => (None, None),
@@ -310,6 +381,16 @@ fn remotes(
 }
 
 fn remote(reading: &mut Reading<'_>, element: &Element, access: &Access) -> Option<Destination> {
+    if element.attribute("directory").is_some() {
+        for name in ["ip", "name"] {
+            if let Some(attribute) = element.attribute(name) {
+                let message = format!("`{name}` is not used: `directory` names a directory of this machine");
+                reading.warn(attribute.value_span.clone(), message, "keep one of them");
+            }
+        }
+        let directory = reading.absolute_path(element, "directory", "a directory of this machine")?;
+        return Some(Destination::Local { directory });
+    }
     let login = reading.text_of(element, "ip", "the remote's host name or address").and_then(|(text, span)| {
         address::login(text).map_err(|error| reading.error(span, error.to_string(), error.help())).ok()
     });

@@ -49,6 +49,8 @@ pub struct Config {
     pub roots: Vec<Root>,
     /// Which changes count.
     pub events: EventSwitches,
+    /// Which runs delete, where `events.delete` lets any.
+    pub deletions: Deletions,
     /// Paths that never reach a remote.
     pub filter: Arc<Filter>,
     /// How rsync is called.
@@ -253,12 +255,25 @@ impl EventSwitches {
     };
 }
 
+/// Which runs delete what only the remote has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletions {
+    /// All of them.
+    Always,
+    /// Comparisons of the whole tree, at start, by the clock or asked for; what is removed later stays until the next one.
+    FullSyncs,
+    /// What is removed while the agent watches; comparisons of the whole tree leave alone what only the remote has.
+    Live,
+}
+
 /// How rsync is called, apart from what each run adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RsyncOptions {
     /// `<commonParams params>`, split into words as a shell would, without what the runs decide
     /// themselves (`-r`, `-R`, `--delete…`) and without `-u` unless [`AgentSettings::keep_newer`].
     pub params: Vec<String>,
+    /// `<ssh identity options>`: words for the command line of ssh.
+    pub ssh: Vec<String>,
     /// `<timeout>`: rsync's I/O timeout.
     pub timeout: Option<Duration>,
     /// `<auth passwordfile>`, where a password was read from it: for a command that people run. Ours get the password.

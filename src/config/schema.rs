@@ -59,12 +59,12 @@ pub(super) static HEAD: ElementRule = one(
         one("host", &["hostip", "port"], &[]),
         one("debug", START, &[]),
         one("fileSystem", &["xfs"], &[]),
-        one("filter", START, EXCLUDES),
+        one("filter", START, &[many("exclude", &["expression", "pattern", "file"], &[])]),
         one(
             "inotify",
             &[],
             &[
-                one("delete", START, &[]),
+                one("delete", &["start", "when"], &[]),
                 one("createFolder", START, &[]),
                 one("createFile", START, &[]),
                 one("closeWrite", START, &[]),
@@ -78,7 +78,7 @@ pub(super) static HEAD: ElementRule = one(
             "sersync",
             &[],
             &[
-                many("localpath", &["watch"], &[many("remote", &["ip", "name"], &[])]),
+                many("localpath", &["watch"], &[many("remote", &["ip", "name", "directory"], &[])]),
                 one(
                     "rsync",
                     &[],
@@ -87,7 +87,7 @@ pub(super) static HEAD: ElementRule = one(
                         one("auth", &["start", "users", "passwordfile"], &[]),
                         one("userDefinedPort", &["start", "port"], &[]),
                         one("timeout", &["start", "time"], &[]),
-                        one("ssh", START, &[]),
+                        one("ssh", &["start", "port", "identity", "options"], &[]),
                     ],
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),

@@ -19,6 +19,8 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(300);
 pub struct Endpoint {
     destination: Destination,
     params: Vec<String>,
+    /// More words for ssh's command line.
+    ssh: Vec<String>,
     timeout: Option<Duration>,
     /// The control socket of a shared ssh connection, where there is one.
     control_socket: Option<PathBuf>,
@@ -77,7 +79,8 @@ pub(super) struct CommandLine {
 impl Endpoint {
     /// Joins an address to the options every run of the config gets.
     pub fn new(destination: Destination, options: &RsyncOptions) -> Self {
-        Self { destination, params: options.params.clone(), timeout: options.timeout, control_socket: None }
+        let RsyncOptions { params, ssh, timeout, .. } = options.clone();
+        Self { destination, params, ssh, timeout, control_socket: None }
     }
 
     /// The same, over the shared ssh connection behind `socket`.
@@ -88,6 +91,11 @@ impl Endpoint {
     /// The address.
     pub fn destination(&self) -> &Destination {
         &self.destination
+    }
+
+    /// More words for ssh's command line.
+    pub(super) fn ssh_options(&self) -> &[String] {
+        &self.ssh
     }
 
     /// How long a brief run may stand still.
@@ -233,6 +241,9 @@ impl Endpoint {
         if let Some(port) = port {
             shell.push_str(&format!(" -p {port}"));
         }
+        for word in &self.ssh {
+            shell.push_str(&format!(" \"{word}\""));
+        }
         if let Some(socket) = &self.control_socket {
             shell.push_str(&format!(" -o ControlMaster=no -S \"{}\"", socket.display()));
         }
@@ -247,7 +258,15 @@ mod tests {
 
     fn endpoint(destination: Destination) -> Endpoint {
         let (params, timeout) = (vec!["-atz".into()], Some(Duration::from_secs(9)));
-        Endpoint::new(destination, &RsyncOptions { params, timeout, password_file: None })
+        Endpoint::new(
+            destination,
+            &RsyncOptions {
+                params,
+                ssh: vec!["-o".into(), "ProxyCommand=nc %h 22".into()],
+                timeout,
+                password_file: None,
+            },
+        )
     }
 
     fn daemon() -> Destination {
@@ -323,6 +342,7 @@ mod tests {
             Capabilities::default(),
         ));
         assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));
+        assert!(line.contains("\"-o\" \"ProxyCommand=nc %h 22\""), "{line}");
         assert!(line.ends_with("-- ./ web2:/srv/w w/"), "{line}");
     }
 }

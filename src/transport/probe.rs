@@ -95,7 +95,7 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path) -> Probe {
     }
     // What it says to the deletion of something that is there tells most.
     found.refused = capabilities.refused();
-    found.free = free(endpoint.destination()).await;
+    found.free = free(endpoint).await;
     found
 }
 
@@ -177,8 +177,8 @@ async fn rsync(
 }
 
 /// What is free there. An rsync daemon does not tell.
-async fn free(destination: &Destination) -> Option<u64> {
-    match destination {
+async fn free(endpoint: &Endpoint) -> Option<u64> {
+    match endpoint.destination() {
         Destination::Daemon { .. } => None,
         Destination::Local { directory } => {
             let system = nix::sys::statvfs::statvfs(directory.as_path()).ok()?;
@@ -190,6 +190,7 @@ async fn free(destination: &Destination) -> Option<u64> {
             let mut command = Command::new("ssh");
             command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]);
             command.args(port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
+            command.args(endpoint.ssh_options());
             // POSIX: the size in units of 1,024 bytes, in the fourth column of the last line.
             command.args(["--", &login, &format!("LC_ALL=C df -Pk -- {directory}")]);
             command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

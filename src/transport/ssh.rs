@@ -22,22 +22,23 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub struct SharedConnection {
     login: String,
     port: Option<u16>,
+    options: Vec<String>,
     socket: PathBuf,
     master: Option<Child>,
     last_start: Option<Instant>,
 }
 
 impl SharedConnection {
-    /// For a remote reached by ssh, with its socket in `directory` under a name made of `number`; `None` for other
-    /// remotes, and where the path would be too long for a socket or mean something to ssh or to rsync's `--rsh`.
-    pub fn new(destination: &Destination, directory: &Path, number: usize) -> Option<Self> {
+    /// For a remote reached by ssh with these `options`, with its socket in `directory` under a name made of `number`;
+    /// `None` for other remotes, and where the path would be too long for a socket or mean something to ssh or to rsync's `--rsh`.
+    pub fn new(destination: &Destination, options: &[String], directory: &Path, number: usize) -> Option<Self> {
         let Destination::Ssh { user, host, port, .. } = destination else { return None };
         let socket = directory.join(format!("ssh-{number}"));
         let login = user.as_ref().map_or(host.clone(), |user| format!("{user}@{host}"));
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:, ".contains(byte);
         let bytes = socket.as_os_str().as_encoded_bytes();
         let fits = bytes.len() <= SOCKET_PATH_AT_MOST && bytes.iter().all(is_plain);
-        fits.then(|| Self { login, port: *port, socket, master: None, last_start: None })
+        fits.then(|| Self { login, port: *port, options: options.to_vec(), socket, master: None, last_start: None })
     }
 
     /// Where runs find it.
@@ -66,7 +67,7 @@ impl SharedConnection {
         if let Some(port) = self.port {
             command.args(["-p", &port.to_string()]);
         }
-        command.arg("--").arg(&self.login);
+        command.args(&self.options).arg("--").arg(&self.login);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         end_with_agent(&mut command);
         self.master = Some(command.spawn()?);
@@ -89,7 +90,7 @@ mod tests {
     fn a_socket_has_a_name_that_everybody_takes_as_it_is() {
         let destination =
             Destination::Ssh { user: None, host: "web2".into(), port: None, directory: "/srv/www".into() };
-        let new = |directory: &str| SharedConnection::new(&destination, Path::new(directory), 1);
+        let new = |directory: &str| SharedConnection::new(&destination, &[], Path::new(directory), 1);
         assert!(new("/var/lib/sersync/my site").is_some());
         for odd in ["/var/lib/sersync/100%", "/state/a\"b", "/state/${HOME}", "/state/ü"] {
             assert!(new(odd).is_none(), "{odd}");
