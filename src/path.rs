@@ -4,6 +4,7 @@
 //! component, no leading or trailing slash, no NUL. The root itself is the empty path. Names are bytes,
 //! as Linux has them; only [`RelPath::display`] makes text of them.
 
+use std::borrow::Borrow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +24,13 @@ pub enum RelPathError {
     /// A component is empty, `.` or `..`, or holds a NUL byte.
     #[error("{0:?} has a component that is empty, \".\", \"..\" or holds a NUL byte")]
     Component(String),
+}
+
+/// Equal, ordered and hashed as its bytes are.
+impl Borrow<[u8]> for RelPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl RelPath {

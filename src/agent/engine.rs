@@ -8,12 +8,12 @@ use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
 use super::keeper::Keeper;
 use super::publish::SNAPSHOT_INTERVAL;
-use super::remote::{Remote, RemoteId};
+use super::remote::{Moves, Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
 use super::snapshot::{Notice, Snapshot, StartedFrom, State};
 use super::telling::Partial;
 use super::write_down::{Found, Ledger};
-use crate::config::{Config, FullSyncAtStart};
+use crate::config::{Config, Deletions, FullSyncAtStart};
 use crate::human;
 use crate::journal::LeftRemote;
 use crate::message_ids;
@@ -22,7 +22,7 @@ use crate::pending::{BatchId, Kind, Seq};
 use crate::plugin::Plugins;
 use crate::transport::Totals;
 use crate::watch::{Change, Report};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -426,18 +426,37 @@ impl Engine {
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
         if self.config.debug {
-            for Change { path, hint } in &changes {
+            for Change { path, hint, .. } in &changes {
                 tracing::debug!(sersync_path = %path.display(), "{hint:?}");
             }
         }
         if self.config.alone.is_some() {
             return self.tell_changes(at, changes);
         }
-        for Change { path, hint } in changes {
+        let moves = self.moves();
+        let origins: HashSet<RelPath> = match moves {
+            Moves::None => HashSet::new(),
+            Moves::OfFiles | Moves::All => changes.iter().filter_map(|change| change.from.clone()).collect(),
+        };
+        for change in changes {
             let seq = self.next_seq();
+            let departs = origins.contains(&change.path);
             for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
-                remote.hint(path.clone(), hint, seq, now, wall);
+                if departs {
+                    remote.departs(&change, moves);
+                }
+                remote.change(&change, moves, seq, now, wall);
             }
+        }
+    }
+
+    /// What may be moved on remotes: nothing, where nothing may be removed from its place as it happens; files, where
+    /// a directory may hold what is excluded at one of its places and not at the other.
+    fn moves(&self) -> Moves {
+        match (self.config.events.delete && self.config.deletions != Deletions::FullSyncs, &self.config.filter) {
+            (false, _) => Moves::None,
+            (true, filter) if filter.is_empty() => Moves::All,
+            (true, _) => Moves::OfFiles,
         }
     }
 

@@ -74,6 +74,7 @@ impl Engine {
             root: remote.root.clone(),
             identity,
             paths: batch.paths.clone(),
+            moves: batch.moves.clone(),
             kind: batch.kind,
             lane: batch.lane,
             requested: batch.requested,

@@ -7,10 +7,11 @@
 use super::backoff::Backoff;
 use super::snapshot::{self, RemoteState};
 use crate::config::Destination;
+use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Entry, Kind, Lane, PendingSet, Seq};
 use crate::transport::{Capabilities, Endpoint, Fault, Progress, SharedConnection, Totals};
-use crate::watch::Hint;
+use crate::watch::Change;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +54,17 @@ pub enum LongRuns {
     /// Large files; a full sync waits until the root is watched.
     BulkOnly,
     /// Large files and full syncs.
+    All,
+}
+
+/// What may be renamed on a remote in place of being sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moves {
+    /// Nothing.
+    None,
+    /// All but directories.
+    OfFiles,
+    /// Anything.
     All,
 }
 
@@ -141,11 +153,32 @@ impl Remote {
         self.endpoint.destination()
     }
 
-    /// A path may differ.
-    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, now: Instant, wall: SystemTime) {
-        self.set.hint(path, hint, seq, wall, now);
+    /// `change` is about to be reported, and another one will say where what was there has gone.
+    pub fn departs(&mut self, change: &Change, moves: Moves) {
+        if self.can_move(change.hint.entry_kind(), moves) {
+            self.set.departs(&change.path, change.hint.entry_kind());
+        }
+    }
+
+    /// A path may differ. If it was renamed, the remote may rename it too, if it is one of `moves`.
+    pub fn change(&mut self, change: &Change, moves: Moves, seq: Seq, now: Instant, wall: SystemTime) {
+        let Change { path, hint, from } = change;
+        let what = hint.entry_kind();
+        let from = from.as_ref().filter(|_| self.can_move(what, moves));
+        if !from.is_some_and(|from| self.set.moved(from, path, what, seq, wall)) {
+            self.set.hint(path.clone(), *hint, seq, wall, now);
+        }
         self.backoff.changed();
         self.changed(now);
+    }
+
+    fn can_move(&self, what: EntryKind, moves: Moves) -> bool {
+        let is_allowed = match moves {
+            Moves::None => false,
+            Moves::OfFiles => what == EntryKind::NonDirectory,
+            Moves::All => true,
+        };
+        is_allowed && self.endpoint.can_move() && self.capabilities.moves.is_worth_a_try()
     }
 
     /// A path may differ, or a full sync was asked for.

@@ -134,7 +134,7 @@ impl Engine {
     /// With a plugin in rsync's place: changes as they come.
     pub(super) fn tell_changes(&mut self, at: usize, changes: Vec<Change>) {
         let root: Arc<Path> = self.roots[at].path.as_path().into();
-        let told = changes.into_iter().filter_map(|Change { path, hint }| {
+        let told = changes.into_iter().filter_map(|Change { path, hint, .. }| {
             let cause = cause_of(&path, hint)?;
             Some(Told { place: Place { root: root.clone(), path }, cause, remotes: Vec::new() })
         });

@@ -1,6 +1,8 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
-use super::{BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, PASS_AFTER, PendingSet, SWEPT_KEPT, SWEPT_LATELY, Seq};
+use super::{
+    BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, Move, PASS_AFTER, PendingSet, SWEPT_KEPT, SWEPT_LATELY, Seq,
+};
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub struct Batch {
     pub kind: Kind,
     /// Sorted by their bytes, each once.
     pub paths: Vec<RelPath>,
+    /// Renames for the remote to make before anything else, in this order. Both ends of each are among the paths.
+    pub moves: Vec<Move>,
     /// A full sync that somebody asked for, whatever else speaks for it.
     pub requested: bool,
     /// A full sync for which nothing but the clock speaks.
@@ -41,9 +45,9 @@ pub struct Batch {
 /// A batch that an rsync run has now.
 #[derive(Debug)]
 pub(super) struct Flight<F> {
-    lane: Lane,
-    kind: Kind,
-    started: Instant,
+    pub(super) lane: Lane,
+    pub(super) kind: Kind,
+    pub(super) started: Instant,
     /// Sorted by path.
     pub(super) entries: Vec<(RelPath, Entry<F>)>,
     /// Paths below this recursive flight that were taken while it flew.
@@ -103,7 +107,7 @@ impl<F> Flight<F> {
 }
 
 /// How a path may be taken while others fly.
-enum Verdict {
+pub(super) enum Verdict {
     Free,
     /// Free, but to be reported again when these flights end.
     Shadowed(Vec<BatchId>),
@@ -154,9 +158,15 @@ impl<F> PendingSet<F> {
     /// At the end the paths are in flight until [`PendingSet::finish`]. `None`: there is nothing that could go.
     pub fn take(&mut self, lane: Lane, most: usize, now: Instant) -> Option<Batch> {
         for class in self.classes_by_age(lane) {
-            let (taken, shadows) = self.search(class, most, now);
+            let (taken, shadows, moves) = match class {
+                Class::Moving => self.next_moves(most, now),
+                _ => {
+                    let (taken, shadows) = self.search(class, most, now);
+                    (taken, shadows, Vec::new())
+                }
+            };
             if !taken.is_empty() {
-                return Some(self.launch(lane, taken, shadows, now));
+                return Some(self.launch(lane, taken, shadows, moves, now));
             }
         }
         None
@@ -172,10 +182,12 @@ impl<F> PendingSet<F> {
         self.flights.iter().filter(move |(_, flight)| flight.lane == lane).map(|(id, flight)| (*id, flight.started))
     }
 
-    /// The next moment after `after` at which a recursive flight begins to let the paths below it pass.
+    /// The next moment after `after` at which a recursive flight begins to let the paths below it pass, or a move is no
+    /// longer kept waiting by a flight.
     pub fn next_pass(&self, after: Instant) -> Option<Instant> {
-        let recursive = self.flights.values().filter(|flight| flight.is_recursive() && flight.lane == Lane::Live);
-        recursive.map(|flight| flight.started + PASS_AFTER).filter(|at| *at > after).min()
+        let lets_pass = |flight: &&Flight<F>| flight.is_recursive() || !self.moves.is_empty();
+        let live = self.flights.values().filter(|flight| flight.lane == Lane::Live).filter(lets_pass);
+        live.map(|flight| flight.started + PASS_AFTER).filter(|at| *at > after).min()
     }
 
     /// Whether what batch `id` carries was only asked for, so that it may be given up.
@@ -307,6 +319,10 @@ impl<F> PendingSet<F> {
             if taken.len() >= most.max(1) || blocked >= BLOCKED_AT_MOST {
                 break;
             }
+            if self.moves.concern(path) {
+                blocked += 1;
+                continue;
+            }
             match self.verdict(path, now) {
                 Verdict::Free => taken.push(path.clone()),
                 Verdict::Shadowed(by) => {
@@ -319,7 +335,7 @@ impl<F> PendingSet<F> {
         (taken, shadows)
     }
 
-    fn verdict(&self, path: &RelPath, now: Instant) -> Verdict {
+    pub(super) fn verdict(&self, path: &RelPath, now: Instant) -> Verdict {
         let mut shadowed_by = Vec::new();
         for (id, flight) in &self.flights {
             // A full sync goes beside everything: what is in flight now is newer than what it will send, and
@@ -343,10 +359,19 @@ impl<F> PendingSet<F> {
         if shadowed_by.is_empty() { Verdict::Free } else { Verdict::Shadowed(shadowed_by) }
     }
 
-    fn launch(&mut self, lane: Lane, mut paths: Vec<RelPath>, shadows: Vec<(BatchId, RelPath)>, now: Instant) -> Batch {
+    fn launch(
+        &mut self,
+        lane: Lane,
+        mut paths: Vec<RelPath>,
+        shadows: Vec<(BatchId, RelPath)>,
+        moves: Vec<Move>,
+        now: Instant,
+    ) -> Batch {
+        self.moves.forget_departures();
         paths.sort_unstable();
+        let taken = |path: &RelPath, entry: Entry<F>| (path.clone(), Entry { moving: false, ..entry });
         let entries: Vec<(RelPath, Entry<F>)> =
-            paths.iter().filter_map(|path| Some((path.clone(), self.remove(path)?))).collect();
+            paths.iter().filter_map(|path| Some(taken(path, self.remove(path)?))).collect();
         let kind = entries.iter().map(|(_, entry)| entry.kind).max().unwrap_or(Kind::Entry);
         let requested = entries.iter().any(|(_, entry)| entry.asked);
         let scheduled = entries.iter().all(|(_, entry)| entry.scheduled);
@@ -362,13 +387,15 @@ impl<F> PendingSet<F> {
                     flight.shadowed.extend(earlier.entries.iter().map(|(path, entry)| (path.clone(), entry.kind)));
                 }
             } else if let Some(recursive) = self.flights.get_mut(&above) {
+                let at = flight.entries.binary_search_by(|(held, _)| held.cmp(&path)).ok();
+                let kind = at.map_or(kind, |at| flight.entries[at].1.kind);
                 let shadow = recursive.shadowed.entry(path).or_insert(kind);
                 *shadow = kind.max(*shadow);
             }
         }
         self.note_shared_parents(&mut flight);
         self.flights.insert(id, flight);
-        Batch { id, lane, kind, paths, requested, scheduled }
+        Batch { id, lane, kind, paths, moves, requested, scheduled }
     }
 
     fn note_shared_parents(&mut self, flight: &mut Flight<F>) {

@@ -15,6 +15,7 @@ impl<F> PendingSet<F> {
     /// Brings the number of waiting paths down to half the limit.
     pub(super) fn fold(&mut self) {
         self.folds += 1;
+        self.forget_moves();
         let goal = (self.limit / 2).max(1);
         self.fold_crowded(goal);
         if self.waiting.len() > goal {

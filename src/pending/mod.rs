@@ -16,6 +16,9 @@
 //! long recursive run: paths below it are taken nevertheless, so that they do not wait for hours, and are *shadowed*,
 //! which means reported once more when the recursive run has ended.
 //!
+//! Where a remote can rename for itself, a path that was renamed waits as a move (`moves`): both its ends travel in one
+//! batch, which first renames on the remote and then makes both ends equal as if it had not.
+//!
 //! Memory is bounded: above its limit the set folds siblings into one recursive entry of their directory
 //! (`fold`). A fold covers more than what it replaces, never less.
 //!
@@ -23,6 +26,7 @@
 
 mod flight;
 mod fold;
+mod moves;
 
 #[cfg(test)]
 mod model_test;
@@ -31,6 +35,8 @@ use crate::path::RelPath;
 use crate::watch::Hint;
 use flight::Flight;
 pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_PAUSE, Lane, backoff};
+pub use moves::Move;
+use moves::Moves;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -93,6 +99,8 @@ pub struct Entry<F> {
     unsettled: u32,
     /// So large that it travels in a run of its own.
     pub bulk: bool,
+    /// It is one end of a move that waits.
+    moving: bool,
     /// It failed before.
     pub failed: Option<Failed<F>>,
     /// It failed by itself (not with its whole batch) and is not tried again before this moment.
@@ -110,6 +118,7 @@ impl<F> Entry<F> {
             scheduled: false,
             unsettled: 0,
             bulk: false,
+            moving: false,
             failed: None,
             parked: None,
         }
@@ -126,6 +135,7 @@ impl<F> Entry<F> {
         self.asked |= other.asked;
         self.scheduled &= other.scheduled;
         self.bulk |= other.bulk;
+        self.moving |= other.moving;
         if self.failed.is_none() {
             self.failed = other.failed;
         }
@@ -140,6 +150,7 @@ impl<F> Entry<F> {
     fn class(&self, path: &RelPath) -> Class {
         match self.kind {
             _ if path.is_root() => Class::Root,
+            _ if self.moving => Class::Moving,
             Kind::Attributes => Class::Attributes,
             Kind::Entry if self.bulk => Class::Bulk,
             Kind::Entry => Class::Entry,
@@ -157,13 +168,14 @@ enum Class {
     Bulk,
     Tree,
     VerifiedTree,
+    Moving,
     Root,
 }
 
-const CLASSES: usize = 6;
+const CLASSES: usize = 7;
 
 /// The classes that travel in [`Lane::Live`].
-const LIVE: [Class; 4] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree];
+const LIVE: [Class; 5] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree, Class::Moving];
 
 /// A recursive run this old lets paths below it pass.
 const PASS_AFTER: Duration = Duration::from_secs(1);
@@ -200,6 +212,8 @@ pub struct PendingSet<F> {
     folds: u64,
     /// The directories of recursive flights that ended lately, with when.
     swept: HashMap<RelPath, Instant>,
+    /// The moves that wait.
+    moves: Moves,
     /// Paths of which something may be true now that was not when [`PendingSet::take_touched`] was last called.
     touched: Vec<RelPath>,
 }
@@ -219,6 +233,7 @@ impl<F> PendingSet<F> {
             longest_pause: LONGEST_PAUSE,
             folds: 0,
             swept: HashMap::new(),
+            moves: Moves::default(),
             touched: Vec::new(),
         }
     }
@@ -321,10 +336,15 @@ impl<F> PendingSet<F> {
     }
 
     fn is_verified_tree(&self, path: &RelPath) -> bool {
-        self.waiting.get(path).is_some_and(|entry| entry.kind == Kind::VerifiedTree && entry.parked.is_none())
+        // What a move brought may be compared by size and time alone.
+        let covers = |entry: &Entry<F>| entry.kind == Kind::VerifiedTree && entry.parked.is_none() && !entry.moving;
+        self.waiting.get(path).is_some_and(covers)
     }
 
     fn put(&mut self, path: RelPath, entry: Entry<F>) {
+        if entry.kind > Kind::Attributes {
+            self.moves.unsettle(&path);
+        }
         let before = self.waiting.get(&path).map(|present| (present.kind, present.requested));
         self.restore(path.clone(), entry);
         if self.waiting.get(&path).map(|present| (present.kind, present.requested)) != before {
@@ -360,6 +380,7 @@ impl<F> PendingSet<F> {
 
     /// Drops the waiting paths that `unwanted` names: they are excluded from now on.
     pub fn drop_waiting(&mut self, unwanted: impl Fn(&RelPath) -> bool) {
+        self.forget_moves();
         let doomed: Vec<RelPath> = self.waiting.keys().filter(|path| unwanted(path)).cloned().collect();
         for path in doomed {
             self.remove(&path);

@@ -3,6 +3,7 @@
 //! fails in any way. When all has settled, the remote must have the newest version of everything.
 
 use super::{BatchId, Ending, Kind, Lane, PendingSet, Seq};
+use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use proptest::prelude::*;
@@ -20,9 +21,12 @@ enum Step {
     Change(usize),
     /// The path and everything below it changes, as by a rename, and only the path is reported.
     Arrive(usize),
+    /// What is at the first path, with everything below it, is renamed to the second.
+    Rename(usize, usize),
     /// A comparison by size and time is asked for, of the path or (14) the root.
     Compare(usize, bool),
-    Take(usize, usize),
+    /// From the lane, at most so many, and whether the remote makes the renames.
+    Take(usize, usize, bool),
     /// The flight at this position ends, in one of the ways.
     End(usize, How, Vec<bool>),
     Wait(u64),
@@ -49,9 +53,10 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         6 => path.clone().prop_map(Step::Change),
-        1 => path.prop_map(Step::Arrive),
+        1 => path.clone().prop_map(Step::Arrive),
+        3 => (path.clone(), path).prop_map(|(from, to)| Step::Rename(from, to)),
         1 => (0..=PATHS.len(), any::<bool>()).prop_map(|(path, requested)| Step::Compare(path, requested)),
-        4 => (0..3usize, 1..5usize).prop_map(|(lane, most)| Step::Take(lane, most)),
+        4 => (0..3usize, 1..5usize, any::<bool>()).prop_map(|(lane, most, moves)| Step::Take(lane, most, moves)),
         4 => (0..4usize, how, prop::collection::vec(any::<bool>(), PATHS.len() + 1))
             .prop_map(|(flight, how, bits)| Step::End(flight, how, bits)),
         1 => (0..3_000u64).prop_map(Step::Wait),
@@ -65,12 +70,19 @@ struct Run {
     kind: Kind,
     paths: Vec<RelPath>,
     read: BTreeMap<RelPath, u64>,
+    /// Compared by size and time alone.
+    settled: Vec<RelPath>,
 }
+
+/// The version of what is not there.
+const GONE: u64 = 0;
 
 struct World {
     set: PendingSet<&'static str>,
     now: Instant,
     seq: u64,
+    /// The newest version of anything.
+    newest: u64,
     disk: BTreeMap<RelPath, u64>,
     remote: BTreeMap<RelPath, u64>,
     runs: Vec<Run>,
@@ -80,11 +92,12 @@ struct World {
 
 impl World {
     fn new(limit: usize) -> Self {
-        let all: BTreeMap<RelPath, u64> = PATHS.iter().map(|path| (rel(path), 0)).collect();
+        let all: BTreeMap<RelPath, u64> = PATHS.iter().map(|path| (rel(path), 1)).collect();
         Self {
             set: PendingSet::new(limit),
             now: Instant::now(),
             seq: 0,
+            newest: 1,
             remote: all.clone(),
             disk: all,
             runs: Vec::new(),
@@ -101,24 +114,29 @@ impl World {
         match step {
             Step::Change(index) => {
                 let path = rel(PATHS[index]);
-                *self.disk.get_mut(&path).unwrap() += 1;
+                self.newest += 1;
+                self.disk.insert(path.clone(), self.newest);
                 self.report(path, Kind::Entry, false);
             }
             Step::Arrive(index) => {
                 let path = rel(PATHS[index]);
                 for (below, version) in &mut self.disk {
                     if *below == path || below.is_inside(&path) {
-                        *version += 1;
+                        self.newest += 1;
+                        *version = self.newest;
                     }
                 }
                 self.report(path, Kind::VerifiedTree, false);
             }
+            Step::Rename(from, to) => self.rename(&rel(PATHS[from]), &rel(PATHS[to])),
             Step::Compare(index, requested) => {
                 let path = PATHS.get(index).map_or_else(RelPath::root, |path| rel(path));
                 let requested = requested && path.is_root();
                 self.report(path, Kind::Tree, requested);
             }
-            Step::Take(lane, most) => self.take([Lane::Live, Lane::Bulk, Lane::Background][lane], most),
+            Step::Take(lane, most, moves) => {
+                self.take([Lane::Live, Lane::Bulk, Lane::Background][lane], most, moves);
+            }
             Step::End(at, how, bits) if at < self.runs.len() => self.end(at, how, &bits),
             Step::End(..) => {}
             Step::Wait(millis) => {
@@ -140,11 +158,49 @@ impl World {
         }
     }
 
-    fn take(&mut self, lane: Lane, most: usize) {
+    fn rename(&mut self, from: &RelPath, to: &RelPath) {
+        let (is_leaf, to_is_leaf) = (is_leaf(from), is_leaf(to));
+        if from == to || from.is_inside(to) || to.is_inside(from) || is_leaf != to_is_leaf {
+            return;
+        }
+        rename(&mut self.disk, from, to);
+        let (what, gone, came) = match is_leaf {
+            true => (EntryKind::NonDirectory, Kind::Entry, Kind::Entry),
+            false => (EntryKind::Directory, Kind::Tree, Kind::VerifiedTree),
+        };
+        self.set.departs(from, what);
+        self.report(from.clone(), gone, false);
+        self.seq += 1;
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(self.seq);
+        if !self.set.moved(from, to, what, Seq(self.seq), since) {
+            self.report(to.clone(), came, false);
+        }
+    }
+
+    fn take(&mut self, lane: Lane, most: usize, moves: bool) {
         if let Some(batch) = self.set.take(lane, most, self.now) {
+            let most = if batch.moves.is_empty() { most } else { most.max(2) };
             assert!(batch.paths.is_sorted() && !batch.paths.is_empty() && batch.paths.len() <= most);
+            let mut settled = Vec::new();
+            for made in &batch.moves {
+                assert!(batch.paths.contains(&made.from) && batch.paths.contains(&made.to));
+                if moves && self.remote[&made.from] != GONE {
+                    rename(&mut self.remote, &made.from, &made.to);
+                    settled.retain(|path| *path != made.from && *path != made.to);
+                    settled.extend(made.settled.then(|| made.to.clone()));
+                }
+            }
             let read = self.disk.clone();
-            self.runs.push(Run { id: batch.id, lane, kind: batch.kind, paths: batch.paths, read });
+            self.runs.push(Run { id: batch.id, lane, kind: batch.kind, paths: batch.paths, read, settled });
+        }
+    }
+
+    /// The agent dies and another one begins with what the journal holds.
+    fn crash(&mut self) {
+        self.runs.clear();
+        self.set = PendingSet::new(100);
+        for (path, kind) in std::mem::take(&mut self.journal) {
+            self.report(path, kind, false);
         }
     }
 
@@ -168,12 +224,15 @@ impl World {
             How::SomeBulk => ending.bulk.contains(path),
         };
         for path in run.paths.iter().filter(|path| !undone(path)) {
+            let settled = run.settled.contains(path);
             for (below, version) in &run.read {
-                // A comparison by size and time may or may not notice a difference.
-                let reached = below == path
+                // A comparison by size and time may or may not notice a difference, but for that of something and
+                // nothing.
+                let noticed = bits[0] || *version == GONE || self.remote[below] == GONE;
+                let reached = (below == path && (noticed || !settled))
                     || match run.kind {
-                        Kind::VerifiedTree => below.is_inside(path),
-                        Kind::Tree => below.is_inside(path) && bits[0],
+                        Kind::VerifiedTree if !settled => below.is_inside(path),
+                        Kind::VerifiedTree | Kind::Tree => below.is_inside(path) && noticed,
                         Kind::Entry | Kind::Attributes => false,
                     };
                 if reached {
@@ -186,17 +245,17 @@ impl World {
     }
 
     /// Lets everything end well.
-    fn settle(&mut self) {
+    fn settle(&mut self, moves: bool) {
         for _ in 0..200 {
             self.set.retry();
             self.now += Duration::from_secs(2);
             for lane in [Lane::Live, Lane::Bulk, Lane::Background] {
-                self.take(lane, 100);
+                self.take(lane, 100, moves);
             }
             if self.runs.is_empty() {
                 break;
             }
-            self.end(0, How::Success, &[true; PATHS.len() + 1]);
+            self.end(0, How::Success, &[false; PATHS.len() + 1]);
         }
         assert!(self.set.is_empty(), "the set never settles: {:?}", self.set);
     }
@@ -206,6 +265,23 @@ fn rel(path: &str) -> RelPath {
     RelPath::new(path.as_bytes()).unwrap()
 }
 
+fn is_leaf(path: &RelPath) -> bool {
+    !PATHS.iter().any(|other| rel(other).is_inside(path))
+}
+
+/// What rename(2) does.
+fn rename(world: &mut BTreeMap<RelPath, u64>, from: &RelPath, to: &RelPath) {
+    let at = |path: &RelPath| path == from || path.is_inside(from);
+    let mut moved: BTreeMap<RelPath, u64> = BTreeMap::new();
+    for (path, version) in world.iter_mut().filter(|(path, _)| at(path)) {
+        let new = [to.as_bytes(), &path.as_bytes()[from.as_bytes().len()..]].concat();
+        moved.insert(RelPath::new(&new).unwrap(), std::mem::replace(version, GONE));
+    }
+    for (path, version) in world.iter_mut().filter(|(path, _)| *path == to || path.is_inside(to)) {
+        *version = moved.get(path).copied().unwrap_or(GONE);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -213,6 +289,7 @@ proptest! {
     fn nothing_is_lost_whatever_order_runs_end_in(
         limit in prop_oneof![Just(100usize), 1..6usize],
         steps in prop::collection::vec(step(), 1..60),
+        (crash, moves) in any::<(bool, bool)>(),
     ) {
         let mut world = World::new(limit);
         for step in steps {
@@ -234,7 +311,10 @@ proptest! {
             let counted = world.set.paths().filter(|(_, entry, _)| entry.failed.is_some()).count();
             prop_assert_eq!(world.set.failures(), counted);
         }
-        world.settle();
+        if crash {
+            world.crash();
+        }
+        world.settle(moves);
         prop_assert_eq!(&world.remote, &world.disk);
         prop_assert_eq!(world.set.failures(), 0);
         prop_assert_eq!(world.set.oldest(), None);

@@ -44,6 +44,8 @@ pub struct Capabilities {
     pub delete_missing_args: Support,
     /// `--info=…` (rsync 3.1.0).
     pub info: Support,
+    /// No option of rsync's: a shell that renames (`moves`).
+    pub moves: Support,
 }
 
 impl Capabilities {
@@ -60,7 +62,7 @@ impl Capabilities {
     /// After a lost connection the remote may be another: what it accepted has to be seen again.
     pub fn after_connection_loss(self) -> Self {
         let forget = |support| if support == Support::Accepted { Support::Unknown } else { support };
-        self.map(forget, Used::ALL)
+        Self { moves: Support::Unknown, ..self.map(forget, Used::ALL) }
     }
 
     /// The steps of leaving out what may be the reason that a run failed which used `used`: what is suspected already;
@@ -132,6 +134,7 @@ impl Capabilities {
         self.delete_missing_args =
             newer(self.delete_missing_args, before.delete_missing_args, after.delete_missing_args);
         self.info = newer(self.info, before.info, after.info);
+        self.moves = newer(self.moves, before.moves, after.moves);
     }
 
     fn map(self, change: impl Fn(Support) -> Support, options: Used) -> Self {
@@ -140,6 +143,7 @@ impl Capabilities {
             nanoseconds: changed(self.nanoseconds, options.nanoseconds),
             delete_missing_args: changed(self.delete_missing_args, options.delete_missing_args),
             info: changed(self.info, options.info),
+            moves: self.moves,
         }
     }
 }

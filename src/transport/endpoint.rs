@@ -98,6 +98,12 @@ impl Endpoint {
         &self.ssh
     }
 
+    /// Whether it can be told to rename.
+    pub fn can_move(&self) -> bool {
+        // A shell would make something of a tilde that rsync does not.
+        matches!(&self.destination, Destination::Ssh { directory, .. } if !directory.starts_with('~'))
+    }
+
     /// How long a brief run may stand still.
     pub(super) fn patience(&self) -> Duration {
         self.timeout.unwrap_or(DEFAULT_PATIENCE)
@@ -202,6 +208,29 @@ impl Endpoint {
         (arguments, environment)
     }
 
+    /// ssh's command line that has the remote run `command`, and the remote's directory as a shell finds it; `None`
+    /// where [`Endpoint::can_move`] says no.
+    pub(super) fn ssh_command(&self, command: &str) -> Option<(Vec<OsString>, String)> {
+        let Destination::Ssh { user, host, port, directory } = &self.destination else { return None };
+        if !self.can_move() {
+            return None;
+        }
+        let words = ["-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o"];
+        let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        arguments.push(format!("ConnectTimeout={CONNECT_TIMEOUT}").into());
+        if let Some(port) = port {
+            arguments.extend(["-p".into(), port.to_string().into()]);
+        }
+        arguments.extend(self.ssh.iter().map(OsString::from));
+        if let Some(socket) = &self.control_socket {
+            arguments.extend(["-o".into(), "ControlMaster=no".into(), "-S".into(), socket.into()]);
+        }
+        let login = user.as_ref().map_or(host.clone(), |user| format!("{user}@{host}"));
+        arguments.extend(["--".into(), login.into(), command.into()]);
+        let directory = if directory.starts_with('/') { directory.clone() } else { format!("./{directory}") };
+        Some((arguments, directory))
+    }
+
     fn add_destination(&self, arguments: &mut Vec<OsString>) -> Environment {
         let mut environment = vec![("LC_ALL", OsString::from("C"))];
         let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -301,6 +330,7 @@ mod tests {
             nanoseconds: Support::Refused,
             delete_missing_args: Support::Refused,
             info: Support::Refused,
+            ..Capabilities::default()
         };
         for form in [
             Form::Trees { ignore_times: false, delete: true, progress: true },

@@ -20,6 +20,7 @@ mod capabilities;
 mod endpoint;
 mod excluded;
 mod fault;
+mod moves;
 mod output;
 mod plan;
 mod probe;
@@ -40,9 +41,10 @@ pub use ssh::SharedConnection;
 
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
-use crate::pending::{Kind, Lane};
+use crate::pending::{Kind, Lane, Move};
 use capabilities::Used;
 use endpoint::Form;
+use moves::Moved;
 use output::Complaints;
 use plan::Plan;
 use process::{Ended, Feed, Run};
@@ -60,6 +62,8 @@ pub struct Order {
     pub identity: Option<RootIdentity>,
     /// The batch's paths, sorted.
     pub paths: Vec<RelPath>,
+    /// What was renamed among them, oldest first.
+    pub moves: Vec<Move>,
     /// What they need.
     pub kind: Kind,
     /// How they travel.
@@ -132,7 +136,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
     let (paths, split_bulk, looked_at) =
         (order.paths.clone(), order.lane == Lane::Live && order.kind == Kind::Entry, root.clone());
     let looking = tokio::task::spawn_blocking(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
-    let plan = match looking.await {
+    let mut plan = match looking.await {
         Ok(plan) => plan.without_excluded(&order.filter),
         Err(panicked) => {
             return Outcome::faulty(
@@ -154,7 +158,7 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         on_progress: &on_progress,
         order: &order,
     };
-    let fault = work.carry_out(&plan).await.err();
+    let fault = work.carry_out(&mut plan).await.err();
     let Work { capabilities, totals, complaints, itemized, .. } = work;
     Outcome::new(&order, plan, complaints, fault, capabilities, totals).with_synced(&order, known, itemized)
 }
@@ -181,7 +185,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn carry_out(&mut self, plan: &Plan) -> Result<(), Fault> {
+    async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Fault> {
+        let moved = self.make_moves().await?;
+        if !moved.left.is_empty() {
+            self.compare_moved(&moved, plan).await?;
+        }
         let recursive = self.order.kind >= Kind::Tree;
         let present: Vec<&RelPath> = match recursive {
             true => plan.entries.iter().collect(),
@@ -190,9 +198,21 @@ impl Work<'_> {
         // A path that was reported as a directory and is one no more can be told by nothing from what the remote has.
         self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes).await?;
         if recursive && !plan.directories.is_empty() {
-            self.send_trees(&plan::topmost_only(plan.directories.iter().cloned())).await?;
+            let ignore_times = self.order.kind == Kind::VerifiedTree;
+            self.send_trees(&plan::topmost_only(plan.directories.iter().cloned()), ignore_times).await?;
         }
         Ok(())
+    }
+
+    /// Sees to what differs where a rename brought what was equal at its old place.
+    async fn compare_moved(&mut self, moved: &Moved, plan: &mut Plan) -> Result<(), Fault> {
+        let mut entries = moved.relieve(plan);
+        entries.extend(moved.touched().into_iter().filter(|path| plan::exists(self.root.as_fd(), path)));
+        let entries: Vec<&RelPath> = entries.iter().collect();
+        self.send_entries(&entries, &[], false).await?;
+        let trees: Vec<RelPath> = plan.directories.extract_if(.., |path| moved.settled.contains(path)).collect();
+        let trees = plan::topmost_only(trees);
+        if trees.is_empty() { Ok(()) } else { self.send_trees(&trees, false).await }
     }
 
     async fn send_entries(
@@ -240,12 +260,11 @@ impl Work<'_> {
         self.run(form, || Feed::Whole(rest.clone()), |_| ()).await
     }
 
-    async fn send_trees(&mut self, directories: &[RelPath]) -> Result<(), Fault> {
+    async fn send_trees(&mut self, directories: &[RelPath], ignore_times: bool) -> Result<(), Fault> {
         let whole_root = directories.iter().any(RelPath::is_root);
         if whole_root && self.order.delete && !self.order.requested && self.is_doubtfully_empty().await? {
             return Ok(());
         }
-        let ignore_times = self.order.kind == Kind::VerifiedTree;
         if !self.order.filter.is_empty() {
             return self.send_filtered_trees(directories, ignore_times).await;
         }
@@ -350,8 +369,14 @@ impl Work<'_> {
             }
             tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
-            let run = Run::start(&line, &self.root, self.order.lane == Lane::Background)
-                .map_err(|error| not_started(&error))?;
+            let run = Run::start(
+                "rsync",
+                &line.arguments,
+                &line.environment,
+                &self.root,
+                self.order.lane == Lane::Background,
+            )
+            .map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
             let (mut deletions_skipped, mut deleted) = (false, 0);
             let itemized = &mut self.itemized;

@@ -107,6 +107,7 @@ async fn push(
     capabilities: &mut Capabilities,
 ) -> Result<(), Fault> {
     let order = Order {
+        moves: Vec::new(),
         root: scratch.to_path_buf(),
         identity: None,
         paths: vec![path.clone()],

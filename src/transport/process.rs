@@ -1,9 +1,10 @@
-//! One rsync process: started with its list still open, fed, listened to, and never left behind.
+//! One rsync process (or ssh, where it is ssh's turn): started with its list still open, fed, listened to, and never left behind.
 //!
 //! Each process leads a group of its own. When a [`Run`] is dropped before its end, the whole group (rsync, its
 //! receiver on this machine, its ssh) is told to end. When the agent itself is killed, the kernel tells rsync.
 
-use super::endpoint::CommandLine;
+use super::endpoint::Environment;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ExitStatus, Stdio};
@@ -44,13 +45,19 @@ pub(super) struct Ended {
 }
 
 impl Run {
-    /// Starts rsync in the directory `root`. Nothing is sent before [`Run::complete`] feeds it.
+    /// Starts `program` in the directory `root`. Nothing is sent before [`Run::complete`] feeds it.
     /// A `gentle` one gives way to others.
-    pub fn start(line: &CommandLine, root: &Arc<OwnedFd>, gentle: bool) -> io::Result<Self> {
-        let mut command = Command::new("rsync");
+    pub fn start(
+        program: &str,
+        arguments: &[OsString],
+        environment: &Environment,
+        root: &Arc<OwnedFd>,
+        gentle: bool,
+    ) -> io::Result<Self> {
+        let mut command = Command::new(program);
         command
-            .args(&line.arguments)
-            .envs(line.environment.iter().map(|(name, value)| (name, value)))
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             // The very directory that was looked at, whatever its name leads to by now.
             .current_dir(format!("/proc/self/fd/{}", root.as_raw_fd()))
             .stdin(Stdio::piped())

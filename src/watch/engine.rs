@@ -64,6 +64,8 @@ pub struct Limbo {
     pub parent: NodeId,
     /// What it was called there.
     pub name: OsString,
+    /// Where that was, if that it left was reported.
+    pub from: Option<RelPath>,
     /// Until then its arrival is waited for.
     pub until: Instant,
 }
@@ -82,6 +84,8 @@ pub struct Engine {
     pub(super) listing: u32,
     /// By the cookie of the rename.
     pub(super) limbo: HashMap<u32, Vec<Limbo>>,
+    /// The file whose leaving was reported last, with the cookie of its rename.
+    pub(super) left: Option<(u32, RelPath)>,
     /// Directories in which something was not found because they had left their path: walked when they arrive.
     pub(super) overlooked: HashSet<NodeId>,
     /// Nodes whose watch the kernel ended, until they are looked at again.
@@ -144,6 +148,7 @@ impl Engine {
             steps: Vec::new(),
             listing: 0,
             limbo: HashMap::new(),
+            left: None,
             overlooked: HashSet::new(),
             ended: HashSet::new(),
             holds: Holds::default(),
@@ -249,7 +254,17 @@ impl Engine {
 
     /// Adds a change to the next report.
     pub(super) fn report(&mut self, path: RelPath, hint: Hint) {
-        let change = Change { path, hint };
+        self.add(Change { path, hint, from: None });
+    }
+
+    /// Adds to the next report that `path` was renamed from `from`.
+    pub(super) fn report_renamed(&mut self, from: RelPath, path: RelPath, hint: Hint) {
+        // What is held back below the old path is reported there, if at all.
+        let from = Some(from).filter(|from| !self.holds.has_inside(from));
+        self.add(Change { path, hint, from });
+    }
+
+    fn add(&mut self, change: Change) {
         if self.changes.last() == Some(&change) {
             return;
         }

@@ -74,6 +74,11 @@ impl Holds {
         self.held.get_mut(path).map(|(reason, _)| reason)
     }
 
+    /// Whether something inside `directory` is held.
+    pub fn has_inside(&self, directory: &RelPath) -> bool {
+        self.held.keys().any(|path| path.is_inside(directory))
+    }
+
     /// Lets go of `path`.
     pub fn release(&mut self, path: &RelPath) -> Option<Reason> {
         let (reason, turn) = self.held.remove(path)?;

@@ -142,21 +142,27 @@ impl Engine {
                 found => {
                     self.tree.detach(node);
                     let name = path.file_name().to_owned();
-                    let limbo = Limbo { node, parent, name, until: Instant::now() + PAIRING };
+                    let from = self.reports_leaving().then(|| path.clone());
+                    let limbo = Limbo { node, parent, name, from, until: Instant::now() + PAIRING };
                     self.limbo.entry(cookie).or_default().push(limbo);
                     self.leave(found);
                 }
             }
         }
-        if self.spec.events.delete && self.spec.events.move_from {
+        if self.reports_leaving() {
             self.report(path, Hint::Rescan);
         }
+    }
+
+    fn reports_leaving(&self) -> bool {
+        self.spec.events.delete && self.spec.events.move_from
     }
 
     fn directory_came(&mut self, parent: NodeId, path: RelPath, cookie: u32) {
         let name = path.file_name().as_bytes();
         let limbo = self.take_from_limbo(cookie);
         let moved = limbo.as_ref().map(|limbo| limbo.node);
+        let mut from = None;
         let here = self.tree.child(parent, name);
         if moved.is_none() && !self.spec.events.move_to {
             self.steps.extend(here.map(|node| Step::Recheck(node, -1)));
@@ -176,6 +182,7 @@ impl Engine {
             (Some(moved), here) if is(self, moved) || matches!(found, Found::Nothing) => {
                 here.into_iter().for_each(|node| self.drop_node(node));
                 self.tree.attach(moved, parent, name);
+                from = limbo.as_ref().and_then(|limbo| limbo.from.clone());
                 if matches!(found, Found::Nothing) {
                     limbo.into_iter().for_each(|limbo| self.doubt(&limbo));
                 }
@@ -195,7 +202,10 @@ impl Engine {
         };
         let (node, mode) = came;
         if self.spec.events.move_to {
-            self.steps.push(Step::Report(node, Hint::Arrived));
+            self.steps.push(match from {
+                Some(from) => Step::Renamed(node, from),
+                None => Step::Report(node, Hint::Arrived),
+            });
         }
         self.steps.extend(mode.map(|mode| Step::Walk(node, mode)));
         if moved.is_some() {
@@ -295,7 +305,7 @@ impl Engine {
         match mask {
             EventMask::CREATE => events.create_file || events.close_write || events.modify,
             EventMask::DELETE => events.delete,
-            EventMask::MOVED_FROM => events.delete && events.move_from,
+            EventMask::MOVED_FROM => self.reports_leaving(),
             EventMask::MOVED_TO => events.move_to,
             // The rest is only told by the kernel if it was asked to.
             _ => true,
@@ -327,8 +337,19 @@ impl Engine {
                     self.report(path, Hint::Attributes);
                 }
             }
-            _ => {
+            EventMask::MOVED_TO => {
                 self.holds.release(&path);
+                match self.left.take().filter(|(cookie, _)| *cookie == event.cookie) {
+                    Some((_, from)) => self.report_renamed(from, path, Hint::Entry),
+                    None => self.report(path, Hint::Entry),
+                }
+            }
+            mask => {
+                // What was held back is reported now; what of the file was not seen yet, nobody knows.
+                let was_held = self.holds.release(&path).is_some();
+                if mask == EventMask::MOVED_FROM && !was_held {
+                    self.left = Some((event.cookie, path.clone()));
+                }
                 self.report(path, Hint::Entry);
             }
         }

@@ -100,6 +100,9 @@ pub struct Change {
     pub path: RelPath,
     /// What may differ.
     pub hint: Hint,
+    /// What is here was there before, and came here by a rename; nothing of what was changed there is still to be
+    /// reported. That it is gone from there was reported before, by itself.
+    pub from: Option<RelPath>,
 }
 
 /// One event as the kernel told it, or as it would have told it.

@@ -224,7 +224,7 @@ impl Engine {
         }
         let (_, now) = self.root.mounts();
         let before = std::mem::replace(&mut self.root.mounts_below, now.clone());
-        for point in before.keys().filter(|point| !now.contains_key(point)) {
+        for point in before.keys().filter(|point| !now.contains_key(*point)) {
             if let Some(node) = self.tree.find(point) {
                 self.settling.owes_walk = true;
                 self.uncovered(node);

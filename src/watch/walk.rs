@@ -33,7 +33,7 @@ use std::time::Instant;
 const RELIEF: usize = 1024;
 
 /// One thing to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Watch this directory and list it.
     Walk(NodeId, Mode),
@@ -41,6 +41,8 @@ pub enum Step {
     Recheck(NodeId, i32),
     /// What is below this node is watched now.
     Report(NodeId, Hint),
+    /// The same, of a directory that was at this path before.
+    Renamed(NodeId, RelPath),
     /// The root is watched now.
     Ready,
     /// A rescan is complete.
@@ -87,6 +89,11 @@ impl Engine {
             Step::Report(node, hint) => {
                 if let Some(path) = self.tree.path(node) {
                     self.report(path, hint);
+                }
+            }
+            Step::Renamed(node, from) => {
+                if let Some(path) = self.tree.path(node) {
+                    self.report_renamed(from, path, Hint::Arrived);
                 }
             }
             Step::Ready => self.root_ready(),

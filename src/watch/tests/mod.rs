@@ -159,7 +159,7 @@ impl Rig {
                 Report::RootReady { returned, .. } => {
                     self.resumptions.1 += 1;
                     // The agent compares the whole tree; it wrote down at its start that it has to.
-                    self.written_down.push(Change { path: RelPath::root(), hint: Hint::Arrived });
+                    self.written_down.push(Change { path: RelPath::root(), hint: Hint::Arrived, from: None });
                     self.told.push(format!("RootReady {{ returned: {returned} }}"));
                 }
                 other => self.told.push(format!("{other:?}")),

@@ -25,7 +25,7 @@ impl Remote {
     /// What a full sync makes of it.
     pub fn equal_to(root: &Path) -> Self {
         let mut remote = Self::default();
-        remote.apply(root, &Change { path: RelPath::root(), hint: Hint::Arrived });
+        remote.apply(root, &Change { path: RelPath::root(), hint: Hint::Arrived, from: None });
         remote
     }
 
