@@ -24,6 +24,7 @@ mod publish;
 mod reload;
 mod remote;
 mod report_file;
+mod reports;
 mod root;
 pub mod snapshot;
 mod telling;
