@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Pages that users need in Chinese.
-const TRANSLATED: &[&str] = &["README.md", "docs/config.md"];
+const TRANSLATED: &[&str] = &["README.md", "docs/config.md", "docs/plugins.md"];
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -90,6 +90,11 @@ fn is_item(line: &str) -> bool {
 
 /// Comments in code are prose: they are translated.
 fn without_comment(line: &str) -> String {
+    if let Some((code, comment)) = line.split_once("<!--")
+        && let Some((_, rest)) = comment.split_once("-->")
+    {
+        return format!("{code}{rest}").trim_end().to_owned();
+    }
     let code = line.find(" # ").map_or(line, |at| &line[..at]);
     if code.trim_start().starts_with("# ") { String::new() } else { code.trim_end().to_owned() }
 }
