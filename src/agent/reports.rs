@@ -92,11 +92,15 @@ impl Engine {
         for change in changes {
             let seq = self.next_seq();
             let departs = origins.contains(&change.path);
+            let pause = self.echoes.pause(&self.roots[at].path, &change.path, now);
             for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
                 if departs {
                     remote.departs(&change, moves);
                 }
                 remote.change(&change, moves, seq, now, wall);
+                if let Some(until) = pause {
+                    remote.set.park(&change.path, until);
+                }
             }
         }
     }

@@ -36,7 +36,7 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use outcome::Outcome;
 pub use output::{Progress, Totals};
-pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};
 pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;
 pub use script::Chore;
