@@ -427,7 +427,7 @@ impl Engine {
         let (now, wall) = (Instant::now(), SystemTime::now());
         if self.config.debug {
             for Change { path, hint, .. } in &changes {
-                tracing::debug!(sersync_path = %path.display(), "{hint:?}");
+                tracing::debug!(sersync_path = %path.display(), "pending: {} ({hint:?})", path.display());
             }
         }
         if self.config.alone.is_some() {

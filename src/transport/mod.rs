@@ -26,6 +26,7 @@ mod plan;
 mod probe;
 mod process;
 mod script;
+mod shell;
 mod ssh;
 mod synced;
 
@@ -367,8 +368,14 @@ impl Work<'_> {
             if itemize {
                 line.arguments.insert(0, synced::ITEMIZE.into());
             }
-            tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
+            let list = feed();
+            tracing::debug!(
+                target: "sersync::rsync",
+                sersync_paths = list.paths(),
+                "rsync: {}",
+                shell::line(&self.order.root, &line, list.whole())
+            );
             let run = Run::start(
                 "rsync",
                 &line.arguments,
@@ -393,7 +400,7 @@ impl Work<'_> {
                 on_line(Some(text));
             };
             let patience = form.is_brief().then(|| self.endpoint.patience());
-            let ended = match run.complete(feed(), listen, patience).await {
+            let ended = match run.complete(list, listen, patience).await {
                 Ok(ended) => ended,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     self.totals.add(totals);
