@@ -52,7 +52,7 @@ fn each_event_and_each_run_is_told_and_the_line_does_what_the_run_did() {
 
     let line = last_command(&scene.agent.log(), "a $(page)").expect("the run that sent it is told");
     assert!(line.contains(" (paths="), "{line}");
-    let deletion = last_command(&scene.agent.log(), "'gone\\000").expect("the run that deleted it is told");
+    let deletion = last_command(&scene.agent.log(), "--delete-missing-args").expect("the run that deleted it is told");
     scene.agent.terminate();
     fs::remove_file(scene.copy.join("it's a $(page)")).unwrap();
     put(&scene.copy.join("gone"), "back again");
