@@ -76,9 +76,9 @@ impl Engine {
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        if self.config.debug {
+        if tracing::enabled!(tracing::Level::DEBUG) {
             for Change { path, hint, .. } in &changes {
-                tracing::debug!(sersync_path = %path.display(), "{hint:?}");
+                tracing::debug!(sersync_path = %path.display(), "pending: {} ({hint:?})", path.display());
             }
         }
         if self.config.alone.is_some() {

@@ -28,6 +28,7 @@ mod probe;
 mod process;
 mod run;
 mod script;
+mod shell;
 mod ssh;
 mod synced;
 
