@@ -71,6 +71,10 @@ fn find_head<'d>(reading: &mut Reading<'_>, document: &'d Document) -> Option<&'
         if head.is_some_and(|head| std::ptr::eq(head, element)) {
             continue;
         }
+        if element.is("head") {
+            reading.error(element.tag.clone(), "<head> is given twice", "put all that is in them into one");
+            continue;
+        }
         let message = format!("<{}> stands outside of <head>", element.name);
         let help = match nearest(&element.name, ["head"]) {
             Some(_) if head.is_none() => "did you mean <head>?",
