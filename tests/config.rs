@@ -239,6 +239,14 @@ const PIECES: &[&str] = &[
     "<exclude expression=\"(\"/>",
     "passwd=\"",
     "\0",
+    "“",
+    "”",
+    "\u{a0}",
+    "＝",
+    "＜remote ",
+    "／＞",
+    "<!——",
+    "——>",
 ];
 
 proptest! {
@@ -275,4 +283,7 @@ fn deep_and_wide_files_get_an_answer() {
     check_answer(format!("<head>{}</head>", "<x/>".repeat(2_000)).as_bytes());
     // Each of these tags is broken and ends at the next: a reader that looked to the end for each would take minutes.
     check_answer("<head a".repeat(100_000).as_bytes());
+    for never_closed in ["<!——", "<a b=“", "<?", "<![CDATA[", "＜a b＝"] {
+        check_answer(never_closed.repeat(20_000).as_bytes());
+    }
 }

@@ -20,7 +20,7 @@ pub(super) struct Lookalike {
 /// `text` with the characters in place that were meant, and what they were. Inside of values and comments, and between
 /// tags, any character may stand.
 pub(super) fn mend(text: &str) -> (String, Vec<Lookalike>) {
-    let mut mending = Mending { text, mended: text.as_bytes().to_vec(), found: Vec::new() };
+    let mut mending = Mending { text, mended: text.as_bytes().to_vec(), found: Vec::new(), comments_end: false };
     let mut at = 0;
     while let Some(next) = text[at..].find(['<', '＜']) {
         at = mending.markup(at + next);
@@ -34,6 +34,8 @@ struct Mending<'t> {
     text: &'t str,
     mended: Vec<u8>,
     found: Vec<Lookalike>,
+    /// No comment with other signs than hyphens ends from here on: to search each for its end would take for ever.
+    comments_end: bool,
 }
 
 impl Mending<'_> {
@@ -46,7 +48,7 @@ impl Mending<'_> {
         }
         for (start, end) in [("<![CDATA[", "]]>"), ("<?", ">")] {
             if rest.starts_with(start) {
-                return rest.find(end).map_or(at + start.len(), |length| at + length + end.len());
+                return rest.find(end).map_or(text.len(), |length| at + length + end.len());
             }
         }
         if let Some(end) = self.comment(at) {
@@ -73,14 +75,16 @@ impl Mending<'_> {
             return None;
         }
         let begins = text.len() - inner.len() + marks;
-        if begins - at < 4 {
+        if begins - at < 4 || self.comments_end {
             return None;
         }
         let mut ends = text[begins..].match_indices(['>', '＞']).map(|(length, _)| begins + length);
         let end = ends.find(|end| {
             let inside = &text[begins..*end];
             inside.len() - inside.trim_end_matches(is_dash).len() >= 2
-        })?;
+        });
+        self.comments_end = end.is_none();
+        let end = end?;
         let after = end + text[end..].chars().next().map_or(1, char::len_utf8);
         // All of it is blank, but for the signs: nothing in it is read.
         for byte in &mut self.mended[at..after] {
@@ -131,19 +135,20 @@ impl Mending<'_> {
         let text = self.text;
         let length = text[from..].find(quote).unwrap_or(text.len() - from);
         let value = &text[from..from + length];
+        let behind = (from + length + 1).min(text.len());
         // One that runs into another tag has its end before, perhaps at a mark that is none.
         let here = value.split('\n').next().unwrap_or(value);
         let here = here.split('<').next().unwrap_or(here);
         // So has one that ends where the next would begin.
         if here.len() == value.len() && !here.trim_end().ends_with('=') {
-            return from + length + 1;
+            return behind;
         }
         if let Some((at, mark)) = here.char_indices().find(|(_, mark)| plain_quote(*mark) == Some(quote)) {
             self.replace(from + at, mark, quote, false);
             self.tell_quotes(from - 1..from + at + mark.len_utf8());
             return from + at + mark.len_utf8();
         }
-        if here.len() == value.len() { from + length + 1 } else { from }
+        if here.len() == value.len() { behind } else { from }
     }
 
     /// Reads a value that starts at `at` with `mark`, which is no plain quotation mark; returns where it ends.
