@@ -174,7 +174,11 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
                 }
             }
             Err(error) => {
-                reading.error_elsewhere(span, format!("{}: {error}", path.display()), "it holds exclude patterns, one a line");
+                reading.error_elsewhere(
+                    span,
+                    format!("{}: {error}", path.display()),
+                    "it holds exclude patterns, one a line",
+                );
             }
         }
     }
@@ -317,7 +321,8 @@ impl Access {
         let span = auth.attribute("passwordfile").map(|attribute| attribute.value_span.clone());
         let password = path.zip(span).and_then(|(path, span)| {
             let read = password::read(&path);
-            let password = read.map_err(|error| reading.error_elsewhere(span, error.to_string(), error.help(&path))).ok()?;
+            let password =
+                read.map_err(|error| reading.error_elsewhere(span, error.to_string(), error.help(&path))).ok()?;
             Some((password, path))
         });
         (user, password)

@@ -27,6 +27,7 @@ pub use command_line::{CommandLineError, alone_from_command_line, from_command_l
 pub use command_words::CommandLine;
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
+pub use params::takes_value;
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
 pub use template::{Place as TemplatePlace, Template};
 pub use web::{Header, HttpPlugin, RequestBody};
@@ -140,6 +141,11 @@ fn read(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> (Config, Vec<
     let config = confxml::read(&mut reading, &document, origin, alone);
     let found = reading.into_mistakes();
     (config, found)
+}
+
+/// Reads a destination as rsync has it: `[user@]host::module`, `[user@]host:directory`, `/directory`.
+pub fn destination(text: &str) -> Result<Destination, AddressError> {
+    address::destination(text, None, Path::new("/"))
 }
 
 /// A watched directory and where it is mirrored to.

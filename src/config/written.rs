@@ -28,9 +28,6 @@ pub fn written(bytes: &[u8], path: &[&str], name: &str) -> Vec<Written> {
     }
     let found = level.iter().filter_map(|element| element.attribute(name));
     found
-        .map(|attribute| Written {
-            line: source.place(&attribute.value_span).line,
-            value: attribute.value.clone(),
-        })
+        .map(|attribute| Written { line: source.place(&attribute.value_span).line, value: attribute.value.clone() })
         .collect()
 }
