@@ -2,27 +2,27 @@
 
 use super::barrier::Barriers;
 use super::clock::Clock;
+use super::echo::Echoes;
 use super::fail_log::FailLog;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
 use super::keeper::Keeper;
 use super::publish::SNAPSHOT_INTERVAL;
-use super::remote::{Moves, Remote, RemoteId};
+use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
 use super::snapshot::{Notice, Snapshot, StartedFrom, State};
 use super::telling::Partial;
 use super::write_down::{Found, Ledger};
-use crate::config::{Config, Deletions, FullSyncAtStart};
-use crate::human;
+use crate::config::{Config, FullSyncAtStart};
 use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Seq};
 use crate::plugin::Plugins;
 use crate::transport::Totals;
-use crate::watch::{Change, Report};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use crate::watch::Report;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -115,6 +115,9 @@ pub(super) struct Engine {
     pub(super) barriers: Barriers,
     pub(super) clock: Option<Clock>,
     pub(super) fail_log: FailLog,
+    pub(super) echoes: Echoes,
+    /// The journal tells of no loop before.
+    pub(super) loop_told: Option<Instant>,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -191,6 +194,8 @@ impl Engine {
             barriers: Barriers::default(),
             clock: None,
             fail_log: FailLog::new(),
+            echoes: Echoes::default(),
+            loop_told: None,
             runs: JoinSet::new(),
             tasks: HashMap::new(),
             seq: Seq(0),
@@ -361,137 +366,6 @@ impl Engine {
             .into_iter()
             .flatten()
             .min()
-    }
-
-    fn take_report(&mut self, watch: WatchId, report: Report) {
-        let Some(at) = self.roots.iter().position(|root| root.id == watch) else {
-            // A watch that is being replaced speaks of changes only, and knows nothing of the filter in force.
-            if let Report::Changes(mut changes) = report
-                && let Some(at) = self.roots.iter().position(|root| root.is_replacing(watch))
-            {
-                self.dirty = true;
-                changes.retain(|change| !self.config.filter.excludes(&change.path, change.hint.entry_kind()));
-                self.take_changes(at, changes);
-            }
-            return;
-        };
-        self.dirty = true;
-        self.roots[at].report_taken();
-        match report {
-            Report::Changes(changes) => self.take_changes(at, changes),
-            // Not asked for.
-            Report::Events(_) => {}
-            Report::Overflowed => {
-                let root = self.roots[at].path.clone();
-                tracing::warn!(
-                    message_id = message_ids::OVERFLOW,
-                    "{}: more events than the kernel's queue holds; the tree is walked again, nothing is lost. \
-                     `sysctl fs.inotify.max_queued_events` sets the queue's length",
-                    root.display()
-                );
-                self.notify(Notice::Overflowed { root });
-            }
-            Report::RootMissing(why) => {
-                let root = &mut self.roots[at];
-                tracing::warn!(
-                    message_id = message_ids::ROOT_MISSING,
-                    "{}: {why}; waiting for it",
-                    root.path.display()
-                );
-                root.missing(why);
-                self.barriers.watch_gone(watch, self.seq);
-                self.publish(Instant::now());
-            }
-            Report::RootReady { returned, resumed } => self.root_ready(at, returned, resumed),
-            Report::Unwatched { directory, reason } => {
-                let root = &mut self.roots[at];
-                if root.unwatched.is_empty() {
-                    tracing::warn!(
-                        message_id = message_ids::WATCH_LIMIT,
-                        sersync_path = %directory.display(),
-                        "{}: {reason}",
-                        root.path.display()
-                    );
-                }
-                root.unwatched.insert(directory, reason);
-            }
-            Report::AllWatched => {
-                tracing::info!("{}: all of it is watched again", self.roots[at].path.display());
-                self.roots[at].unwatched.clear();
-            }
-            Report::Drained(token) => self.barriers.drained(watch, token, self.seq),
-        }
-    }
-
-    fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        if self.config.debug {
-            for Change { path, hint, .. } in &changes {
-                tracing::debug!(sersync_path = %path.display(), "{hint:?}");
-            }
-        }
-        if self.config.alone.is_some() {
-            return self.tell_changes(at, changes);
-        }
-        let moves = self.moves();
-        let origins: HashSet<RelPath> = match moves {
-            Moves::None => HashSet::new(),
-            Moves::OfFiles | Moves::All => changes.iter().filter_map(|change| change.from.clone()).collect(),
-        };
-        for change in changes {
-            let seq = self.next_seq();
-            let departs = origins.contains(&change.path);
-            for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
-                if departs {
-                    remote.departs(&change, moves);
-                }
-                remote.change(&change, moves, seq, now, wall);
-            }
-        }
-    }
-
-    /// What may be moved on remotes: nothing, where nothing may be removed from its place as it happens; files, where
-    /// a directory may hold what is excluded at one of its places and not at the other.
-    fn moves(&self) -> Moves {
-        match (self.config.events.delete && self.config.deletions != Deletions::FullSyncs, &self.config.filter) {
-            (false, _) => Moves::None,
-            (true, filter) if filter.is_empty() => Moves::All,
-            (true, _) => Moves::OfFiles,
-        }
-    }
-
-    fn root_ready(&mut self, at: usize, returned: bool, resumed: bool) {
-        let now = Instant::now();
-        let root = &mut self.roots[at];
-        let was_starting = root.condition == Condition::Starting;
-        let was_replaced = root.ready();
-        let (path, directories) = (root.path.clone(), root.watch().watched_directories());
-        if returned {
-            tracing::info!(message_id = message_ids::ROOT_BACK, "{}: is back", path.display());
-        } else if was_starting {
-            tracing::info!(
-                message_id = message_ids::AGENT_STARTED,
-                "watching {}: {}",
-                path.display(),
-                human::plural(directories, "directory", "directories")
-            );
-        }
-        let (seq, wall) = (self.next_seq(), SystemTime::now());
-        for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
-            if resumed {
-                remote.set.taken_over(now);
-            }
-            let missed = std::mem::take(&mut remote.unless_resumed) && !resumed;
-            if missed {
-                self.started_from = self.started_from.max(StartedFrom::Replayed);
-            }
-            if was_replaced || missed {
-                remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
-            }
-            remote.changed(now);
-        }
-        // Whoever waits for the agent to be ready waits for this.
-        self.publish(now);
     }
 
     /// Lets short runs end, ends the others, saves what is unfinished. Takes a little over [`GRACE`] at most.

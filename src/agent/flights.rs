@@ -15,6 +15,9 @@ use tokio::sync::watch;
 /// So many failed paths of one run are told one by one.
 const TOLD_AT_MOST: usize = 10;
 
+/// So often, at most, the journal tells of a loop.
+const LOOP_TOLD_EVERY: Duration = Duration::from_secs(600);
+
 /// What a run's task returns.
 pub type Returned = (RemoteId, BatchId, Outcome);
 
@@ -209,6 +212,9 @@ impl Engine {
         if full && full_result.is_ok() {
             self.remotes[at].last_full_sync = Some(wall);
         }
+        if success {
+            self.listen_for_echoes(at, &outcome.stamps, now);
+        }
         self.tell_synced(at, outcome.synced);
         self.tell_failures(at, changes.added, changes.cleared);
         if !nothing_sent {
@@ -225,6 +231,29 @@ impl Engine {
             let ended = self.jobs.ended(&name, full_result, wall);
             self.tell_jobs(&ended);
         }
+    }
+
+    /// What was sent may come back.
+    fn listen_for_echoes(&mut self, at: usize, sent: &[(RelPath, transport::Stamp)], now: Instant) {
+        let (root, longest) = (self.remotes[at].root.clone(), self.longest_pause());
+        for (path, stamp) in sent {
+            if self.echoes.sent(&root, path, *stamp, longest, now) && self.loop_told.is_none_or(|told| told <= now) {
+                self.loop_told = Some(now + LOOP_TOLD_EVERY);
+                let problem = self.echo_problem(now).unwrap_or_default();
+                tracing::warn!(message_id = message_ids::LOOP, sersync_path = %path.display(), "{problem}");
+            }
+        }
+    }
+
+    /// What is to be said of a loop, if one turns.
+    pub(super) fn echo_problem(&self, now: Instant) -> Option<String> {
+        let (root, path, times) = self.echoes.heard(now)?;
+        Some(format!(
+            "a loop: what is sent from {} comes back; {} was replaced {times} times by a copy of itself. A remote seems to \
+             mirror to this machine in turn: let only one side do so. Until then what comes back is sent more and more slowly",
+            root.display(),
+            path.display()
+        ))
     }
 
     fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {

@@ -367,7 +367,7 @@ impl<F> PendingSet<F> {
         moves: Vec<Move>,
         now: Instant,
     ) -> Batch {
-        self.moves.forget_departures();
+        self.moves.run_starts(lane);
         paths.sort_unstable();
         let taken = |path: &RelPath, entry: Entry<F>| (path.clone(), Entry { moving: false, ..entry });
         let entries: Vec<(RelPath, Entry<F>)> =
@@ -383,8 +383,12 @@ impl<F> PendingSet<F> {
             if path.is_root() {
                 // This full sync may end after a flight that started before it, and bring an older state of its
                 // paths: those are sent again once both have ended.
-                if let Some(earlier) = self.flights.get(&above) {
-                    flight.shadowed.extend(earlier.entries.iter().map(|(path, entry)| (path.clone(), entry.kind)));
+                let earlier = self.flights.get(&above).into_iter().flat_map(|earlier| &earlier.entries);
+                for (path, entry) in earlier {
+                    // What this one stands for may be what a comparison overlooks.
+                    let kind = if entry.kind >= Kind::Tree { entry.kind.max(kind) } else { entry.kind };
+                    flight.shadowed.insert(path.clone(), kind);
+                    self.touched.push(path.clone());
                 }
             } else if let Some(recursive) = self.flights.get_mut(&above) {
                 let at = flight.entries.binary_search_by(|(held, _)| held.cmp(&path)).ok();

@@ -432,6 +432,15 @@ impl<F> PendingSet<F> {
         }
     }
 
+    /// Has what waits for `path` wait until then.
+    pub fn park(&mut self, path: &RelPath, until: Instant) {
+        if self.waiting.get(path).is_some_and(|entry| !entry.moving)
+            && let Some(entry) = self.remove(path)
+        {
+            self.restore(path.clone(), Entry { parked: Some(until), ..entry });
+        }
+    }
+
     /// When the next parked path becomes ready.
     pub fn next_unpark(&self) -> Option<Instant> {
         self.parked.first().map(|(until, _)| *until)

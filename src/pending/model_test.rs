@@ -184,7 +184,10 @@ impl World {
             let mut settled = Vec::new();
             for made in &batch.moves {
                 assert!(batch.paths.contains(&made.from) && batch.paths.contains(&made.to));
-                if moves && self.remote[&made.from] != GONE {
+                // No directory takes the place of one that holds something.
+                let mut inside = self.remote.iter().filter(|(path, _)| path.is_inside(&made.to));
+                let free = is_leaf(&made.to) || inside.all(|(_, version)| *version == GONE);
+                if moves && free && self.remote[&made.from] != GONE {
                     rename(&mut self.remote, &made.from, &made.to);
                     settled.retain(|path| *path != made.from && *path != made.to);
                     settled.extend(made.settled.then(|| made.to.clone()));

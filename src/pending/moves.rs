@@ -6,8 +6,9 @@
 //!
 //! There is one thing that a move allows for: of what came from a *settled* place, where nothing was pending, in flight
 //! or failed at it, above it or below it, size and time prove equality, as they do in every comparison of a remote with
-//! the tree. To keep it so, nothing at, above or below an end of a move travels while the move waits; and what is
-//! reported at the new place meanwhile undoes it.
+//! the tree. To keep it so, nothing at, above or below an end of a move travels while the move waits; a full sync that
+//! starts meanwhile undoes it, and so does what is reported at the new place. (What is reported below the new place may arrive there before the
+//! move is made; then the move fails, since no directory takes the place of one that holds something.)
 //!
 //! Moves go in the order in which they were reported: a path may leave for the place that another one left before. One
 //! that a long run keeps waiting is forgotten, and what was renamed is sent again.
@@ -102,9 +103,13 @@ impl Moves {
         Some((first, free))
     }
 
-    /// A run starts: what is said of a path that left is no longer so.
-    pub(super) fn forget_departures(&mut self) {
+    /// A run starts: what is said of a path that left is no longer so. And a full sync, which nothing holds up, may bring
+    /// to an old place what is there by now.
+    pub(super) fn run_starts(&mut self, lane: Lane) {
         self.departed.clear();
+        if lane == Lane::Background {
+            self.waiting.iter_mut().for_each(|waiting| waiting.settled = false);
+        }
     }
 }
 

@@ -21,35 +21,37 @@ mod endpoint;
 mod excluded;
 mod fault;
 mod moves;
+mod outcome;
 mod output;
 mod plan;
 mod probe;
 mod process;
+mod run;
 mod script;
+mod shell;
 mod ssh;
 mod synced;
 
 pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
+pub use outcome::Outcome;
 pub use output::{Progress, Totals};
-pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};
 pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;
 pub use script::Chore;
 pub use ssh::SharedConnection;
 
-use crate::filter::{EntryKind, Filter};
+use crate::filter::Filter;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane, Move};
-use capabilities::Used;
 use endpoint::Form;
 use moves::Moved;
 use output::Complaints;
 use plan::Plan;
-use process::{Ended, Feed, Run};
-use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use process::Feed;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -105,26 +107,6 @@ pub enum Deed {
 
 /// So many paths of one run are named.
 const SYNCED_AT_MOST: usize = 100_000;
-
-/// How a batch ended. A path of the batch that none of the lists names has succeeded, unless there is a `fault`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Paths that failed by themselves; some may lie below a path of the batch.
-    pub failed: Vec<(RelPath, Fault)>,
-    /// Paths that vanished on the way.
-    pub again: Vec<RelPath>,
-    /// Paths that were not sent because they are large and the batch was not.
-    pub bulk: Vec<RelPath>,
-    /// The batch failed as a whole.
-    pub fault: Option<Fault>,
-    /// What was learned of the remote.
-    pub lesson: Lesson,
-    /// What was sent, also by a run that failed later.
-    pub totals: Totals,
-    /// What was made equal, if the order wants it named: the batch's own paths but those of the lists above, and what
-    /// rsync changed below its directories.
-    pub synced: Vec<Synced>,
-}
 
 /// Carries `order` out at `endpoint`. `on_progress` hears of the progress of recursive runs.
 pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(Progress) + Send + Sync) -> Outcome {
@@ -343,198 +325,6 @@ impl Work<'_> {
         self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
         Ok(true)
     }
-
-    /// Runs rsync, with less where an option may be what the remote did not like. Returns what the run that
-    /// succeeded made use of; its complaints are added to what was complained of before.
-    ///
-    /// A daemon of 3.5.0 with `refuse options = delete-missing-args` leaves the option out without a word, and where
-    /// the missing path comes first in the list the run succeeds and deletes nothing (measured). So a deletion by name
-    /// that deleted nothing does not count as made use of, until one has been seen that did. When a deletion by
-    /// pattern finds what such a one left, that proves it.
-    async fn run(
-        &mut self,
-        form: Form,
-        feed: impl Fn() -> Feed,
-        mut on_line: impl FnMut(Option<&[u8]>),
-    ) -> Result<Capabilities, Fault> {
-        let mut effective = self.capabilities;
-        let mut first_failure: Option<(Fault, Used)> = None;
-        let mut less = Vec::new().into_iter();
-        self.no_room_for = None;
-        loop {
-            let mut line = self.endpoint.command_line(form, effective);
-            let itemize = self.order.name_synced && self.order.kind >= Kind::Tree && !form.is_dry();
-            if itemize {
-                line.arguments.insert(0, synced::ITEMIZE.into());
-            }
-            tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
-            on_line(None);
-            let run = Run::start(
-                "rsync",
-                &line.arguments,
-                &line.environment,
-                &self.root,
-                self.order.lane == Lane::Background,
-            )
-            .map_err(|error| not_started(&error))?;
-            let mut totals = Totals::default();
-            let (mut deletions_skipped, mut deleted) = (false, 0);
-            let itemized = &mut self.itemized;
-            let listen = |text: &[u8]| {
-                totals.take_line(text);
-                deletions_skipped |= text == output::DELETIONS_SKIPPED;
-                deleted += output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
-                if let Some(progress) = Progress::from_line(text) {
-                    (self.on_progress)(progress);
-                }
-                if itemize && itemized.len() < SYNCED_AT_MOST {
-                    itemized.extend(synced::from_line(text));
-                }
-                on_line(Some(text));
-            };
-            let patience = form.is_brief().then(|| self.endpoint.patience());
-            let ended = match run.complete(feed(), listen, patience).await {
-                Ok(ended) => ended,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                    self.totals.add(totals);
-                    self.complaints.vanished = self.order.paths.clone();
-                    return Ok(effective);
-                }
-                Err(error) => return Err(not_started(&error)),
-            };
-            if form.is_dry() {
-                totals.entries = 0;
-            }
-            self.totals.add(totals);
-            match self.judge(form, &ended) {
-                Ok(mut complaints) => {
-                    complaints.trees_incomplete |= deletions_skipped;
-                    let before = self.capabilities.delete_missing_args;
-                    self.capabilities.learn(first_failure.map(|(_, used)| used), line.used);
-                    self.complaints.add(complaints);
-                    if line.used.delete_missing_args {
-                        self.doubtful_deletion = deleted == 0 && before != Support::Accepted;
-                        if self.doubtful_deletion {
-                            self.capabilities.delete_missing_args = before;
-                            effective.delete_missing_args = Support::Refused;
-                        }
-                    } else if form == Form::DeleteMatching && deleted > 0 && std::mem::take(&mut self.doubtful_deletion)
-                    {
-                        self.capabilities.delete_missing_args = Support::Refused;
-                    }
-                    return Ok(effective);
-                }
-                Err(fault) => {
-                    if matches!(fault.name, fault_name::NO_SPACE | fault_name::QUOTA_EXCEEDED) {
-                        let said = self.complaints_in(form, &ended.stderr);
-                        let at = said.failed.into_iter().find(|(_, named)| named.name == fault.name);
-                        self.no_room_for = at.map(|(path, _)| path);
-                    }
-                    if let Some(named) = self.capabilities.without_named(&ended.stderr, line.used) {
-                        // The remote has said which: begin again without it.
-                        (self.capabilities, effective, first_failure) = (named, named, None);
-                        continue;
-                    }
-                    if first_failure.is_none() && may_be_an_option(&fault) {
-                        less = self.capabilities.less(line.used).into_iter();
-                    }
-                    let (first_fault, _) = first_failure.get_or_insert((fault.clone(), line.used));
-                    match less.next() {
-                        Some(step) if may_be_an_option(&fault) => effective = step,
-                        _ => {
-                            self.capabilities = self.capabilities.after_connection_loss();
-                            return Err(first_fault.clone());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn judge(&self, form: Form, ended: &Ended) -> Result<Complaints, Fault> {
-        const PARTIAL: i32 = 23;
-        const VANISHED: i32 = 24;
-        let exit = ended.status.code();
-        if exit == Some(0) {
-            // A remote that stopped deleting says so and calls it a success.
-            let limit = ended.stderr.lines().find(|line| line.contains(fault::DELETIONS_STOPPED));
-            let failed = limit.and_then(Fault::from_words).into_iter();
-            let failed =
-                failed.flat_map(|fault| self.order.paths.iter().map(move |path| (path.clone(), fault.clone())));
-            return Ok(Complaints { failed: failed.collect(), ..Complaints::default() });
-        }
-        if !matches!(exit, Some(PARTIAL | VANISHED)) {
-            return Err(Fault::from_exit(exit, &ended.stderr));
-        }
-        let stderr = match ended.truncated {
-            true => ended.stderr.rsplit_once('\n').map_or("", |(whole, _)| whole),
-            false => &ended.stderr,
-        };
-        let mut found = self.complaints_in(form, stderr);
-        if found.unnamed.is_none() && found.failed.is_empty() && found.vanished.is_empty() {
-            if found.overlooked {
-                return Ok(found);
-            }
-            if exit == Some(VANISHED) {
-                found.vanished = self.order.paths.clone();
-                return Ok(found);
-            }
-            return Err(Fault::from_exit(exit, stderr));
-        }
-        // Where one complaint cannot be told to be about a path, it may be about any.
-        let about_any = found.unnamed.take().or_else(|| {
-            let more = "rsync complained of more paths than can be told apart";
-            ended.truncated.then(|| Fault::new(fault_name::PARTIAL_TRANSFER, more))
-        });
-        if let Some(fault) = about_any {
-            found.failed.extend(self.order.paths.iter().map(|path| (path.clone(), fault.clone())));
-        }
-        Ok(found)
-    }
-
-    /// What rsync complained of in a run of `form`.
-    fn complaints_in(&self, form: Form, stderr: &str) -> Complaints {
-        let root = self.real_root();
-        let reader = output::Reader {
-            root: &root,
-            prefix: &self.endpoint.message_prefix(),
-            concerns: &|path| concerns(self.order, path),
-            // What is excluded is struck out of the list that a dry run makes.
-            overlook: &|path| form.is_dry() && self.order.filter.excludes(path, EntryKind::Directory),
-            exists: &|path| plan::exists(self.root.as_fd(), path),
-        };
-        reader.complaints(stderr)
-    }
-
-    /// The root as rsync finds itself in it: symbolic links on the way to it followed.
-    fn real_root(&self) -> PathBuf {
-        let link = format!("/proc/self/fd/{}", self.root.as_raw_fd());
-        std::fs::read_link(link).unwrap_or_else(|_| self.order.root.clone())
-    }
-}
-
-impl Complaints {
-    fn add(&mut self, other: Self) {
-        self.failed.extend(other.failed);
-        self.vanished.extend(other.vanished);
-        self.trees_incomplete |= other.trees_incomplete;
-    }
-}
-
-/// Whether an option that the remote does not know could be behind `fault`.
-fn may_be_an_option(fault: &Fault) -> bool {
-    matches!(fault.name, fault_name::CONNECTION_LOST | fault_name::OPTION_REFUSED | fault_name::RSYNC_FAILED)
-}
-
-fn not_started(error: &std::io::Error) -> Fault {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => Fault::new(
-            fault_name::RSYNC_MISSING,
-            "rsync is not installed here, or not in PATH: install the package `rsync`",
-        ),
-        std::io::ErrorKind::TimedOut => Fault::new(fault_name::TIMEOUT, "rsync stood still for too long and was ended"),
-        _ => Fault::new(fault_name::RSYNC_FAILED, format!("rsync could not be run: {error}")),
-    }
 }
 
 fn null_separated<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
@@ -555,66 +345,4 @@ fn push_path(list: &mut Vec<u8>, path: &RelPath) {
     }
     list.extend_from_slice(path.as_bytes());
     list.push(0);
-}
-
-impl Outcome {
-    fn faulty(order: &Order, fault: Fault) -> Self {
-        Self {
-            failed: Vec::new(),
-            again: Vec::new(),
-            bulk: Vec::new(),
-            fault: Some(fault),
-            lesson: Lesson { before: order.capabilities, after: order.capabilities },
-            totals: Totals::default(),
-            synced: Vec::new(),
-        }
-    }
-
-    /// Brings what rsync said of its paths back to the paths of the batch.
-    fn new(
-        order: &Order,
-        plan: Plan,
-        complaints: Complaints,
-        fault: Option<Fault>,
-        capabilities: Capabilities,
-        totals: Totals,
-    ) -> Self {
-        let mut failed: Vec<(RelPath, Fault)> = Vec::new();
-        let mut again = BTreeSet::new();
-        for (path, fault) in complaints.failed {
-            let owners = owners(order, &path);
-            failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
-        }
-        for path in complaints.vanished {
-            again.extend(owners(order, &path));
-        }
-        failed.sort_by(|a, b| a.0.cmp(&b.0));
-        failed.dedup_by(|a, b| a.0 == b.0);
-        let again =
-            again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
-        let lesson = Lesson { before: order.capabilities, after: capabilities };
-        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new() }
-    }
-}
-
-/// Whether a complaint about `path` can come from a run of `order`.
-fn concerns(order: &Order, path: &RelPath) -> bool {
-    order.paths.binary_search(path).is_ok()
-        || order.paths.iter().any(|held| held.is_inside(path) || path.is_inside(held))
-}
-
-/// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside
-/// it (they gave way to their topmost missing directory); else itself, found below a directory of the batch.
-fn owners(order: &Order, path: &RelPath) -> Vec<RelPath> {
-    if order.paths.binary_search(path).is_ok() || order.kind >= Kind::Tree {
-        return vec![path.clone()];
-    }
-    let inside: Vec<RelPath> = order.paths.iter().filter(|held| held.is_inside(path)).cloned().collect();
-    if !inside.is_empty() {
-        return inside;
-    }
-    // A deleted directory's entry that would not go, or an attribute of a directory on the way.
-    let above: Vec<RelPath> =
-        path.ancestors_below_root().filter(|above| order.paths.binary_search(above).is_ok()).collect();
-    if above.is_empty() { vec![path.clone()] } else { above }
 }

@@ -8,11 +8,12 @@
 //! systems (there mv would copy), and never merges directories. What the script is not sure of it leaves alone, and what
 //! was renamed here is then sent like anything else.
 
+use super::Work;
 use super::capabilities::Support;
 use super::fault::{Fault, name as fault_name};
 use super::plan::Plan;
 use super::process::{Feed, Run};
-use super::{Work, not_started};
+use super::run::not_started;
 use crate::path::RelPath;
 use std::collections::BTreeSet;
 use std::io;

@@ -24,6 +24,7 @@ pub struct Launch {
     directory: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    working_directory: Option<PathBuf>,
     /// Another binary and user than the tests' own.
     unprivileged: Option<(PathBuf, u32)>,
 }
@@ -37,6 +38,7 @@ impl Launch {
             directory: directory.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            working_directory: None,
             unprivileged: None,
         };
         let nowhere = format!("unix:path={}", directory.join("no-bus").display());
@@ -70,6 +72,12 @@ impl Launch {
         self
     }
 
+    /// Where it starts, for what is found from there.
+    pub fn working_directory(mut self, directory: &Path) -> Self {
+        self.working_directory = Some(directory.to_owned());
+        self
+    }
+
     /// Lets root's tests run the agent as a user who is nobody: with a copy of the binary, for the build may lie where
     /// nobody can look.
     pub fn unprivileged(mut self) -> Self {
@@ -89,6 +97,9 @@ impl Launch {
             None => command.arg(env!("CARGO_BIN_EXE_sersync")),
             Some((binary, user)) => command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary),
         };
+        if let Some(directory) = &self.working_directory {
+            command.current_dir(directory);
+        }
         command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         for foreign in
             ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_FDNAMES"]

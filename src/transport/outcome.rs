@@ -1,0 +1,93 @@
+//! [`Outcome`]: how a batch ended, told in the batch's own paths.
+
+use super::output::{Complaints, Totals};
+use super::plan::{Plan, Stamp};
+use super::{Capabilities, Fault, Lesson, Order, Synced};
+use crate::path::RelPath;
+use crate::pending::Kind;
+use std::collections::BTreeSet;
+
+/// How a batch ended. A path of the batch that none of the lists names has succeeded, unless there is a `fault`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Paths that failed by themselves; some may lie below a path of the batch.
+    pub failed: Vec<(RelPath, Fault)>,
+    /// Paths that vanished on the way.
+    pub again: Vec<RelPath>,
+    /// Paths that were not sent because they are large and the batch was not.
+    pub bulk: Vec<RelPath>,
+    /// The batch failed as a whole.
+    pub fault: Option<Fault>,
+    /// What was learned of the remote.
+    pub lesson: Lesson,
+    /// What was sent, also by a run that failed later.
+    pub totals: Totals,
+    /// What was made equal, if the order wants it named: the batch's own paths but those of the lists above, and what
+    /// rsync changed below its directories.
+    pub synced: Vec<Synced>,
+    /// Some of the files of the batch, as they were when it began.
+    pub stamps: Vec<(RelPath, Stamp)>,
+}
+
+impl Outcome {
+    pub(super) fn faulty(order: &Order, fault: Fault) -> Self {
+        Self {
+            failed: Vec::new(),
+            again: Vec::new(),
+            bulk: Vec::new(),
+            fault: Some(fault),
+            lesson: Lesson { before: order.capabilities, after: order.capabilities },
+            totals: Totals::default(),
+            synced: Vec::new(),
+            stamps: Vec::new(),
+        }
+    }
+
+    /// Brings what rsync said of its paths back to the paths of the batch.
+    pub(super) fn new(
+        order: &Order,
+        plan: Plan,
+        complaints: Complaints,
+        fault: Option<Fault>,
+        capabilities: Capabilities,
+        totals: Totals,
+    ) -> Self {
+        let mut failed: Vec<(RelPath, Fault)> = Vec::new();
+        let mut again = BTreeSet::new();
+        for (path, fault) in complaints.failed {
+            let owners = owners(order, &path);
+            failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
+        }
+        for path in complaints.vanished {
+            again.extend(owners(order, &path));
+        }
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
+        failed.dedup_by(|a, b| a.0 == b.0);
+        let again =
+            again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
+        let lesson = Lesson { before: order.capabilities, after: capabilities };
+        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new(), stamps: plan.stamps }
+    }
+}
+
+/// Whether a complaint about `path` can come from a run of `order`.
+pub(super) fn concerns(order: &Order, path: &RelPath) -> bool {
+    order.paths.binary_search(path).is_ok()
+        || order.paths.iter().any(|held| held.is_inside(path) || path.is_inside(held))
+}
+
+/// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside
+/// it (they gave way to their topmost missing directory); else itself, found below a directory of the batch.
+fn owners(order: &Order, path: &RelPath) -> Vec<RelPath> {
+    if order.paths.binary_search(path).is_ok() || order.kind >= Kind::Tree {
+        return vec![path.clone()];
+    }
+    let inside: Vec<RelPath> = order.paths.iter().filter(|held| held.is_inside(path)).cloned().collect();
+    if !inside.is_empty() {
+        return inside;
+    }
+    // A deleted directory's entry that would not go, or an attribute of a directory on the way.
+    let above: Vec<RelPath> =
+        path.ancestors_below_root().filter(|above| order.paths.binary_search(above).is_ok()).collect();
+    if above.is_empty() { vec![path.clone()] } else { above }
+}
