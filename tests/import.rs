@@ -3,6 +3,9 @@
 //!
 //! `SERSYNC_TEST_REWRITE=1 cargo test --test import` writes those texts anew; read the difference before you commit it.
 
+mod support;
+
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sersync::config::{self, Deletions, Destination};
 use sersync::filter::{EntryKind, Filter};
@@ -12,6 +15,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use support::agent::Launch;
+use support::tree::put;
+use support::{SOON, eventually};
 
 /// The corpus has this where a case's own directory is to stand.
 const MARK: &str = "@DIR@";
@@ -184,7 +190,9 @@ fn a_config_that_needs_no_change_is_copied_byte_for_byte() {
 fn another_file_is_replaced_only_when_that_is_asked_for() {
     let place = Place::new();
     let config = |module: &str| {
-        format!("<head><sersync><localpath watch=\"/a\"><remote ip=\"h\" name=\"{module}\"/></localpath></sersync></head>")
+        format!(
+            "<head><sersync><localpath watch=\"/a\"><remote ip=\"h\" name=\"{module}\"/></localpath></sersync></head>"
+        )
     };
     place.write("www.xml", config("one").as_bytes());
     let import = |more: &[&str]| place.import(&[&["sersync", "www.xml", "--rc", "/dev/null"], more].concat());
@@ -209,7 +217,8 @@ fn a_dry_run_prints_the_config_and_writes_nothing() {
     place.write("x.lua", b"sync{ default.rsync, source = '/srv/www', target = 'web::www' }\nprint(1)");
     let output = place.import(&["lsyncd", "x.lua", "--dry-run"]);
     assert!(!place.path("new").exists());
-    let config = config::parse(&output.stdout, Path::new("x.xml")).unwrap_or_else(|mistakes| panic!("{mistakes}")).config;
+    let config =
+        config::parse(&output.stdout, Path::new("x.xml")).unwrap_or_else(|mistakes| panic!("{mistakes}")).config;
     assert_eq!(config.roots[0].remotes[0].to_string(), "web::www");
     assert!(String::from_utf8_lossy(&output.stderr).contains("x.lua:2: not taken over: a call of print"));
 }
@@ -224,7 +233,10 @@ fn a_name_is_given_to_one_config_and_programs_read_json() {
     place.write("table", b"/srv/a IN_CREATE /bin/true\n");
     let output = place.import(&["incron", "table", "--name", "x", "--json"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((json["configs"][0]["instance"].as_str(), json["configs"][0]["there"].as_bool()), (Some("x"), Some(true)));
+    assert_eq!(
+        (json["configs"][0]["instance"].as_str(), json["configs"][0]["there"].as_bool()),
+        (Some("x"), Some(true))
+    );
     assert!(place.path("new/x.xml").exists());
     let output = place.import(&["incron", "table", "--name", "a/b"]);
     assert!(said(&output).contains("cannot name an instance"), "{}", said(&output));
@@ -307,11 +319,17 @@ fn every_option_of_the_documented_table_is_known() {
         let wrap = |option: &str| match section {
             "In `settings`" => Some(format!("settings{{ {option} }}")),
             "In `sync`" => Some(format!("sync{{ default.rsync, source='/a', target='h::m', {option} }}")),
-            "In `rsync = {…}`" => Some(format!("sync{{ default.rsync, source='/a', target='h::m', rsync={{ {option} }} }}")),
-            "In `ssh = {…}`" => Some(format!("sync{{ default.rsync, source='/a', target='h:/m', ssh={{ {option} }} }}")),
+            "In `rsync = {…}`" => {
+                Some(format!("sync{{ default.rsync, source='/a', target='h::m', rsync={{ {option} }} }}"))
+            }
+            "In `ssh = {…}`" => {
+                Some(format!("sync{{ default.rsync, source='/a', target='h:/m', ssh={{ {option} }} }}"))
+            }
             _ => None,
         };
-        for name in names_in(line).into_iter().filter(|name| line.starts_with("| ") && !["true", "false"].contains(name)) {
+        for name in
+            names_in(line).into_iter().filter(|name| line.starts_with("| ") && !["true", "false"].contains(name))
+        {
             let Some(lua) = wrap(&format!("{name} = 3")) else { continue };
             if section == "In `sync`" && ["host", "targetdir"].contains(&name) {
                 continue;
@@ -324,4 +342,41 @@ fn every_option_of_the_documented_table_is_known() {
         }
     }
     assert!(seen > 80, "the table was not found: {seen}");
+}
+
+#[test]
+fn an_imported_table_runs_its_commands_with_any_name() {
+    let place = Place::new();
+    let (source, heard) = (place.path("source"), place.path("heard"));
+    fs::create_dir(&source).unwrap();
+    let tell = place
+        .write("tell", format!("#!/bin/sh\nprintf '%s %s\\n' \"$1\" \"$2\" >> '{}'\n", heard.display()).as_bytes());
+    fs::set_permissions(&tell, fs::Permissions::from_mode(0o755)).unwrap();
+    let (watched, tell) = (source.display(), tell.display());
+    let mask = "IN_CLOSE_WRITE,loopable=true";
+    let table = format!("{watched} {mask} {tell} words $@/$#\n{watched} {mask} {tell} shell \"$@/$#\" && true\n");
+    place.write("table", table.as_bytes());
+    let output = place.import(&["incron", "table"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let configs = ["source", "source-2"].map(|name| place.path("new").join(format!("{name}.xml")));
+    let agents = [0, 1].map(|n| Launch::new(&place.path(&format!("agent-{n}"))).config(&configs[n]).start());
+    let path = source.join("sub/$(touch owned)`touch owned`\"';x");
+    put(&path, "x");
+    eventually("both commands", SOON, || {
+        let told = fs::read_to_string(&heard).unwrap_or_default();
+        let lacks = ["words", "shell"].into_iter().find(|kind| !told.contains(&format!("{kind} {}\n", path.display())));
+        lacks.map_or(Ok(()), |kind| Err(format!("{kind} is missing in {told}")))
+    });
+    assert!(!place.path("agent-1/owned").exists() && !source.join("owned").exists());
+    // A running agent does not become a mirror, nor a mirror a plugin's.
+    let text = fs::read_to_string(&configs[0]).unwrap();
+    let remote = format!("><remote directory=\"{}\"/></localpath>", place.path("copy").display());
+    let text = text.replace(" alone=\"true\"", "").replacen(
+        "/>\n        <plugin start",
+        &format!("{remote}\n        <plugin start"),
+        1,
+    );
+    fs::write(&configs[0], text).unwrap();
+    agents[0].signal(Signal::SIGHUP);
+    agents[0].wait_logged("restart the agent");
 }
