@@ -338,13 +338,17 @@ async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
 fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
     let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
     let (full_sync, workers, debug) = (config.agent.full_sync_at_start, cli.workers, cli.debug);
-    let alone = config.alone;
+    let (given, alone) = (cli.plugin, config.alone);
     Box::new(move || {
-        let loaded = load(&file, alone).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
+        let loaded = load(&file, given).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         let mut config = loaded.config;
+        if config.alone != alone {
+            let message = "whether a plugin runs alone is decided at start: restart the agent";
+            return Err(CommandError::BadConfig(format!("{}: {message}", file.display())));
+        }
         config.agent.full_sync_at_start = full_sync;
         if let Some(workers) = workers {
             config.agent.workers = usize::from(workers);

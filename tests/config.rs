@@ -209,7 +209,9 @@ fn check_answer(bytes: &[u8]) {
     match config::parse(bytes, Path::new("x.xml")) {
         Ok(loaded) => {
             assert!(!loaded.config.roots.is_empty());
-            assert!(loaded.config.roots.iter().all(|root| root.path.is_absolute() && !root.remotes.is_empty()));
+            let is_alone = loaded.config.alone.is_some();
+            let is_good = |root: &config::Root| root.path.is_absolute() && root.remotes.is_empty() == is_alone;
+            assert!(loaded.config.roots.iter().all(is_good));
             assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning));
         }
         Err(mistakes) => {

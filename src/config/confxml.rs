@@ -37,6 +37,8 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let agent = agent(reading, head, sersync);
     let mut notes = Vec::new();
     let mut rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
+    let alone_here = plugins::alone(reading, sersync);
+    let alone = alone.or(alone_here);
     let access = alone.is_none().then(|| Access::read(reading, rsync));
     rsync_options.password_file = access.as_ref().and_then(|access| access.password_file.clone());
     let roots = roots(reading, document, head, sersync, access.as_ref());
@@ -46,7 +48,8 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let plugins = plugins::read(reading, head, sersync);
     if let (Some(name), Some(head)) = (alone.filter(|name| !plugins.has(*name)), head) {
         let help = format!("write <plugin name=\"{name}\">…</plugin> in <head>: docs/plugins.md");
-        reading.error(head.name_span(), format!("-m {name}: no such plugin is written here that can be used"), help);
+        let message = format!("{name} is to run alone, but no such plugin is written here that can be used");
+        reading.error(head.name_span(), message, help);
     }
     Config {
         file: Some(file.to_path_buf()),
@@ -176,7 +179,7 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
             }
             Err(error) => {
                 let help = "it holds exclude patterns, one a line, and the agent's user may read it";
-                reading.error(span, format!("{} cannot be read: {error}", path.display()), help);
+                reading.error_elsewhere(span, format!("{} cannot be read: {error}", path.display()), help);
             }
         }
     }
@@ -326,7 +329,8 @@ impl Access {
         let span = auth.attribute("passwordfile").map(|attribute| attribute.value_span.clone());
         let password = path.zip(span).and_then(|(path, span)| {
             let read = password::read(&path);
-            let password = read.map_err(|error| reading.error(span, error.to_string(), error.help(&path))).ok()?;
+            let password =
+                read.map_err(|error| reading.error_elsewhere(span, error.to_string(), error.help(&path))).ok()?;
             Some((password, path))
         });
         (user, password)
