@@ -22,7 +22,7 @@ fn shipped() -> Scene {
     Scene::configured(|_, _| {}, |config| config)
 }
 
-/// 1. Each event costs an rsync process for each remote, so that a thousand files are a thousand connections. Here what
+/// (1) Each event costs an rsync process for each remote, so that a thousand files are a thousand connections. Here what
 /// changes while a run is under way goes with the next one.
 #[test]
 fn d01_a_thousand_files_share_a_few_rsync_processes() {
@@ -39,7 +39,7 @@ fn d01_a_thousand_files_share_a_few_rsync_processes() {
     assert!((1..FILES / 10).contains(&runs), "{runs} runs for {FILES} files");
 }
 
-/// 2. A name goes through a shell, as root: whoever may name a file in the tree may run a command. Here no name is
+/// (2) A name goes through a shell, as root: whoever may name a file in the tree may run a command. Here no name is
 /// more than a name, be it new, changed, moved, a directory's, or gone.
 #[test]
 fn d02_a_name_is_never_run_by_a_shell() {
@@ -69,7 +69,7 @@ fn d02_a_name_is_never_run_by_a_shell() {
     }
 }
 
-/// 3. The script of failed commands, in a directory that everybody may write to, is made executable for all and run as
+/// (3) The script of failed commands, in a directory that everybody may write to, is made executable for all and run as
 /// root: whoever was there first is root. Here what somebody planted is neither run nor changed in any way.
 #[test]
 fn d03_what_is_planted_at_the_fail_log_is_not_run() {
@@ -114,7 +114,7 @@ fn d03_what_is_planted_at_the_fail_log_is_not_run() {
     untouched(&planted);
 }
 
-/// 4. When more happens than the kernel's queue holds, the rest is lost, and nothing says so. Here it is said, and the
+/// (4) When more happens than the kernel's queue holds, the rest is lost, and nothing says so. Here it is said, and the
 /// tree is compared.
 #[test]
 fn d04_nothing_is_lost_when_the_event_queue_overflows() {
@@ -146,7 +146,7 @@ fn d04_nothing_is_lost_when_the_event_queue_overflows() {
     scene.converged();
 }
 
-/// 5. What is put into a new directory before it is watched never arrives, and a directory that was moved away is still
+/// (5) What is put into a new directory before it is watched never arrives, and a directory that was moved away is still
 /// watched under its old name.
 #[test]
 fn d05_new_directories_and_moves_in_and_out_lose_nothing() {
@@ -177,7 +177,7 @@ fn d05_new_directories_and_moves_in_and_out_lose_nothing() {
     scene.converged();
 }
 
-/// 6. Several workers handle events of one path at once: an old state may arrive after the new one, or a deletion after
+/// (6) Several workers handle events of one path at once: an old state may arrive after the new one, or a deletion after
 /// the file that was made anew. Here a path is sent as it is, and never by two at once.
 #[test]
 fn d06_the_last_state_of_a_path_is_the_one_that_stays() {
@@ -203,7 +203,7 @@ fn d06_the_last_state_of_a_path_is_the_one_that_stays() {
     assert!(!scene.copy.join("path2").exists() && scene.copy.join("path1").exists());
 }
 
-/// 7. Each event waits for all remotes, so that the slowest sets the pace. Here one that takes connections and never
+/// (7) Each event waits for all remotes, so that the slowest sets the pace. Here one that takes connections and never
 /// answers, and one that is down, cost the third nothing.
 #[test]
 fn d07_one_hung_remote_holds_back_no_other() {
@@ -229,7 +229,7 @@ fn d07_one_hung_remote_holds_back_no_other() {
     drop(agent);
 }
 
-/// 8. What failed is known to the process alone: a restart forgets it.
+/// (8) What failed is known to the process alone: a restart forgets it.
 #[test]
 fn d08_a_restart_forgets_nothing_that_failed() {
     let mut scene = Scene::configured(
@@ -251,7 +251,7 @@ fn d08_a_restart_forgets_nothing_that_failed() {
     scene.converged();
 }
 
-/// 8, too. rsync's status 23, some files were not transferred, counts as success, and those files are forgotten.
+/// (8) Also: rsync's status 23, some files were not transferred, counts as success, and those files are forgotten.
 #[test]
 fn d08_a_partial_transfer_is_no_success() {
     let place = Place::new();
@@ -276,7 +276,7 @@ fn d08_a_partial_transfer_is_no_success() {
     Judge::default().assert_converged(&place.source(), &place.path("copy"), SOON);
 }
 
-/// 9. A filter that does not compile is left out, and what it was to keep back is sent; a password file that is not
+/// (9) A filter that does not compile is left out, and what it was to keep back is sent; a password file that is not
 /// there is not told of either. Here both stop the start, with the line.
 #[test]
 fn d09_a_filter_or_password_file_that_is_no_good_stops_the_start() {
@@ -294,7 +294,7 @@ fn d09_a_filter_or_password_file_that_is_no_good_stops_the_start() {
     refused(config.password_file(&place.path("rsync.pas")), &["confxml.xml:", "rsync.pas", "cannot be read"]);
 }
 
-/// 9, too. A watched directory that is not there is not told of. Here it is, and it is mirrored when it comes.
+/// (9) Also: a watched directory that is not there is not told of. Here it is, and it is mirrored when it comes.
 #[test]
 fn d09_a_missing_watched_directory_is_told() {
     let place = Place::new();
@@ -307,7 +307,7 @@ fn d09_a_missing_watched_directory_is_told() {
     assert_converged(&root, &place.path("copy"));
 }
 
-/// 10. Of forty files written one after the other one was missing at the end, twice out of twice.
+/// (10) Of forty files written one after the other one was missing at the end, twice out of twice.
 #[test]
 fn d10_forty_single_writes_arrive() {
     let scene = shipped();
@@ -318,7 +318,7 @@ fn d10_forty_single_writes_arrive() {
     scene.converged();
 }
 
-/// 10, too. Copying a source tree lost an eighth of it.
+/// (10) Also: copying a source tree lost an eighth of it.
 #[test]
 fn d10_a_copied_tree_arrives_whole() {
     let scene = shipped();
@@ -333,7 +333,7 @@ fn d10_a_copied_tree_arrives_whole() {
     scene.converged();
 }
 
-/// 10, too. Of two hundred files of 5 MB eleven were missing.
+/// (10) Also: of two hundred files of 5 MB eleven were missing.
 #[test]
 fn d10_big_files_arrive() {
     let scene = shipped();
@@ -343,7 +343,7 @@ fn d10_big_files_arrive() {
     scene.converged();
 }
 
-/// 11. With `createFile="false"`, as shipped, what is made without being written to is never sent: links and fifos.
+/// (11) With `createFile="false"`, as shipped, what is made without being written to is never sent: links and fifos.
 #[test]
 fn d11_links_and_fifos_arrive_without_create_file() {
     let scene = Scene::configured(|source, _| put(&source.join("file"), "content"), |config| config);
@@ -354,7 +354,7 @@ fn d11_links_and_fifos_arrive_without_create_file() {
     scene.converged();
 }
 
-/// 12. A file that changes twice within a second and keeps its size stays as it was for ever: rsync takes it for equal.
+/// (12) A file that changes twice within a second and keeps its size stays as it was for ever: rsync takes it for equal.
 #[test]
 fn d12_a_change_within_the_same_second_at_the_same_size_arrives() {
     let scene = shipped();

@@ -6,7 +6,7 @@ use super::snapshot::{Failure, Fault, Notice};
 use crate::config::Deletions;
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{Batch, BatchId, Ending, LONGEST_PAUSE, Lane, Seq};
+use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
 use crate::transport::{self, Order, Outcome};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -136,7 +136,8 @@ impl Engine {
     /// A run was ended from here (or its task broke): all it had is pending again, unless it was only a request.
     fn given_up(&mut self, id: RemoteId, batch: BatchId, now: Instant, wall: SystemTime) {
         let seq = self.next_seq();
-        let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) else { return };
+        let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
+        let remote = &mut self.remotes[at];
         let Some(flight) = remote.flights.remove(&batch) else { return };
         let mut ending = Ending::success(wall, now);
         if !remote.set.is_only_requested(batch) {
@@ -144,11 +145,22 @@ impl Engine {
         }
         remote.set.finish(batch, ending, seq);
         remote.flight_ended(&flight, now);
+        self.mark(at, &flight, now);
         if flight.lane == Lane::Background {
             // A job that was canceled has ended already.
-            let name = remote.name.clone();
+            let name = self.remotes[at].name.clone();
             let ended = self.jobs.ended(&name, Err("the run was broken off".to_owned()), wall);
             self.tell_jobs(&ended);
+        }
+    }
+
+    /// What a recursive run may have brought ends with what is reported of the time before its end.
+    fn mark(&mut self, at: usize, flight: &Flight, now: Instant) {
+        let root = &self.remotes[at].root;
+        if flight.batch.kind >= Kind::Tree
+            && let Some(root) = self.roots.iter_mut().find(|known| known.path == *root)
+        {
+            root.mark(now);
         }
     }
 
@@ -204,6 +216,7 @@ impl Engine {
         };
         let changes = remote.set.finish(batch, ending, seq);
         remote.flight_ended(&flight, now);
+        self.mark(at, &flight, now);
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
             None if nothing_sent => {}

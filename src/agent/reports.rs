@@ -70,6 +70,13 @@ impl Engine {
                 tracing::info!("{}: all of it is watched again", self.roots[at].path.display());
                 self.roots[at].unwatched.clear();
             }
+            Report::Marked => {
+                if let Some(told) = self.roots[at].marked(Instant::now()) {
+                    let root = &self.roots[at].path;
+                    let mirrors = self.remotes.iter_mut().filter(|remote| remote.root == *root);
+                    mirrors.for_each(|remote| remote.set.all_told(told));
+                }
+            }
             Report::Drained(token) => self.barriers.drained(watch, token, self.seq),
         }
     }
@@ -145,6 +152,7 @@ impl Engine {
             }
             remote.changed(now);
         }
+        self.roots[at].mark(now);
         // Whoever waits for the agent to be ready waits for this.
         self.publish(now);
     }

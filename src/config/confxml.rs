@@ -74,6 +74,10 @@ fn find_head<'d>(reading: &mut Reading<'_>, document: &'d Document) -> Option<&'
         if head.is_some_and(|head| std::ptr::eq(head, element)) {
             continue;
         }
+        if element.is("head") {
+            reading.error(element.tag.clone(), "<head> is given twice", "put all that is in them into one");
+            continue;
+        }
         let message = format!("<{}> stands outside of <head>", element.name);
         let help = match nearest(&element.name, ["head"]) {
             Some(_) if head.is_none() => "did you mean <head>?",
@@ -174,11 +178,8 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
                 }
             }
             Err(error) => {
-                reading.error_elsewhere(
-                    span,
-                    format!("{}: {error}", path.display()),
-                    "it holds exclude patterns, one a line",
-                );
+                let help = "it holds exclude patterns, one a line, and the agent's user may read it";
+                reading.error_elsewhere(span, format!("{} cannot be read: {error}", path.display()), help);
             }
         }
     }
@@ -267,8 +268,15 @@ fn ssh_options(reading: &mut Reading<'_>, ssh: Option<&Element>) -> Vec<String> 
     if let Some(options) = ssh.attribute("options") {
         match shlex::split(&options.value) {
             Some(split) if split.iter().all(|word| !word.contains(['"', '\''])) => words.extend(split),
-            Some(_) => reading.error(options.value_span.clone(), "a word holds a quote", "put it into ssh_config(5)"),
-            None => reading.error(options.value_span.clone(), "a quote is not closed", "such as -o ProxyJump=gate"),
+            Some(_) => {
+                let message = "a word for ssh holds a quotation mark, which rsync cannot hand on";
+                let help = "put this option into the ~/.ssh/config of the agent's user";
+                reading.error(options.value_span.clone(), message, help);
+            }
+            None => {
+                let help = "close it, as in options=\"-o 'ProxyCommand=nc %h 22'\"";
+                reading.error(options.value_span.clone(), "a quotation mark is not closed", help);
+            }
         }
     }
     words

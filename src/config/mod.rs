@@ -10,6 +10,7 @@ mod command_words;
 mod confxml;
 mod crontab;
 mod instance;
+mod lookalike;
 mod mistake;
 mod params;
 mod password;
@@ -136,6 +137,9 @@ fn read(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> (Config, Vec<
     let mut reading = reading::Reading::new(&source);
     if let Some(doubt) = doubt {
         reading.warn(0..source.text.lines().next().unwrap_or_default().len(), doubt.message, doubt.help);
+    }
+    for lookalike in &source.lookalikes {
+        reading.error(lookalike.span.clone(), lookalike.message.as_str(), lookalike.help.as_str());
     }
     let document = tree::read(&mut reading);
     let config = confxml::read(&mut reading, &document, origin, alone);

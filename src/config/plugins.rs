@@ -352,7 +352,7 @@ pub(super) fn wanted<'e>(
     let found = element.attribute(name).filter(|attribute| !attribute.value.trim().is_empty());
     if found.is_none() && !element.broken {
         let message = format!("<{}> lacks `{name}` and is left out", element.name);
-        reading.warn(element.name_span(), message, "");
+        reading.warn(element.name_span(), message, "docs/plugins.md has examples");
     }
     found
 }

@@ -102,6 +102,8 @@ pub struct Engine {
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
     drains: Vec<u64>,
+    /// So many marks are to be set behind what happened before.
+    marks: usize,
     /// When the kernel's queue was last seen empty.
     pub(super) caught_up: WallTime,
     /// The same at the time when the first overflow was read that is not interpreted yet.
@@ -162,6 +164,7 @@ impl Engine {
             reports,
             control,
             drains: Vec::new(),
+            marks: 0,
             caught_up,
             lost_since: None,
             shared,
@@ -214,6 +217,11 @@ impl Engine {
         let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);
+        }
+        if !busy {
+            for _ in 0..std::mem::take(&mut self.marks) {
+                self.send(Report::Marked);
+            }
         }
         if !busy && !self.rescans.is_owed() {
             self.answer_drains();
@@ -375,6 +383,7 @@ impl Engine {
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Drain(token) => self.drains.push(token),
+                Control::Mark => self.marks += 1,
                 Control::Rescan if self.root.is_present() => {
                     self.rescans.asked(Instant::now(), with_slack(self.caught_up));
                 }
