@@ -92,6 +92,8 @@ pub struct Cli {
 
 /// Runs the agent to its end.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     // Before anything else opens descriptors.
     let store = FdStore::from_env();
     let cli = Cli::parse();

@@ -15,6 +15,7 @@ pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod ctl;
+mod failpoint;
 pub mod filter;
 #[cfg(test)]
 mod forks;

@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::config::Deletions;
+use crate::failpoint::may_die_here;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
@@ -165,6 +166,7 @@ impl Engine {
     }
 
     fn landed(&mut self, id: RemoteId, batch: BatchId, outcome: Outcome, now: Instant, wall: SystemTime) {
+        may_die_here!("run-ended");
         let seq = self.next_seq();
         let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
         let remote = &mut self.remotes[at];

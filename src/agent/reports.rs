@@ -5,6 +5,7 @@ use super::remote::Moves;
 use super::root::{Condition, WatchId};
 use super::snapshot::{Notice, StartedFrom};
 use crate::config::Deletions;
+use crate::failpoint::may_die_here;
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
@@ -91,6 +92,7 @@ impl Engine {
         if self.config.alone.is_some() {
             return self.tell_changes(at, changes);
         }
+        may_die_here!("changes-reported");
         let moves = self.moves();
         let origins: HashSet<RelPath> = match moves {
             Moves::None => HashSet::new(),

@@ -45,6 +45,7 @@ pub use script::Chore;
 pub use ssh::SharedConnection;
 
 use crate::aside::aside;
+use crate::failpoint::may_die_here;
 use crate::filter::Filter;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane, Move};
@@ -169,6 +170,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Fault> {
         let moved = self.make_moves().await?;
+        may_die_here!("moves-made");
         if !moved.left.is_empty() {
             self.compare_moved(&moved, plan).await?;
         }

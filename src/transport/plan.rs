@@ -3,6 +3,7 @@
 //! A path that exists is sent, a path that does not is deleted, and a missing path below a missing directory gives
 //! way to that directory (rsync would refuse it). A path that is reached through a symbolic link is none of ours.
 
+use crate::failpoint::may_panic_here;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use nix::errno::Errno;
@@ -106,6 +107,7 @@ pub(super) fn exists(root: BorrowedFd<'_>, path: &RelPath) -> bool {
 
 /// Looks at `paths` below the open directory `root`. With `split_bulk`, large files are set aside.
 pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) -> Plan {
+    may_panic_here!("look");
     let mut look = Look { root, directories: HashMap::new() };
     let mut plan = Plan::default();
     let mut entries = BTreeSet::new();

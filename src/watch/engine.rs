@@ -19,6 +19,7 @@ use super::tree::{NodeId, Tree};
 use super::unwatched::Unwatched;
 use super::walk::{Mode, Step};
 use super::{Change, Control, Counters, Hint, Report, Spec};
+use crate::failpoint::may_die_here;
 use crate::path::RelPath;
 use inotify::{EventMask, WatchDescriptor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -38,6 +39,8 @@ const SLICE: usize = 32;
 const REPORT: usize = 4096;
 /// Events kept in memory during one long step; above that they count as lost.
 const BACKLOG: usize = 1_000_000;
+/// So long nothing is tried with a descriptor that could not be read.
+const UNREADABLE: Duration = Duration::from_millis(500);
 /// A change's ctime may be this much older than the moment from which on it is looked for: the kernel's clock for
 /// files is coarse.
 const SLACK: WallTime = 2_000_000_000;
@@ -192,11 +195,17 @@ impl Engine {
         let more = match self.read() {
             Ok(more) => more,
             Err(error) => {
-                // Not known to happen: read(2) of an inotify descriptor fails only if this program is wrong.
-                self.send(Report::RootMissing(format!("the inotify descriptor cannot be read: {error}")));
-                return Turn::Ended;
+                // Not known to happen. What could not be read counts as lost.
+                tracing::error!("the inotify descriptor cannot be read: {error}; tried again");
+                self.overflowed();
+                self.flush();
+                std::thread::sleep(UNREADABLE);
+                return Turn::Busy;
             }
         };
+        if more || !self.backlog.is_empty() {
+            may_die_here!("events-read");
+        }
         if !self.backlog.is_empty() {
             self.root.look_soon(now);
         }

@@ -184,6 +184,11 @@ impl Agent {
         Process::of(self.pid()).expect("it runs")
     }
 
+    /// A variable of the environment in which it is started again.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.launch = self.launch.clone().environment(name, value);
+    }
+
     /// Everything it wrote to its terminal, over all its starts.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.launch.log_path()).unwrap_or_default()).into_owned()
@@ -246,19 +251,29 @@ impl Agent {
     /// Starts it again after its end, with the same arguments, state, and descriptors in its supervisor's store, as
     /// `systemctl restart` and the restart after a crash do; waits until it watches.
     pub fn start_again(&mut self) {
+        self.spawn_again();
+        self.wait_notified("READY=1");
+    }
+
+    /// The same, of one that may end before it watches.
+    pub fn spawn_again(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let launch = self.launch.clone();
         // The old socket must go first: both have the same path.
         self.notify.close();
         let store = std::mem::take(&mut *self.notify.store.lock().unwrap());
         *self = launch.spawn_with(store);
-        self.wait_notified("READY=1");
+    }
+
+    /// Its supervisor keeps nothing for it any more.
+    pub fn forget_store(&mut self) {
+        self.notify.close();
+        self.notify.store.lock().unwrap().clear();
     }
 
     /// The same with an empty store, as `systemctl stop` and `start` do.
     pub fn start_anew(&mut self) {
-        self.notify.close();
-        self.notify.store.lock().unwrap().clear();
+        self.forget_store();
         self.start_again();
     }
 
