@@ -14,6 +14,7 @@ const TRANSLATED: &[&str] = &[
     "README.md",
     "docs/config.md",
     "docs/from-incron.md",
+    "docs/from-inotifywait.md",
     "docs/from-lsyncd.md",
     "docs/from-sersync.md",
     "docs/plugins.md",
