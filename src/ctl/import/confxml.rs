@@ -201,7 +201,9 @@ impl Sketch {
         line(text, 2, "<rsync>");
         let words: Vec<String> = self.params.iter().map(|word| super::said::quoted(word)).collect();
         line(text, 3, &format!("<commonParams params=\"{}\"/>", escaped(&words.join(" "))));
-        if let Some(file) = &self.password_file {
+        let has_daemon = self.remotes.iter().any(|remote| matches!(remote, Destination::Daemon { .. }));
+        // Under ssh its user would be taken for the login.
+        if let Some(file) = self.password_file.as_ref().filter(|_| has_daemon) {
             let user = self.remotes.iter().find_map(|remote| match remote {
                 Destination::Daemon { user, .. } => user.as_deref(),
                 _ => None,

@@ -383,3 +383,81 @@ fn script(command: &str, words: &[String], watch: &Path) -> Result<String, Strin
 fn in_a_shell(script: &str) -> String {
     format!("/bin/sh -c {} sh", super::said::quoted(script))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PIECES: &[&str] = &[
+        "/srv/a",
+        " ",
+        "\\ ",
+        "IN_CREATE",
+        "IN_DELETE",
+        ",",
+        "loopable=true",
+        "256",
+        "rsync",
+        "-a",
+        "-e",
+        "ssh",
+        "$@",
+        "$@/$#",
+        "$#",
+        "$%",
+        "$&",
+        "$$",
+        "$",
+        "\"",
+        "'",
+        "\\",
+        "/srv/a/",
+        "web::m",
+        "sh",
+        "-c",
+        "|",
+        ">",
+        "图",
+        "#",
+        "--exclude=",
+        "[",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_order_of_pieces_gets_an_answer(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..20)) {
+            let line = format!("/srv/a IN_CREATE {}", pieces.concat());
+            for line in [pieces.concat(), pieces.join(" "), line] {
+                if let Ok(Some((sketch, _))) = read_line(&line, 1) {
+                    let text = sketch.text(&line);
+                    let value = |path: &[&str], name: &str| {
+                        let found = config::written(text.as_bytes(), path, name);
+                        found.into_iter().map(|written| written.value).next()
+                    };
+                    let watch = sketch.watch.to_str().map(str::to_owned);
+                    prop_assert_eq!(value(&["head", "sersync", "localpath"], "watch"), watch, "{}", &text);
+                    let prefix = sketch.command.as_ref().map(|command| command.prefix.clone());
+                    prop_assert_eq!(value(&["head", "plugin", "param"], "prefix"), prefix, "{}", &text);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_takes_its_place_in_a_shell() {
+        let script = |command: &str| script(command, &shlex::split(command).unwrap(), Path::new("/srv/a b"));
+        for (command, expected) in [
+            ("a $@/$# $$HOME", "a \"$1\" $HOME"),
+            ("a \"x $@/$#\" $%", "a \"x $1\" \"$SERSYNC_EVENT\""),
+            ("ls $@ | wc", "ls '/srv/a b' | wc"),
+            ("a $@ $#", "a \"${1%/*}\" \"${1##*/}\""),
+            ("a \\$x $@", "a \\$x '/srv/a b'"),
+        ] {
+            assert_eq!(script(command).as_deref(), Ok(expected), "{command}");
+        }
+        for refused in ["a '$#'", "sh -c 'gzip $@/$#'", "ssh web \"rm $@/$#\"", "eval \"a $#\""] {
+            assert!(script(refused).is_err(), "{refused}");
+        }
+    }
+}

@@ -39,7 +39,7 @@ impl Draft {
     /// 0600 where a password may stand in it.
     fn mode(&self) -> u32 {
         let text = String::from_utf8_lossy(&self.bytes).to_ascii_lowercase();
-        let is_open = ["passwd", "password=", "<header", "@http"].iter().all(|mark| !text.contains(mark))
+        let is_open = ["passwd", "password=", "<header", "body="].iter().all(|mark| !text.contains(mark))
             && !text.split("://").skip(1).any(|rest| rest.split(['/', '"', '\'']).next().unwrap_or("").contains('@'));
         if is_open { 0o644 } else { 0o600 }
     }

@@ -191,10 +191,12 @@ impl Outcome {
     }
 
     fn instead_of(&self, line: &Line) -> String {
-        let names: Vec<&str> = line.drafts.iter().map(|at| self.settled[*at].draft.name.as_str()).collect();
-        match names.is_empty() {
-            true => line.otherwise.clone(),
-            false => self.enable(&names),
+        let all = line.drafts.iter().map(|at| &self.settled[*at]);
+        let names: Vec<&str> = all.filter(|one| one.is_there()).map(|one| one.draft.name.as_str()).collect();
+        match (names.as_slice(), line.drafts.as_slice()) {
+            ([], []) => line.otherwise.clone(),
+            ([], _) => "nothing before its config is there".to_owned(),
+            (names, _) => self.enable(names),
         }
     }
 
@@ -216,7 +218,7 @@ impl Outcome {
         }
         let elsewhere = there.iter().flat_map(|one| &one.draft.mistakes).filter(|mistake| mistake.elsewhere);
         for help in elsewhere.filter_map(|mistake| mistake.help.as_ref()) {
-            if !next.contains(help) {
+            if help.starts_with("chmod ") && !next.contains(help) {
                 next.push(help.clone());
             }
         }

@@ -99,11 +99,12 @@ impl Reader<'_> {
                 }
             }
         }
-        if !config.contains(['$', '`']) {
+        let is_plain = |text: &str| !text.contains(['$', '`', '~']);
+        if is_plain(&config) {
             // Without a `cd` the file lies where rc.local starts, at the root, or, as people take it, beside the program.
             let beside = Path::new(program).parent().filter(|parent| parent.is_absolute());
             let here = self.directory.as_deref().or(beside).unwrap_or(Path::new("/"));
-            start.config = Some(here.join(config));
+            start.config = Some(here.join(config)).filter(|path| is_plain(&path.to_string_lossy()));
         }
         start
     }
@@ -194,6 +195,7 @@ mod tests {
         let start = only("/opt/sersync2 -d -n 20 -m refreshCDN -o /etc/a.xml");
         assert_eq!((start.workers, start.plugin.as_deref(), start.full_sync), (Some(20), Some("refreshCDN"), false));
         assert_eq!(only("/opt/sersync2 -n8 -o $CONF").config, None);
+        assert_eq!(only("cd $HOME && ./sersync2 -d").config, None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::said::Remark;
 use super::{ImportError, bytes_of};
 use crate::config::{self, Deletions, Destination};
 use crate::filter::Filter;
-use options::{FLAGS, GUARDS, LOST, NEEDLESS, NEEDLESS_FLAGS, OTHER_RSYNC, VALUES};
+use options::{FLAGS, GUARDS, IN_ARCHIVE, LOST, NEEDLESS, NEEDLESS_FLAGS, OTHER_RSYNC, VALUES};
 use std::path::{Path, PathBuf};
 
 /// Reads a config of lsyncd.
@@ -283,7 +283,12 @@ impl Sync {
         if let Some((_, word)) = FLAGS.iter().find(|(known, _)| *known == name) {
             return match value {
                 Value::Bool(true) => self.sketch.params.push((*word).to_owned()),
-                Value::Bool(false) => self.sketch.params.retain(|known| known != word),
+                Value::Bool(false) => {
+                    self.sketch.params.retain(|known| known != word);
+                    if IN_ARCHIVE.contains(&name) {
+                        self.sketch.params.push(format!("--no-{name}"));
+                    }
+                }
                 other => self.lost(*line, format!("{name} is {other}, neither true nor false")),
             };
         }
@@ -396,7 +401,7 @@ impl Sync {
     }
 }
 
-/// Short options in one word, those that others imply left out.
+/// Short options in one word, those that others imply left out, and `--no-…` where there is nothing to take back.
 fn bundled(words: &[String]) -> Vec<String> {
     let is_short = |word: &&String| word.len() == 2 && word.as_bytes()[1] != b'-';
     let archive = words.iter().any(|word| word == "-a");
@@ -407,7 +412,10 @@ fn bundled(words: &[String]) -> Vec<String> {
         }
     }
     let short = (!letters.is_empty()).then(|| format!("-{letters}"));
-    short.into_iter().chain(words.iter().filter(|word| !is_short(word)).cloned()).collect()
+    let is_needless =
+        |word: &&String| !archive && word.strip_prefix("--no-").is_some_and(|name| IN_ARCHIVE.contains(&name));
+    let long = words.iter().filter(|word| !is_short(word) && !is_needless(word)).cloned();
+    short.into_iter().chain(long).collect()
 }
 
 #[cfg(test)]
@@ -418,5 +426,8 @@ mod tests {
     fn short_options_are_bundled() {
         let words = ["-l", "-t", "-a", "-z", "-A", "--bwlimit=1"].map(str::to_owned);
         assert_eq!(bundled(&words), ["-azA", "--bwlimit=1"]);
+        let words = ["-a", "--no-owner"].map(str::to_owned);
+        assert_eq!(bundled(&words), words);
+        assert_eq!(bundled(&["-t", "--no-links"].map(str::to_owned)), ["-t"]);
     }
 }

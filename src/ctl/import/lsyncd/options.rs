@@ -32,6 +32,9 @@ pub(super) const FLAGS: [(&str, &str); 28] = [
     ("xattrs", "-X"),
 ];
 
+/// Those of them that `-a` has, and that can be taken out of it.
+pub(super) const IN_ARCHIVE: [&str; 5] = ["group", "links", "owner", "perms", "times"];
+
 /// Options of `rsync = {…}` with a value.
 pub(super) const VALUES: [(&str, &str); 10] = [
     ("backup_dir", "--backup-dir"),

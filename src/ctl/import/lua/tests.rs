@@ -1,6 +1,7 @@
 //! What Lua says is what is read.
 
 use super::*;
+use proptest::prelude::*;
 
 fn fields(text: &str) -> Vec<Field> {
     match read(text).pop() {
@@ -62,4 +63,68 @@ fn what_is_no_lua_ends_with_its_line() {
     }
     assert!(matches!(read(&"sync{".repeat(5000)).last(), Some(Item::Skipped(..))));
     assert!(matches!(read(&format!("x = {}", "(".repeat(5000))).last(), Some(Item::Skipped(..))));
+}
+
+/// Pieces of Lua, whole and broken.
+const PIECES: &[&str] = &[
+    "sync",
+    "settings",
+    "default.rsync",
+    "{",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "=",
+    ",",
+    ";",
+    ".",
+    "..",
+    ":",
+    "::",
+    "\"",
+    "'",
+    "\\",
+    "\n",
+    "--",
+    "--[[",
+    "--[==[",
+    "x",
+    "x.y",
+    "1",
+    "0x",
+    "1e",
+    ".5",
+    "nil",
+    "true",
+    "not",
+    "-",
+    "#",
+    "and",
+    "or",
+    "^",
+    "function",
+    "end",
+    "if",
+    "then",
+    "for",
+    "do",
+    "while",
+    "repeat",
+    "until",
+    "local",
+    "return",
+    "图",
+    "\u{feff}",
+];
+
+proptest! {
+    #[test]
+    fn any_order_of_pieces_gets_an_answer(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60)) {
+        read(&pieces.join(" "));
+        read(&pieces.concat());
+    }
 }
