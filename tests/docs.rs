@@ -10,7 +10,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Pages that users need in Chinese.
-const TRANSLATED: &[&str] = &["README.md", "docs/config.md", "docs/plugins.md"];
+const TRANSLATED: &[&str] = &[
+    "README.md",
+    "docs/config.md",
+    "docs/from-incron.md",
+    "docs/from-inotifywait.md",
+    "docs/from-lsyncd.md",
+    "docs/from-sersync.md",
+    "docs/plugins.md",
+];
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
