@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 pub mod agent;
+pub mod aside;
 pub mod bus;
 pub mod calendar;
 pub mod cli;

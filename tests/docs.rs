@@ -192,3 +192,26 @@ fn anchors(text: &str) -> BTreeSet<String> {
     };
     headings.map(slug).collect()
 }
+
+/// A page that proves something by a test names its file, and then the test.
+#[test]
+fn the_tests_that_are_named_are_there() {
+    let mut named = 0;
+    for page in pages() {
+        let text = read(&page);
+        let mut source: Option<(String, String)> = None;
+        for code in text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let is_source = code.ends_with(".rs") && (code.starts_with("tests/") || code.starts_with("src/"));
+            if is_source && project().join(code).is_file() {
+                source = Some((code.to_owned(), read(code)));
+            } else if let Some((file, text)) = &source
+                && code.contains('_')
+                && code.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
+            {
+                assert!(text.contains(&format!("fn {code}(")), "{page}: {file} has no test `{code}`");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 40, "docs/reliability.md names more tests than {named}");
+}

@@ -195,8 +195,11 @@ impl Journal {
             _ => {}
         }
         let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(&log)?;
-        std::fs::rename(&fresh, &self.path)?;
+        if let Err(error) = file.write_all(&log).and_then(|()| std::fs::rename(&fresh, &self.path)) {
+            // Half of one is of no use, and would keep a full disk full.
+            let _ = std::fs::remove_file(&fresh);
+            return Err(error);
+        }
         (self.length, self.rewritten) = (log.len() as u64, log.len() as u64);
         self.file = Some(file);
         // What was told meanwhile is part of the content.

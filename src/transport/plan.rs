@@ -9,7 +9,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,13 +88,15 @@ pub(super) fn open_root(root: &Path) -> Result<(OwnedFd, RootIdentity), Errno> {
 
 /// The identity of the directory that `root` names now.
 pub fn root_identity(root: &Path) -> Option<RootIdentity> {
-    open_root(root).ok().map(|(_, identity)| identity)
+    // No descriptor is needed for that: one that cannot be had would look like a root that is not there.
+    let metadata = std::fs::metadata(root).ok().filter(std::fs::Metadata::is_dir)?;
+    Some(RootIdentity { device: metadata.dev(), inode: metadata.ino() })
 }
 
 /// Whether a root holds nothing at all.
-pub(super) fn is_empty(root: &Arc<OwnedFd>) -> bool {
+pub(super) fn is_empty(root: &Arc<OwnedFd>) -> io::Result<bool> {
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(root.as_ref()));
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+    Ok(std::fs::read_dir(path)?.next().transpose()?.is_none())
 }
 
 /// Whether there is anything at `path`, below the open directory `root`.

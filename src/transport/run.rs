@@ -5,7 +5,7 @@ use super::endpoint::Form;
 use super::fault::{self, Fault, name as fault_name};
 use super::output::{self, Complaints, Progress, Totals};
 use super::process::{Ended, Feed, Run};
-use super::{SYNCED_AT_MOST, Work, outcome, plan, shell, synced};
+use super::{SYNCED_AT_MOST, Work, local, outcome, plan, shell, synced};
 use crate::filter::EntryKind;
 use crate::pending::{Kind, Lane};
 use std::os::fd::{AsFd, AsRawFd};
@@ -207,6 +207,6 @@ pub(super) fn not_started(error: &std::io::Error) -> Fault {
             "rsync is not installed here, or not in PATH: install the package `rsync`",
         ),
         std::io::ErrorKind::TimedOut => Fault::new(fault_name::TIMEOUT, "rsync stood still for too long and was ended"),
-        _ => Fault::new(fault_name::RSYNC_FAILED, format!("rsync could not be run: {error}")),
+        _ => local::fault("rsync could not be run", error),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A longer list is not written out in [`line`].
+/// A longer list is not written out in [`line()`].
 const LIST_AT_MOST: usize = 1024;
 
 /// What somebody types to do by hand what a run of rsync in the directory `root` does, all in one line. `list` is what

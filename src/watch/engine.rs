@@ -396,7 +396,8 @@ impl Engine {
     fn keep_time(&mut self, now: Instant) {
         if std::mem::take(&mut self.mounts_changed) {
             self.root.look_now(now);
-            self.look_at_mounts();
+            // What cannot be found out now is looked at again with the root.
+            self.mounts_changed = !self.look_at_mounts();
         }
         if self.root.next_look() <= now {
             self.look_at_root(now);
