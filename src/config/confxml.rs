@@ -38,6 +38,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let mut notes = Vec::new();
     let mut rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
     let alone_here = plugins::alone(reading, sersync);
+    let who = if alone.is_some() { "-m" } else { "alone=\"true\" for" };
     let alone = alone.or(alone_here);
     let access = alone.is_none().then(|| Access::read(reading, rsync));
     rsync_options.password_file = access.as_ref().and_then(|access| access.password_file.clone());
@@ -48,7 +49,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let plugins = plugins::read(reading, head, sersync);
     if let (Some(name), Some(head)) = (alone.filter(|name| !plugins.has(*name)), head) {
         let help = format!("write <plugin name=\"{name}\">…</plugin> in <head>: docs/plugins.md");
-        let message = format!("{name} is to run alone, but no such plugin is written here that can be used");
+        let message = format!("{who} {name}: no such plugin is written here that can be used");
         reading.error(head.name_span(), message, help);
     }
     Config {
