@@ -207,7 +207,9 @@ impl Engine {
             None => self.remote_answered(at, wall),
         }
         if full && full_result.is_ok() {
-            self.remotes[at].last_full_sync = Some(wall);
+            let remote = &mut self.remotes[at];
+            remote.last_full_sync = Some(wall);
+            remote.capabilities = remote.capabilities.deletion_reconsidered();
         }
         self.tell_synced(at, outcome.synced);
         self.tell_failures(at, changes.added, changes.cleared);
