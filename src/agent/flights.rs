@@ -225,7 +225,9 @@ impl Engine {
             None => self.remote_answered(at, wall),
         }
         if full && full_result.is_ok() {
-            self.remotes[at].last_full_sync = Some(wall);
+            let remote = &mut self.remotes[at];
+            remote.last_full_sync = Some(wall);
+            remote.capabilities = remote.capabilities.deletion_reconsidered();
         }
         if success {
             self.listen_for_echoes(at, &outcome.stamps, now);
