@@ -49,7 +49,7 @@ fn ends_at(point: &str, passages: &[u32]) {
         copies.iter().for_each(|copy| Judge::default().assert_converged(&place.source(), copy, SOON));
     };
     converged();
-    let mut round = 0;
+    let mut rounds = 0..;
     for passage in passages {
         agent.terminate();
         agent.set_environment("FAILPOINTS", &format!("{point}={passage}*off->return"));
@@ -59,13 +59,11 @@ fn ends_at(point: &str, passages: &[u32]) {
         }
         agent.spawn_again();
         until("its end at the named moment", SOON, || {
-            work(&place.source(), round);
-            round += 1;
+            rounds.by_ref().take(1).for_each(|round| work(&place.source(), round));
             !agent.process().lives()
         });
         agent.wait_ended(SOON);
-        work(&place.source(), round);
-        round += 1;
+        rounds.by_ref().take(1).for_each(|round| work(&place.source(), round));
         agent.set_environment("FAILPOINTS", "");
         agent.start_again();
         converged();

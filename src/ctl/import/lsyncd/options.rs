@@ -84,11 +84,13 @@ pub(super) const NEEDLESS: [(&str, &str); 12] = [
 ];
 
 /// Options that are not kept, and why.
-pub(super) const LOST: [(&str, &str); 10] = [
+pub(super) const LOST: [(&str, &str); 12] = [
     ("action", "a function of Lua is not run; the plugin `command` runs a program for each path: docs/plugins.md"),
     ("collect", "a function of Lua is not run; a failure is kept and tried again"),
     ("crontab", "write <crontab start=\"true\" calendar=\"…\"/> into <sersync>"),
     ("exitcodes", "any exit status but 0 is a failure, and is tried again"),
+    ("rsyncExitCodes", "any exit status but 0 is a failure, and is tried again"),
+    ("sshExitCodes", "any exit status but 0 is a failure, and is tried again"),
     ("full", "a function of Lua is not run"),
     ("onepass", "`sersyncctl resync NAME` compares once, an agent watches"),
     ("prepare", "a function of Lua is not run"),
