@@ -22,7 +22,7 @@ use support::config::Confxml;
 use support::rsyncd::Plan;
 use support::scene::{MODULE, Place};
 use support::tree::{Judge, assert_converged, put};
-use support::{SOON, eventually, until};
+use support::{SOON, eventually, is_root, skip, until};
 use ward::{SmallDisk, Ward, unprivileged};
 
 #[test]
@@ -262,4 +262,26 @@ fn deletions_that_a_limit_stopped_are_named_and_mended() {
     }
     ward.mended();
     ward.converged();
+}
+
+#[test]
+fn a_directory_that_the_remote_may_not_write_to_is_named_and_mended() {
+    let place = Place::new();
+    if !is_root() {
+        return skip("only root may have a daemon that runs as another user");
+    }
+    let daemon = place.plan(&["uid = nobody", "gid = nogroup"]).start();
+    let copy = place.path("copy");
+    fs::set_permissions(&copy, Permissions::from_mode(0o777)).unwrap();
+    fs::create_dir(copy.join("closed")).unwrap();
+    // Owners, modes and times are not what this daemon may set.
+    let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).params("-rl").write(&place.path("www.xml"));
+    let launch = place.launch().config(&config);
+    let ward = Ward::start(place, launch);
+    ward.put("closed/file");
+    ward.put("open");
+    ward.failed(&[("closed/file", "PermissionDenied")]);
+    until("the other file", SOON, || copy.join("open").exists());
+    fs::set_permissions(copy.join("closed"), Permissions::from_mode(0o777)).unwrap();
+    until("the file", SOON, || copy.join("closed/file").exists());
 }
