@@ -128,11 +128,15 @@ fn a_run_in_which_nothing_moves_any_more_is_ended_and_its_batch_tried_again() {
     let launch = place.launch().config(&config);
     let ward = Ward::start(place, launch);
     ward.put("small");
-    until("the first file", SOON, || ward.place.path("copy/small").exists());
+    until("the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
     let large = (0..4 << 20).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
     put(&ward.place.source().join("large"), large);
     ward.put("beside it");
-    ward.down("Timeout");
+    eventually("its failure", SOON, || {
+        let failures = ward.failures();
+        let found = failures.contains(&("large".to_owned(), "Timeout".to_owned()));
+        if found { Ok(()) } else { Err(format!("{failures:?}")) }
+    });
     wire.mend();
     ward.mended();
     // The daemon still holds the connections that nothing comes through, with the files that they began.
