@@ -17,6 +17,9 @@ pub mod ctl;
 pub mod filter;
 #[cfg(test)]
 mod forks;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod human;
 pub mod journal;
 pub mod message_ids;

@@ -5,10 +5,13 @@
 //! is wrong (`mistake`). Nothing here knows of D-Bus, systemd or inotify.
 
 mod address;
+mod allowance;
 mod command_line;
 mod command_words;
 mod confxml;
 mod crontab;
+#[cfg(test)]
+mod hostile_test;
 mod instance;
 mod mistake;
 mod params;
@@ -124,6 +127,12 @@ fn parse_for(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> Result<L
         true => Err(Mistakes(found)),
         false => Ok(Loaded { config, warnings: found }),
     }
+}
+
+/// The text that is read of a file's bytes: the places of mistakes are places in it.
+#[cfg(fuzzing)]
+pub(crate) fn text_of(bytes: &[u8]) -> String {
+    source::Source::decode(bytes, PathBuf::new()).0.text
 }
 
 /// A watched directory and where it is mirrored to.
