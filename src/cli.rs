@@ -2,8 +2,10 @@
 
 use crate::agent::snapshot::State;
 use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
-use crate::bus;
+use crate::bus::neighbours::{self, Link};
+use crate::bus::{self, Bus};
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
+use crate::message_ids;
 use crate::print;
 use crate::service::fd_store::FdStore;
 use crate::service::{log, notify, status};
@@ -90,6 +92,8 @@ pub struct Cli {
 
 /// Runs the agent to its end.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     // Before anything else opens descriptors.
     let store = FdStore::from_env();
     let cli = Cli::parse();
@@ -272,13 +276,20 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
     };
     let engine = tokio::spawn(engine);
     let which = if cli.user { bus::Which::Session } else { bus::Which::System };
-    let bus = match bus::serve(handle.clone(), &instance, which, log).await {
+    let bus = match bus::serve(handle.clone(), &instance, which.clone(), log).await {
         Ok(bus) => Some(bus),
         Err(error) => {
             tracing::warn!("{error}");
             None
         }
     };
+    if let Some(looping) = loop_of(&instance, &handle.snapshot(), &which, bus.as_ref()).await {
+        tracing::error!(message_id = message_ids::LOOP, "{looping}");
+        handle.stop().await;
+        // How it ends says nothing more.
+        let _ = engine.await;
+        return ExitCode::from(EX_CONFIG);
+    }
     let reporting = tokio::spawn(notify::report_status(handle.snapshots()));
     let following = tokio::spawn(follow_signals(handle.clone()));
     // A tree so large that its watches take longer is no reason for systemd to lose patience.
@@ -299,6 +310,27 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
     }
 }
 
+/// Says so, if this instance feeds itself, by way of others on the bus or not.
+async fn loop_of(instance: &str, snapshot: &Snapshot, which: &bus::Which, bus: Option<&Bus>) -> Option<String> {
+    let local = snapshot.remotes.iter().filter(|remote| remote.address.starts_with('/'));
+    let link =
+        |remote: &agent::snapshot::Remote| Link::new(instance.to_owned(), &remote.root, Path::new(&remote.address));
+    let own: Vec<Link> = local.map(link).collect();
+    if own.is_empty() {
+        return None;
+    }
+    let others = match bus {
+        Some(bus) => neighbours::links(which, bus.name()).await,
+        None => Vec::new(),
+    };
+    let way = neighbours::find_loop(&own, &others)?;
+    let way: Vec<String> = way.iter().map(Link::to_string).collect();
+    Some(format!(
+        "a loop, so that every change would come back: {}. Nothing is mirrored; leave one of them out",
+        way.join(", ")
+    ))
+}
+
 /// Returns when the watches are set, or it is known that some cannot be, or the engine has ended.
 async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let _ = snapshots.wait_for(|snapshot| snapshot.state != State::Starting).await;
@@ -308,13 +340,17 @@ async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
 fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
     let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
     let (full_sync, workers, debug) = (config.agent.full_sync_at_start, cli.workers, cli.debug);
-    let alone = config.alone;
+    let (given, alone) = (cli.plugin, config.alone);
     Box::new(move || {
-        let loaded = load(&file, alone).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
+        let loaded = load(&file, given).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
         let mut config = loaded.config;
+        if config.alone != alone {
+            let message = "whether a plugin runs alone is decided at start: restart the agent";
+            return Err(CommandError::BadConfig(format!("{}: {message}", file.display())));
+        }
         config.agent.full_sync_at_start = full_sync;
         if let Some(workers) = workers {
             config.agent.workers = usize::from(workers);

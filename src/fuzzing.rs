@@ -13,5 +13,5 @@ pub mod journal_record {
 
 /// The text that the config parser makes of a file's bytes; the places of its mistakes are places in it.
 pub fn config_text(bytes: &[u8]) -> String {
-    crate::config::text_of(bytes)
+    crate::config::written_text(bytes)
 }

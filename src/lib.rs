@@ -9,11 +9,13 @@
 #![deny(missing_docs)]
 
 pub mod agent;
+pub mod aside;
 pub mod bus;
 pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod ctl;
+mod failpoint;
 pub mod filter;
 #[cfg(test)]
 mod forks;

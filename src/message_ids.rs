@@ -34,5 +34,7 @@ pub const PLUGIN_DOWN: &str = "b822d9c5679f4fdbbc164667f2e503c5";
 pub const PLUGIN_BACK: &str = "be78eca23a8848d5b9786173e8ae884c";
 /// A plugin's target will not hear of a path: it failed too often, or too many waited.
 pub const PLUGIN_FAILED: &str = "27916a5c58584464ae4a955a6ca0c20f";
+/// What is sent comes back: a remote mirrors to this machine in turn.
+pub const LOOP: &str = "2443d14bd4f84aceac81ab027315a911";
 /// An rsync run ended (debug level).
 pub const BATCH_FINISHED: &str = "0b2fc3007a3d40d1bd969fec7e1fbdd7";

@@ -10,14 +10,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Password files, good and bad, and the marks that stand for them in the configs.
-struct Passwords(tempfile::TempDir);
+/// Password files, good and bad, a file of patterns, and the marks that stand for them in the configs.
+struct Files(tempfile::TempDir);
 
-impl Passwords {
+impl Files {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        for (name, content, mode) in [("good", "s3cret\n", 0o600), ("open", "s3cret\n", 0o644), ("empty", "\n", 0o600)]
-        {
+        let files: [(&str, &[u8], u32); 5] = [
+            ("good", b"s3cret\n", 0o600),
+            ("open", b"s3cret\n", 0o644),
+            ("empty", b"\n", 0o600),
+            ("binary", b"\xff\n", 0o600),
+            ("patterns", b"# kept apart\n*.tmp\n\n+ keep\n", 0o644),
+        ];
+        for (name, content, mode) in files {
             let path = directory.path().join(name);
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -29,12 +35,14 @@ impl Passwords {
         self.0.path().join(name).display().to_string()
     }
 
-    fn marks(&self) -> [(&'static str, String); 4] {
+    fn marks(&self) -> [(&'static str, String); 6] {
         [
             ("@PASSWORD@", self.path("good")),
             ("@OPEN_PASSWORD@", self.path("open")),
             ("@EMPTY_PASSWORD@", self.path("empty")),
             ("@MISSING_PASSWORD@", self.path("missing")),
+            ("@BINARY_PASSWORD@", self.path("binary")),
+            ("@PATTERNS@", self.path("patterns")),
         ]
     }
 
@@ -109,11 +117,11 @@ fn difference(expected: &str, found: &str) -> String {
 
 #[test]
 fn every_config_of_the_corpus_is_read_as_expected() {
-    let passwords = Passwords::new();
+    let files = Files::new();
     let mut wrong = String::new();
     for file in corpus() {
         let name = file.file_name().unwrap().to_str().unwrap();
-        let found = passwords.take_out(&told(&passwords.fill_in(fs::read(&file).unwrap()), name));
+        let found = files.take_out(&told(&files.fill_in(fs::read(&file).unwrap()), name));
         assert!(!found.contains("s3cret"), "{name} shows a password:\n{found}");
         assert_eq!(
             name.starts_with("broken"),
@@ -147,7 +155,7 @@ fn encodings_of_one_config_make_one_config() {
 
 #[test]
 fn the_examples_have_nothing_to_complain_of() {
-    let passwords = Passwords::new();
+    let files = Files::new();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let mut seen = 0;
     for entry in fs::read_dir(directory).unwrap() {
@@ -156,7 +164,7 @@ fn the_examples_have_nothing_to_complain_of() {
             continue;
         }
         seen += 1;
-        let text = fs::read_to_string(&path).unwrap().replace("/etc/sersync/rsync.password", &passwords.path("good"));
+        let text = fs::read_to_string(&path).unwrap().replace("/etc/sersync/rsync.password", &files.path("good"));
         let loaded = config::parse(text.as_bytes(), &path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings[0]);
         assert!(loaded.config.roots.iter().all(|root| !root.remotes.is_empty()));
@@ -186,12 +194,24 @@ fn a_file_that_cannot_be_read_is_a_mistake_as_well() {
     assert!(config::load(Path::new("/dev/zero")).unwrap_err().to_string().contains("more than 4 MiB"));
 }
 
+/// Two mistakes whose files would be no text that anybody reads.
+#[test]
+fn a_nul_byte_and_a_file_full_of_mistakes_are_told() {
+    let nul = config::parse(b"<head version=\"\0\"/>", Path::new("x.xml")).unwrap_err().to_string();
+    assert!(nul.contains("x.xml:1:16: error: the value holds a NUL byte"), "{nul}");
+    let none = config::parse("<x/>".repeat(600).as_bytes(), Path::new("x.xml")).unwrap_err();
+    let last = none.0.last().map(ToString::to_string).unwrap_or_default();
+    assert!(last.contains("500 mistakes were found"), "{last}");
+}
+
 /// Whatever the bytes are, an answer comes, and it can be shown.
 fn check_answer(bytes: &[u8]) {
     match config::parse(bytes, Path::new("x.xml")) {
         Ok(loaded) => {
             assert!(!loaded.config.roots.is_empty());
-            assert!(loaded.config.roots.iter().all(|root| root.path.is_absolute() && !root.remotes.is_empty()));
+            let is_alone = loaded.config.alone.is_some();
+            let is_good = |root: &config::Root| root.path.is_absolute() && root.remotes.is_empty() == is_alone;
+            assert!(loaded.config.roots.iter().all(is_good));
             assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning));
         }
         Err(mistakes) => {
@@ -239,6 +259,14 @@ const PIECES: &[&str] = &[
     "<exclude expression=\"(\"/>",
     "passwd=\"",
     "\0",
+    "“",
+    "”",
+    "\u{a0}",
+    "＝",
+    "＜remote ",
+    "／＞",
+    "<!——",
+    "——>",
 ];
 
 proptest! {
@@ -275,4 +303,7 @@ fn deep_and_wide_files_get_an_answer() {
     check_answer(format!("<head>{}</head>", "<x/>".repeat(2_000)).as_bytes());
     // Each of these tags is broken and ends at the next: a reader that looked to the end for each would take minutes.
     check_answer("<head a".repeat(100_000).as_bytes());
+    for never_closed in ["<!——", "<a b=“", "<?", "<![CDATA[", "＜a b＝"] {
+        check_answer(never_closed.repeat(20_000).as_bytes());
+    }
 }

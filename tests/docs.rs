@@ -10,7 +10,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Pages that users need in Chinese.
-const TRANSLATED: &[&str] = &["README.md", "docs/config.md", "docs/plugins.md"];
+const TRANSLATED: &[&str] = &[
+    "README.md",
+    "docs/config.md",
+    "docs/from-incron.md",
+    "docs/from-inotifywait.md",
+    "docs/from-lsyncd.md",
+    "docs/from-sersync.md",
+    "docs/plugins.md",
+];
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -191,4 +199,27 @@ fn anchors(text: &str) -> BTreeSet<String> {
             .collect()
     };
     headings.map(slug).collect()
+}
+
+/// A page that proves something by a test names its file, and then the test.
+#[test]
+fn the_tests_that_are_named_are_there() {
+    let mut named = 0;
+    for page in pages() {
+        let text = read(&page);
+        let mut source: Option<(String, String)> = None;
+        for code in text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let is_source = code.ends_with(".rs") && (code.starts_with("tests/") || code.starts_with("src/"));
+            if is_source && project().join(code).is_file() {
+                source = Some((code.to_owned(), read(code)));
+            } else if let Some((file, text)) = &source
+                && code.contains('_')
+                && code.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
+            {
+                assert!(text.contains(&format!("fn {code}(")), "{page}: {file} has no test `{code}`");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 40, "docs/reliability.md names more tests than {named}");
 }

@@ -7,156 +7,23 @@ mod support;
 #[path = "support/bus.rs"]
 mod bus;
 
-use bus::PrivateBus;
+#[allow(dead_code, reason = "each test program uses its own part of this")]
+#[path = "support/ward.rs"]
+mod ward;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use support::agent::{Agent, Launch};
+use std::path::Path;
 use support::config::Confxml;
-use support::rsyncd::{Daemon, Plan};
+use support::rsyncd::Plan;
 use support::scene::{MODULE, Place};
 use support::tree::{Judge, assert_converged, put};
 use support::{SOON, eventually, is_root, skip, until};
-
-const INSTANCE: &str = "faults";
-
-/// An agent, and a bus to ask it on.
-struct Ward {
-    // In the order of their ends: the agent first, its files last.
-    agent: Agent,
-    bus: PrivateBus,
-    place: Place,
-}
-
-impl Ward {
-    fn start(place: Place, launch: Launch) -> Self {
-        let bus = PrivateBus::start();
-        let agent = launch
-            .argument("--user")
-            .argument("--instance")
-            .argument(INSTANCE)
-            .environment("DBUS_SESSION_BUS_ADDRESS", &bus.address)
-            .start();
-        Self { agent, bus, place }
-    }
-
-    /// Mirrors to `destinations`.
-    fn mirror(place: Place, destinations: &[String]) -> Self {
-        let launch = place.launch().mirror(&place.source(), destinations);
-        Self::start(place, launch)
-    }
-
-    fn put(&self, path: &str) {
-        put(&self.place.source().join(path), path);
-    }
-
-    fn converged(&self) {
-        assert_converged(&self.place.source(), &self.place.path("copy"));
-    }
-
-    fn ask(&self, verb: &str) -> Vec<Value> {
-        let output = Command::new(env!("CARGO_BIN_EXE_sersyncctl"))
-            .args(["--user", "--json", verb, INSTANCE])
-            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
-    }
-
-    /// Asks for a full sync.
-    fn ask_to_resync(&self) {
-        let asked = Command::new(env!("CARGO_BIN_EXE_sersyncctl"))
-            .args(["--user", "resync", "--no-wait", INSTANCE])
-            .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address)
-            .status();
-        assert!(asked.unwrap().success());
-    }
-
-    /// The failure list: path and name of the error.
-    fn failures(&self) -> Vec<(String, String)> {
-        let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
-        self.ask("failures").iter().map(|row| (text(row, "path"), text(row, "error"))).collect()
-    }
-
-    /// Each remote with the name of its last error, empty where there is none.
-    fn remotes(&self) -> Vec<(String, String)> {
-        let status = self.ask("status");
-        let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        let remotes = status[0]["remotes"].as_array().unwrap();
-        remotes.iter().map(|remote| (text(remote, "name"), text(remote, "last_error_name"))).collect()
-    }
-
-    /// Waits until the only remote is down with the error `name`, for all that is pending, and has been tried again.
-    fn down(&self, name: &str) {
-        eventually(&format!("a remote that is down with {name}, tried again"), SOON, || {
-            let status = self.ask("status");
-            let remote = &status[0]["remotes"][0];
-            let seen = remote["last_error_name"] == name && remote["attempts"].as_u64() >= Some(2);
-            if seen && status[0]["state"] == "degraded" { Ok(()) } else { Err(remote.to_string()) }
-        });
-        let failures = self.failures();
-        assert!(!failures.is_empty() && failures.iter().all(|(_, error)| error == name), "{failures:?}");
-    }
-
-    /// Waits until exactly these paths are failed, each with its error.
-    fn failed(&self, wanted: &[(&str, &str)]) {
-        eventually(&format!("the failures {wanted:?}"), SOON, || {
-            let failures = self.failures();
-            let same = failures.len() == wanted.len()
-                && wanted.iter().all(|(path, name)| failures.iter().any(|(p, n)| p == path && n == name));
-            if same { Ok(()) } else { Err(format!("{failures:?}")) }
-        });
-    }
-
-    /// Waits until nothing is failed any more.
-    fn mended(&self) {
-        eventually("no failure, no error", SOON, || {
-            let (failures, remotes) = (self.failures(), self.remotes());
-            let well = failures.is_empty() && remotes.iter().all(|(_, error)| error.is_empty());
-            if well { Ok(()) } else { Err(format!("{failures:?} {remotes:?}")) }
-        });
-    }
-}
-
-/// A small file system of its own.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, with the reason printed, where nothing may be mounted.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        if !is_root() {
-            skip("only root may mount a small file system");
-            return None;
-        }
-        fs::create_dir_all(at).unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status();
-        if !mounted.unwrap().success() {
-            skip("nothing can be mounted here, though this is root: a container without CAP_SYS_ADMIN?");
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-
-    fn resize(&self, size: &str) {
-        let option = format!("remount,size={size}");
-        assert!(Command::new("mount").arg("-o").arg(option).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a daemon that just got its signal may still stand in it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use ward::{SmallDisk, Ward, unprivileged};
 
 #[test]
 fn a_full_disk_is_named_and_mended_and_no_other_remote_is_held_up() {
@@ -279,20 +146,6 @@ fn a_module_whose_directory_is_not_there_is_named_and_mended() {
     ward.converged();
 }
 
-/// An agent that is not root, so that there is something it may not read.
-fn unprivileged(prepare: impl FnOnce(&Path)) -> (Ward, Daemon) {
-    let place = Place::new();
-    let daemon = place.plan(&[]).start();
-    let mut launch = place.launch();
-    if is_root() {
-        fs::set_permissions(place.path(""), Permissions::from_mode(0o755)).unwrap();
-        launch = launch.unprivileged();
-    }
-    prepare(&place.source());
-    let launch = launch.mirror(&place.source(), [daemon.url(MODULE)]);
-    (Ward::start(place, launch), daemon)
-}
-
 #[test]
 fn a_file_that_cannot_be_read_fails_alone() {
     let (ward, _daemon) = unprivileged(|source| put(&source.join("open"), "before"));
@@ -409,4 +262,26 @@ fn deletions_that_a_limit_stopped_are_named_and_mended() {
     }
     ward.mended();
     ward.converged();
+}
+
+#[test]
+fn a_directory_that_the_remote_may_not_write_to_is_named_and_mended() {
+    let place = Place::new();
+    if !is_root() {
+        return skip("only root may have a daemon that runs as another user");
+    }
+    let daemon = place.plan(&["uid = nobody", "gid = nogroup"]).start();
+    let copy = place.path("copy");
+    fs::set_permissions(&copy, Permissions::from_mode(0o777)).unwrap();
+    fs::create_dir(copy.join("closed")).unwrap();
+    // Owners, modes and times are not what this daemon may set.
+    let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).params("-rl").write(&place.path("www.xml"));
+    let launch = place.launch().config(&config);
+    let ward = Ward::start(place, launch);
+    ward.put("closed/file");
+    ward.put("open");
+    ward.failed(&[("closed/file", "PermissionDenied")]);
+    until("the other file", SOON, || copy.join("open").exists());
+    fs::set_permissions(copy.join("closed"), Permissions::from_mode(0o777)).unwrap();
+    until("the file", SOON, || copy.join("closed/file").exists());
 }

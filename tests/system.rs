@@ -76,6 +76,27 @@ impl Www {
 }
 
 #[test]
+fn the_watchdog_ends_a_stuck_engine_and_the_next_one_resumes() {
+    let place = shared();
+    let Some(www) = Www::start(place.path()) else { return };
+    www.machine.put("/etc/systemd/system/sersync@www.service.d/watchdog.conf", b"[Service]\nWatchdogSec=2\n", 0o644);
+    www.machine.run(&["systemctl", "daemon-reload"]);
+    www.machine.run(&["systemctl", "restart", "sersync@www"]);
+    let restarts = |machine: &Machine| machine.property("sersync@www", "NRestarts").parse::<u32>().unwrap();
+    for seed in 6..8 {
+        www.under_load(seed, |machine| {
+            let (before, restarted) = (machine.property("sersync@www", "MainPID"), restarts(machine));
+            machine.run(&["systemctl", "kill", "--kill-who=main", "-s", "STOP", "sersync@www"]);
+            await_property(machine, "sersync@www", "MainPID", |now| now != "0" && now != before);
+            await_property(machine, "sersync@www", "ActiveState", |state| state == "active");
+            assert_eq!(restarts(machine), restarted + 1);
+        });
+    }
+    let journal = www.machine.journal();
+    assert_eq!(journal.matches("Watchdog timeout").count(), 2, "{journal}");
+}
+
+#[test]
 fn restart_crash_and_upgrade_under_load_lose_nothing_and_need_no_full_sync() {
     let place = shared();
     let Some(www) = Www::start(place.path()) else { return };

@@ -2,6 +2,7 @@
 
 use super::barrier::Barriers;
 use super::clock::Clock;
+use super::echo::Echoes;
 use super::fail_log::FailLog;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
@@ -114,6 +115,9 @@ pub(super) struct Engine {
     pub(super) barriers: Barriers,
     pub(super) clock: Option<Clock>,
     pub(super) fail_log: FailLog,
+    pub(super) echoes: Echoes,
+    /// The journal tells of no loop before.
+    pub(super) loop_told: Option<Instant>,
     pub(super) runs: JoinSet<Returned>,
     pub(super) tasks: HashMap<tokio::task::Id, (RemoteId, BatchId)>,
 
@@ -190,6 +194,8 @@ impl Engine {
             barriers: Barriers::default(),
             clock: None,
             fail_log: FailLog::new(),
+            echoes: Echoes::default(),
+            loop_told: None,
             runs: JoinSet::new(),
             tasks: HashMap::new(),
             seq: Seq(0),

@@ -8,11 +8,12 @@
 use super::engine::Engine;
 use super::remote::Remote;
 use super::report_file::{ReportError, ReportFile};
+use crate::aside::aside;
 use crate::config::{Config, Deletions};
 use crate::human;
 use crate::transport::{Chore, Endpoint};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
@@ -61,16 +62,15 @@ impl FailLog {
     pub fn new() -> Self {
         let (reports, mut incoming) = watch::channel(Arc::new(Report::default()));
         tokio::spawn(async move {
-            let mut writer = Writer::default();
+            let writer = Arc::new(Mutex::new(Writer::default()));
             // What came while the disk was slow is not written, but the last of it.
             while incoming.changed().await.is_ok() {
                 let report = incoming.borrow_and_update().clone();
-                let writing = tokio::task::spawn_blocking(move || {
-                    writer.write(&report);
-                    writer
-                });
-                let Ok(back) = writing.await else { break };
-                writer = back;
+                let writing = Arc::clone(&writer);
+                let written = aside(move || writing.lock().unwrap_or_else(PoisonError::into_inner).write(&report));
+                if let Err(error) = written.await {
+                    tracing::error!("the list of failures is not written: {error}");
+                }
             }
         });
         // What an earlier run left may be no longer true.

@@ -4,9 +4,10 @@ use super::engine::Engine;
 use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::config::Deletions;
+use crate::failpoint::may_die_here;
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{Batch, BatchId, Ending, LONGEST_PAUSE, Lane, Seq};
+use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
 use crate::transport::{self, Order, Outcome};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +15,9 @@ use tokio::sync::watch;
 
 /// So many failed paths of one run are told one by one.
 const TOLD_AT_MOST: usize = 10;
+
+/// So often, at most, the journal tells of a loop.
+const LOOP_TOLD_EVERY: Duration = Duration::from_secs(600);
 
 /// What a run's task returns.
 pub type Returned = (RemoteId, BatchId, Outcome);
@@ -133,7 +137,8 @@ impl Engine {
     /// A run was ended from here (or its task broke): all it had is pending again, unless it was only a request.
     fn given_up(&mut self, id: RemoteId, batch: BatchId, now: Instant, wall: SystemTime) {
         let seq = self.next_seq();
-        let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) else { return };
+        let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
+        let remote = &mut self.remotes[at];
         let Some(flight) = remote.flights.remove(&batch) else { return };
         let mut ending = Ending::success(wall, now);
         if !remote.set.is_only_requested(batch) {
@@ -141,15 +146,27 @@ impl Engine {
         }
         remote.set.finish(batch, ending, seq);
         remote.flight_ended(&flight, now);
+        self.mark(at, &flight, now);
         if flight.lane == Lane::Background {
             // A job that was canceled has ended already.
-            let name = remote.name.clone();
+            let name = self.remotes[at].name.clone();
             let ended = self.jobs.ended(&name, Err("the run was broken off".to_owned()), wall);
             self.tell_jobs(&ended);
         }
     }
 
+    /// What a recursive run may have brought ends with what is reported of the time before its end.
+    fn mark(&mut self, at: usize, flight: &Flight, now: Instant) {
+        let root = &self.remotes[at].root;
+        if flight.batch.kind >= Kind::Tree
+            && let Some(root) = self.roots.iter_mut().find(|known| known.path == *root)
+        {
+            root.mark(now);
+        }
+    }
+
     fn landed(&mut self, id: RemoteId, batch: BatchId, outcome: Outcome, now: Instant, wall: SystemTime) {
+        may_die_here!("run-ended");
         let seq = self.next_seq();
         let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
         let remote = &mut self.remotes[at];
@@ -201,13 +218,19 @@ impl Engine {
         };
         let changes = remote.set.finish(batch, ending, seq);
         remote.flight_ended(&flight, now);
+        self.mark(at, &flight, now);
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
             None if nothing_sent => {}
             None => self.remote_answered(at, wall),
         }
         if full && full_result.is_ok() {
-            self.remotes[at].last_full_sync = Some(wall);
+            let remote = &mut self.remotes[at];
+            remote.last_full_sync = Some(wall);
+            remote.capabilities = remote.capabilities.deletion_reconsidered();
+        }
+        if success {
+            self.listen_for_echoes(at, &outcome.stamps, now);
         }
         self.tell_synced(at, outcome.synced);
         self.tell_failures(at, changes.added, changes.cleared);
@@ -225,6 +248,29 @@ impl Engine {
             let ended = self.jobs.ended(&name, full_result, wall);
             self.tell_jobs(&ended);
         }
+    }
+
+    /// What was sent may come back.
+    fn listen_for_echoes(&mut self, at: usize, sent: &[(RelPath, transport::Stamp)], now: Instant) {
+        let (root, longest) = (self.remotes[at].root.clone(), self.longest_pause());
+        for (path, stamp) in sent {
+            if self.echoes.sent(&root, path, *stamp, longest, now) && self.loop_told.is_none_or(|told| told <= now) {
+                self.loop_told = Some(now + LOOP_TOLD_EVERY);
+                let problem = self.echo_problem(now).unwrap_or_default();
+                tracing::warn!(message_id = message_ids::LOOP, sersync_path = %path.display(), "{problem}");
+            }
+        }
+    }
+
+    /// What is to be said of a loop, if one turns.
+    pub(super) fn echo_problem(&self, now: Instant) -> Option<String> {
+        let (root, path, times) = self.echoes.heard(now)?;
+        Some(format!(
+            "a loop: what is sent from {} comes back; {} was replaced {times} times by a copy of itself. A remote seems to \
+             mirror to this machine in turn: let only one side do so. Until then what comes back is sent more and more slowly",
+            root.display(),
+            path.display()
+        ))
     }
 
     fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {

@@ -14,6 +14,7 @@ mod backoff;
 mod barrier;
 mod clock;
 mod commands;
+mod echo;
 mod engine;
 mod fail_log;
 mod flights;

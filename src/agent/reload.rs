@@ -85,6 +85,7 @@ impl Engine {
                 Ok(root) => fresh.push(root),
                 Err(error) => {
                     self.config = old.clone();
+                    self.forget_all_but_watched(&wanted);
                     return Err(CommandError::BadConfig(format!("{} cannot be watched: {error}", path.display())));
                 }
             }
@@ -107,6 +108,7 @@ impl Engine {
                 Err(error) => {
                     let path = self.roots[at].path.display().to_string();
                     self.config = old.clone();
+                    self.forget_all_but_watched(&wanted);
                     return Err(CommandError::BadConfig(format!("{path} cannot be watched: {error}")));
                 }
             }
@@ -136,6 +138,14 @@ impl Engine {
         self.roots.retain(|root| wanted.contains(&root.path));
         self.roots.extend(fresh);
         Ok(())
+    }
+
+    /// A root that was to be watched and will not be has nothing to be resumed.
+    fn forget_all_but_watched(&mut self, wanted: &[PathBuf]) {
+        let Some(keeper) = &mut self.keeper else { return };
+        for path in wanted.iter().filter(|path| self.roots.iter().all(|root| root.path != **path)) {
+            keeper.forget(path);
+        }
     }
 
     fn reload_remotes(&mut self, old: &Config) {

@@ -5,6 +5,7 @@ use super::remote::Moves;
 use super::root::{Condition, WatchId};
 use super::snapshot::{Notice, StartedFrom};
 use crate::config::Deletions;
+use crate::failpoint::may_die_here;
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
@@ -70,20 +71,28 @@ impl Engine {
                 tracing::info!("{}: all of it is watched again", self.roots[at].path.display());
                 self.roots[at].unwatched.clear();
             }
+            Report::Marked => {
+                if let Some(told) = self.roots[at].marked(Instant::now()) {
+                    let root = &self.roots[at].path;
+                    let mirrors = self.remotes.iter_mut().filter(|remote| remote.root == *root);
+                    mirrors.for_each(|remote| remote.set.all_told(told));
+                }
+            }
             Report::Drained(token) => self.barriers.drained(watch, token, self.seq),
         }
     }
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        if self.config.debug {
+        if tracing::enabled!(tracing::Level::DEBUG) {
             for Change { path, hint, .. } in &changes {
-                tracing::debug!(sersync_path = %path.display(), "{hint:?}");
+                tracing::debug!(sersync_path = %path.display(), "pending: {} ({hint:?})", path.display());
             }
         }
         if self.config.alone.is_some() {
             return self.tell_changes(at, changes);
         }
+        may_die_here!("changes-reported");
         let moves = self.moves();
         let origins: HashSet<RelPath> = match moves {
             Moves::None => HashSet::new(),
@@ -92,11 +101,15 @@ impl Engine {
         for change in changes {
             let seq = self.next_seq();
             let departs = origins.contains(&change.path);
+            let pause = self.echoes.pause(&self.roots[at].path, &change.path, now);
             for remote in self.remotes.iter_mut().filter(|remote| remote.root == self.roots[at].path) {
                 if departs {
                     remote.departs(&change, moves);
                 }
                 remote.change(&change, moves, seq, now, wall);
+                if let Some(until) = pause {
+                    remote.set.park(&change.path, until);
+                }
             }
         }
     }
@@ -141,6 +154,7 @@ impl Engine {
             }
             remote.changed(now);
         }
+        self.roots[at].mark(now);
         // Whoever waits for the agent to be ready waits for this.
         self.publish(now);
     }

@@ -8,7 +8,7 @@ use crate::watch::{self, Kept, Report, Watch};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::mpsc;
 
 /// Tells the watches of the agent's life apart: a root that is watched anew gets a new number.
@@ -44,6 +44,10 @@ pub struct Root {
     reports_taken: u64,
     /// A watch of before was taken up, if [`Report::RootReady`] confirms it.
     pub may_be_resumed: bool,
+    /// When the watch was asked to say that it has told all that happened before, if it has not answered yet.
+    marked_at: Option<Instant>,
+    /// It has to be asked once more.
+    mark_again: bool,
     /// The watch that this one replaces, kept until this one is ready; what it tells meanwhile counts.
     replaced: Option<(WatchId, Watch)>,
 }
@@ -63,7 +67,19 @@ impl Root {
         let identity = root_identity(&path);
         let condition = Condition::Starting;
         let (unwatched, may_be_resumed) = (BTreeMap::new(), watch.may_be_resumed());
-        Ok(Self { path, id, condition, identity, unwatched, watch, reports_taken: 0, may_be_resumed, replaced: None })
+        Ok(Self {
+            path,
+            id,
+            condition,
+            identity,
+            unwatched,
+            watch,
+            reports_taken: 0,
+            may_be_resumed,
+            marked_at: None,
+            mark_again: false,
+            replaced: None,
+        })
     }
 
     /// Watches the same root in another way from now on. The old watch goes on until the new one is ready.
@@ -72,6 +88,7 @@ impl Root {
         // One that was not ready yet itself has nothing to add to the one that it was to replace.
         self.replaced.get_or_insert(old);
         self.id = id;
+        (self.marked_at, self.mark_again) = (None, false);
         self.reports_taken = 0;
         self.unwatched.clear();
         if self.condition == Condition::Ready {
@@ -103,6 +120,26 @@ impl Root {
     /// Whether runs may read it.
     pub fn is_there(&self) -> bool {
         self.identity.is_some() && !matches!(self.condition, Condition::Missing(_))
+    }
+
+    /// Has the watch say when it has told all that happened before now.
+    pub fn mark(&mut self, now: Instant) {
+        match self.marked_at {
+            Some(_) => self.mark_again = true,
+            None => {
+                self.marked_at = Some(now);
+                self.watch.mark();
+            }
+        }
+    }
+
+    /// The watch has told all that happened before the time returned.
+    pub fn marked(&mut self, now: Instant) -> Option<Instant> {
+        let told = self.marked_at.take();
+        if std::mem::take(&mut self.mark_again) {
+            self.mark(now);
+        }
+        told
     }
 
     /// A report of this watch was taken in.

@@ -8,7 +8,7 @@ use super::remote::Remote;
 use crate::journal::{Content, Journal, Left};
 use crate::pending::PendingSet;
 use crate::transport::Fault;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// After a failure to write, the next try comes so much later.
@@ -18,6 +18,7 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Ledger {
     journal: Option<Journal>,
+    directory: PathBuf,
     /// What is wrong with the state directory.
     pub problem: Option<String>,
     retry_at: Option<Instant>,
@@ -37,7 +38,13 @@ pub struct Found {
 impl Ledger {
     /// Looks for what an earlier run left. Nothing that goes wrong here is worth a refusal to start.
     pub fn open(directory: &Path) -> (Self, Found) {
-        let ledger = |journal, problem| Self { journal, problem, retry_at: None, renumber: true };
+        let ledger = |journal, problem| Self {
+            journal,
+            directory: directory.to_path_buf(),
+            problem,
+            retry_at: None,
+            renumber: true,
+        };
         match Journal::open(directory) {
             Ok((journal, None)) => (ledger(Some(journal), None), Found::default()),
             Ok((journal, Some(Ok(left)))) => {
@@ -53,7 +60,7 @@ impl Ledger {
             }
             Err(error) => {
                 let problem = format!("the state directory {} cannot be used: {error}", directory.display());
-                tracing::error!("{problem}; the whole tree is compared, now and after the next start");
+                tracing::error!("{problem}; the whole tree is compared, after the next start too if it stays so");
                 (ledger(None, Some(problem)), Found { left: None, is_unknown: true })
             }
         }
@@ -78,10 +85,17 @@ impl Ledger {
 
     /// Writes down what changed. Says whether all of it is on disk now.
     fn write_down(&mut self, remotes: &mut [Remote], since: SystemTime, now: Instant) -> bool {
-        let Some(journal) = &mut self.journal else { return false };
         if self.retry_at.is_some_and(|at| at > now) {
             return false;
         }
+        if self.journal.is_none() {
+            // What an earlier run left there is of no use any more: when it could not be read, all became pending.
+            match Journal::open(&self.directory) {
+                Ok((journal, _)) => self.journal = Some(journal),
+                Err(_) => self.retry_at = Some(now + RETRY),
+            }
+        }
+        let Some(journal) = &mut self.journal else { return false };
         let anew = self.renumber || journal.wants_rewrite();
         for (number, remote) in (0..).zip(remotes.iter_mut()) {
             let touched = remote.set.take_touched();

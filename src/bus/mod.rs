@@ -12,6 +12,7 @@ mod error;
 mod job;
 mod log_control;
 pub mod names;
+pub mod neighbours;
 mod publisher;
 mod remote;
 

@@ -53,6 +53,10 @@ impl AddressError {
     pub(super) fn help(&self) -> &'static str {
         match self {
             Self::PortInHost(_) => "the port has its own element: <userDefinedPort start=\"true\" port=\"…\"/>",
+            Self::NotIpv6(text) | Self::Character(text, '/') if text.contains('/') => {
+                "only the host stands here; the module, or the directory under ssh, stands in `name`"
+            }
+            Self::Character(_, ',') => "write one <remote> for each host",
             Self::NotIpv6(_) | Self::Brackets(_) => "an IPv6 address looks like fe80::1 or [fe80::1]",
             _ => "a host name, an IP address, or user@host",
         }

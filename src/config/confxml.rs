@@ -38,6 +38,9 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let agent = agent(reading, head, sersync);
     let mut notes = Vec::new();
     let mut rsync_options = rsync_options(reading, rsync, agent.keep_newer, &mut notes);
+    let alone_here = plugins::alone(reading, sersync);
+    let who = if alone.is_some() { "-m" } else { "alone=\"true\" for" };
+    let alone = alone.or(alone_here);
     let access = alone.is_none().then(|| Access::read(reading, rsync));
     rsync_options.password_file = access.as_ref().and_then(|access| access.password_file.clone());
     let roots = roots(reading, document, head, sersync, access.as_ref());
@@ -47,7 +50,8 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let plugins = plugins::read(reading, head, sersync);
     if let (Some(name), Some(head)) = (alone.filter(|name| !plugins.has(*name)), head) {
         let help = format!("write <plugin name=\"{name}\">…</plugin> in <head>: docs/plugins.md");
-        reading.error(head.name_span(), format!("-m {name}: no such plugin is written here that can be used"), help);
+        let message = format!("{who} {name}: no such plugin is written here that can be used");
+        reading.error(head.name_span(), message, help);
     }
     Config {
         file: Some(file.to_path_buf()),
@@ -70,6 +74,10 @@ fn find_head<'d>(reading: &mut Reading<'_>, document: &'d Document) -> Option<&'
     let head = document.roots.iter().find(|element| element.is("head"));
     for element in &document.roots {
         if head.is_some_and(|head| std::ptr::eq(head, element)) {
+            continue;
+        }
+        if element.is("head") {
+            reading.error(element.tag.clone(), "<head> is given twice", "put all that is in them into one");
             continue;
         }
         let message = format!("<{}> stands outside of <head>", element.name);
@@ -176,7 +184,8 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
                 }
             }
             Err(error) => {
-                reading.error(span, format!("{}: {error}", path.display()), "it holds exclude patterns, one a line");
+                let help = "it holds exclude patterns, one a line, and the agent's user may read it";
+                reading.error_elsewhere(span, format!("{} cannot be read: {error}", path.display()), help);
             }
         }
     }
@@ -278,8 +287,15 @@ fn ssh_options(reading: &mut Reading<'_>, ssh: Option<&Element>) -> Vec<String> 
     if let Some(options) = ssh.attribute("options") {
         match shlex::split(&options.value) {
             Some(split) if split.iter().all(|word| !word.contains(['"', '\''])) => words.extend(split),
-            Some(_) => reading.error(options.value_span.clone(), "a word holds a quote", "put it into ssh_config(5)"),
-            None => reading.error(options.value_span.clone(), "a quote is not closed", "such as -o ProxyJump=gate"),
+            Some(_) => {
+                let message = "a word for ssh holds a quotation mark, which rsync cannot hand on";
+                let help = "put this option into the ~/.ssh/config of the agent's user";
+                reading.error(options.value_span.clone(), message, help);
+            }
+            None => {
+                let help = "close it, as in options=\"-o 'ProxyCommand=nc %h 22'\"";
+                reading.error(options.value_span.clone(), "a quotation mark is not closed", help);
+            }
         }
     }
     words
@@ -332,7 +348,8 @@ impl Access {
         let span = auth.attribute("passwordfile").map(|attribute| attribute.value_span.clone());
         let password = path.zip(span).and_then(|(path, span)| {
             let read = password::read(&path);
-            let password = read.map_err(|error| reading.error(span, error.to_string(), error.help(&path))).ok()?;
+            let password =
+                read.map_err(|error| reading.error_elsewhere(span, error.to_string(), error.help(&path))).ok()?;
             Some((password, path))
         });
         (user, password)

@@ -54,6 +54,13 @@ fn elements_have_a_limit() {
 }
 
 #[test]
+fn lookalikes_are_found_in_one_pass() {
+    for repeated in ["b=“c” ", "“", "＝", "\u{a0}", "b=\"c” ", "’\n", "<!—— a "] {
+        told(long("<head ", repeated, "/>"));
+    }
+}
+
+#[test]
 fn a_long_name_is_not_told_again_and_again() {
     let name = "n".repeat(LONG);
     told(format!("<head><{name}>{}", "</b>".repeat(1000)));

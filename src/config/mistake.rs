@@ -33,6 +33,8 @@ pub struct Mistake {
     pub file: PathBuf,
     /// Where; `None` when the file as a whole is at fault.
     pub place: Option<Place>,
+    /// What is wrong lies outside of the file, in one that it names: a password file, a file of patterns.
+    pub elsewhere: bool,
     /// What is wrong: one line.
     pub message: String,
     /// What would be right: one line.
@@ -54,7 +56,7 @@ pub struct Place {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { severity, file, place, message, help } = self;
+        let Self { severity, file, place, message, help, .. } = self;
         write!(f, "{}:", file.display())?;
         match place {
             None => {

@@ -13,6 +13,7 @@ mod crontab;
 #[cfg(test)]
 mod hostile_test;
 mod instance;
+mod lookalike;
 mod mistake;
 mod params;
 mod password;
@@ -23,15 +24,20 @@ mod source;
 mod template;
 mod tree;
 mod web;
+mod written;
 
 pub use address::AddressError;
 pub use command_line::{CommandLineError, alone_from_command_line, from_command_line};
 pub use command_words::CommandLine;
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
+pub use params::takes_value;
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
+#[cfg(fuzzing)]
+pub(crate) use source::written_text;
 pub use template::{Place as TemplatePlace, Template};
 pub use web::{Header, HttpPlugin, RequestBody};
+pub use written::{Written, written};
 
 use crate::calendar::Calendar;
 use crate::filter::Filter;
@@ -66,7 +72,7 @@ pub struct Config {
     pub crontab: Option<Crontab>,
     /// The `<plugin>` elements.
     pub plugins: Plugins,
-    /// `-m`: every change goes straight to this plugin, there is no rsync and no root has a remote.
+    /// `-m`, or `<plugin alone="true">`: every change goes straight to this plugin, there is no rsync and no root has a remote.
     pub alone: Option<PluginName>,
     /// What of the file is not followed, and why: sentences to be told once.
     pub notes: Vec<String>,
@@ -97,7 +103,7 @@ pub fn load_alone(path: &Path, plugin: PluginName) -> Result<Loaded, Mistakes> {
 fn load_for(path: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
     let whole_file = |message: String, help: &str| {
         let (severity, file, help) = (Severity::Error, path.to_path_buf(), Some(help.to_owned()));
-        Mistakes(vec![Mistake { severity, file, place: None, message, help }])
+        Mistakes(vec![Mistake { severity, file, place: None, elsewhere: false, message, help }])
     };
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -114,25 +120,41 @@ pub fn parse(bytes: &[u8], origin: &Path) -> Result<Loaded, Mistakes> {
     parse_for(bytes, origin, None)
 }
 
+/// The same for a file that is to be used later or elsewhere: what is wrong with the files that it names, such as a
+/// password file that is still missing, is among the warnings.
+pub fn inspect(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
+    usable(read(bytes, origin, alone), |mistake| !mistake.elsewhere)
+}
+
 fn parse_for(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
-    let (source, doubt) = source::Source::decode(bytes, origin.to_path_buf());
-    let mut reading = reading::Reading::new(&source);
-    if let Some(doubt) = doubt {
-        reading.warn(0..source.text.lines().next().unwrap_or_default().len(), doubt.message, doubt.help);
-    }
-    let document = tree::read(&mut reading);
-    let config = confxml::read(&mut reading, &document, origin, alone);
-    let found = reading.into_mistakes();
-    match found.iter().any(|mistake| mistake.severity == Severity::Error) {
+    usable(read(bytes, origin, alone), |_| true)
+}
+
+fn usable((config, found): (Config, Vec<Mistake>), counts: fn(&Mistake) -> bool) -> Result<Loaded, Mistakes> {
+    match found.iter().any(|mistake| mistake.severity == Severity::Error && counts(mistake)) {
         true => Err(Mistakes(found)),
         false => Ok(Loaded { config, warnings: found }),
     }
 }
 
-/// The text that is read of a file's bytes: the places of mistakes are places in it.
-#[cfg(fuzzing)]
-pub(crate) fn text_of(bytes: &[u8]) -> String {
-    source::Source::decode(bytes, PathBuf::new()).0.text
+fn read(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> (Config, Vec<Mistake>) {
+    let (source, doubt) = source::Source::decode(bytes, origin.to_path_buf());
+    let mut reading = reading::Reading::new(&source);
+    if let Some(doubt) = doubt {
+        reading.warn(0..source.text.lines().next().unwrap_or_default().len(), doubt.message, doubt.help);
+    }
+    for lookalike in &source.lookalikes {
+        reading.error(lookalike.span.clone(), lookalike.message.as_str(), lookalike.help.as_str());
+    }
+    let document = tree::read(&mut reading);
+    let config = confxml::read(&mut reading, &document, origin, alone);
+    let found = reading.into_mistakes();
+    (config, found)
+}
+
+/// Reads a destination as rsync has it: `[user@]host::module`, `[user@]host:directory`, `/directory`.
+pub fn destination(text: &str) -> Result<Destination, AddressError> {
+    address::destination(text, None, Path::new("/"))
 }
 
 /// A watched directory and where it is mirrored to.

@@ -175,6 +175,11 @@ const LONG_WITH_VALUE: &[&str] = &[
     "zt",
 ];
 
+/// Whether the long option `name` of rsync has a value, which may be the next word.
+pub fn takes_value(name: &str) -> bool {
+    LONG_WITH_VALUE.contains(&name)
+}
+
 impl Params {
     /// Splits `text` as a shell would, and sorts its options. With `keep_newer`, `-u` is kept, or added.
     pub(super) fn read(text: &str, keep_newer: bool) -> Result<Self, ParamsError> {

@@ -162,6 +162,29 @@ pub(super) fn read(reading: &mut Reading<'_>, head: Option<&Element>, sersync: O
     plugins
 }
 
+/// `<sersync><plugin start="true" name="…" alone="true"/>`: the plugin that takes rsync's place.
+pub(super) fn alone(reading: &mut Reading<'_>, sersync: Option<&Element>) -> Option<PluginName> {
+    let mut found = None;
+    for element in sersync.into_iter().flat_map(|sersync| sersync.children("plugin")) {
+        let is_on = |name| element.attribute(name).is_some_and(|a| a.value.trim().eq_ignore_ascii_case("true"));
+        // A wrong `start` and a wrong `name` are told where all plugins are read.
+        if !(reading.flag(Some(element), "alone", false) && is_on("start")) {
+            continue;
+        }
+        let written = element.attribute("name").map_or("", |name| name.value.trim());
+        let Some((_, name)) = PluginName::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(written)) else {
+            continue;
+        };
+        match found {
+            None => found = Some(*name),
+            Some(_) => {
+                reading.error(element.tag.clone(), "a second plugin is to run alone", "keep `alone` at one of them");
+            }
+        }
+    }
+    found
+}
+
 fn name_of(reading: &mut Reading<'_>, element: &Element) -> Option<PluginName> {
     let Some(attribute) = element.attribute("name") else {
         reading.warn(element.name_span(), "<plugin> lacks `name` and is left out", one_of_them());
@@ -332,7 +355,7 @@ pub(super) fn wanted<'e>(
     let found = element.attribute(name).filter(|attribute| !attribute.value.trim().is_empty());
     if found.is_none() && !element.broken {
         let message = format!("<{}> lacks `{name}` and is left out", element.name);
-        reading.warn(element.name_span(), message, "");
+        reading.warn(element.name_span(), message, "docs/plugins.md has examples");
     }
     found
 }

@@ -53,6 +53,7 @@ impl<'a> Reading<'a> {
             severity,
             file: self.source.file.clone(),
             place: Some(self.source.place(&span)),
+            elsewhere: false,
             message: one_line(&message.into()),
             help: (!help.is_empty()).then_some(help),
         };
@@ -69,6 +70,13 @@ impl<'a> Reading<'a> {
         taken.is_ok()
     }
 
+    /// An error in a file that this one names.
+    pub(super) fn error_elsewhere(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        let before = self.found.len();
+        self.error(span, message, help);
+        self.found[before..].iter_mut().for_each(|(_, mistake)| mistake.elsewhere = true);
+    }
+
     /// Whether so much was found that nothing more is noted.
     pub(super) fn is_full(&self) -> bool {
         self.found.len() >= LIMIT
@@ -80,7 +88,7 @@ impl<'a> Reading<'a> {
             let (severity, file) = (Severity::Error, self.source.file.clone());
             let message = format!("{LIMIT} mistakes were found, and reading ended there");
             let help = Some("is this a config of sersync?".to_owned());
-            self.found.push((usize::MAX, Mistake { severity, file, place: None, message, help }));
+            self.found.push((usize::MAX, Mistake { severity, file, place: None, elsewhere: false, message, help }));
         }
         self.found.sort_by_key(|(at, _)| *at);
         self.found.into_iter().map(|(_, mistake)| mistake).collect()

@@ -92,7 +92,7 @@ pub(super) static HEAD: ElementRule = one(
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),
                 one("crontab", &["start", "schedule", "calendar"], &[one("crontabfilter", START, EXCLUDES)]),
-                many("plugin", &["start", "name"], &[]),
+                many("plugin", &["start", "name", "alone"], &[]),
                 AGENT,
             ],
         ),

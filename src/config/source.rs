@@ -3,6 +3,7 @@
 //! Config files come from a decade of editors: UTF-8, GBK, with and without a byte order mark, declared as
 //! something else. Whatever the bytes are, text comes of them; a declaration that is wrong is never fatal.
 
+use super::lookalike::{self, Lookalike};
 use super::mistake::Place;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -15,9 +16,13 @@ const EXCERPT_CHARACTERS: usize = 120;
 pub(super) struct Source {
     /// Where the text came from, for messages.
     pub(super) file: PathBuf,
-    /// Without byte order mark.
+    /// Without byte order mark, and with what was meant in place of what only looks like it.
     pub(super) text: String,
-    /// The same text for people's eyes: byte for byte as long, with passwords blotted out.
+    /// What only looks like XML's own characters.
+    pub(super) lookalikes: Vec<Lookalike>,
+    /// The text as it was written: byte for byte as long.
+    written: String,
+    /// The same for people's eyes, with passwords blotted out.
     shown: String,
     line_starts: Vec<usize>,
 }
@@ -35,25 +40,47 @@ impl Source {
     /// tried before it.
     pub(super) fn decode(bytes: &[u8], file: PathBuf) -> (Self, Option<EncodingDoubt>) {
         let (text, doubt) = decode(bytes);
-        let text = text.trim_start_matches('\u{feff}').to_owned();
+        let written = text.trim_start_matches('\u{feff}').to_owned();
+        let (text, lookalikes) = lookalike::mend(&written);
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        let shown = without_secrets(&text);
-        (Self { file, text, shown, line_starts }, doubt)
+        let shown = blotted(&written, &text, &without_secrets(&text));
+        (Self { file, text, lookalikes, written, shown, line_starts }, doubt)
     }
 
     /// Line, column and picture of `span`.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         let line = self.line_starts.partition_point(|start| *start <= span.start).max(1);
         let line_start = self.line_starts[line - 1];
-        let line_end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
-        let start = char_start(&self.text, span.start.min(line_end));
-        let end = char_start(&self.text, span.end.clamp(start, line_end.max(start)));
-        let column = self.text[line_start..start].chars().count() + 1;
+        let line_end = self.line_starts.get(line).map_or(self.written.len(), |next| next - 1);
+        let start = char_start(&self.written, span.start.min(line_end));
+        let end = char_start(&self.written, span.end.clamp(start, line_end.max(start)));
+        let column = self.written[line_start..start].chars().count() + 1;
         let before = self.shown[line_start..start].chars().count();
         let marked = self.shown[start..end].trim_end().chars().count().max(1);
         let (excerpt, carets) = picture(self.shown[line_start..line_end].trim_end_matches('\r'), before, marked);
         Place { line, column, excerpt, carets }
     }
+}
+
+/// The text that is read of a file's bytes, as it was written: the places of mistakes are places in it.
+#[cfg(fuzzing)]
+pub(crate) fn written_text(bytes: &[u8]) -> String {
+    Source::decode(bytes, PathBuf::new()).0.written
+}
+
+/// `written`, blotted out wherever `blotted` is no more what `text` is.
+fn blotted(written: &str, text: &str, blotted: &str) -> String {
+    let (text, blotted) = (text.as_bytes(), blotted.as_bytes());
+    let mut shown = String::with_capacity(written.len());
+    for (at, character) in written.char_indices() {
+        let place = at..at + character.len_utf8();
+        if text[place.clone()] == blotted[place] {
+            shown.push(character);
+        } else {
+            shown.extend(std::iter::repeat_n('*', character.len_utf8()));
+        }
+    }
+    shown
 }
 
 /// Where the character that holds the byte at `at` starts; at most the text's end.
@@ -177,7 +204,7 @@ fn without_secrets(text: &str) -> String {
             _ => start..blank.from(start),
         });
     }
-    let shown = blotted(text, &values);
+    let shown = blot_out(text, &values);
     // `http://user:password@host`
     let mut logins = Vec::new();
     for (at, separator) in lower.match_indices("://") {
@@ -185,7 +212,7 @@ fn without_secrets(text: &str) -> String {
         let authority = lower[start..].split(['/', '"', '\'', '<', '>']).next().unwrap_or_default();
         logins.extend(authority.rfind('@').map(|end| start..start + end));
     }
-    blotted(&shown, &logins)
+    blot_out(&shown, &logins)
 }
 
 /// The next character of some kind, asked for from ever later places: each part of the text is searched once.
@@ -211,7 +238,7 @@ impl<'a, F: Fn(char) -> bool> Ahead<'a, F> {
 }
 
 /// `text` with asterisks in `ranges`, which are in the order of their starts.
-fn blotted(text: &str, ranges: &[Range<usize>]) -> String {
+fn blot_out(text: &str, ranges: &[Range<usize>]) -> String {
     let (mut shown, mut done) = (String::with_capacity(text.len()), 0);
     for range in ranges {
         let (start, end) = (range.start.max(done), range.end.max(done));

@@ -3,6 +3,7 @@
 //! Reading never stops at the first syntax error: a broken tag is told, kept with the attributes that can be
 //! trusted, and reading goes on at the next `<`. Names are compared without case, as sersync users write them.
 
+use super::lookalike::is_odd_blank;
 use super::reading::Reading;
 use super::source::char_start;
 use quick_xml::XmlVersion;
@@ -88,6 +89,7 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
     let text = reading.text();
     let mut builder = Builder { open: Vec::new(), roots: Vec::new(), sound: true, too_deep: 0, elements: 0 };
     let (mut base, mut errors) = (0, 0);
+    let mut stray: Option<Range<usize>> = None;
     'resume: while !reading.is_full() {
         if errors > SYNTAX_LIMIT {
             builder.give_up(
@@ -114,6 +116,14 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
             let start = base + position(&reader);
             let event = reader.read_event();
             let end = base + position(&reader);
+            if let Ok(Event::Text(_) | Event::CData(_) | Event::GeneralRef(_)) = event {
+                // The parser cuts it at each entity.
+                stray.get_or_insert(start..end).end = end;
+                continue;
+            }
+            if let Some(span) = stray.take() {
+                stray_text(reading, span);
+            }
             match event {
                 Ok(Event::Start(tag) | Event::Empty(tag)) => {
                     let is_empty = text[..end].ends_with("/>");
@@ -127,8 +137,15 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
                     }
                 }
                 Ok(Event::End(tag)) => builder.end(reading, tag.name().into_inner(), start..end),
-                Ok(Event::Text(_) | Event::CData(_) | Event::GeneralRef(_)) => stray_text(reading, start..end),
-                Ok(Event::Comment(_) | Event::PI(_) | Event::Decl(_) | Event::DocType(_)) => {}
+                Ok(
+                    Event::Text(_)
+                    | Event::CData(_)
+                    | Event::GeneralRef(_)
+                    | Event::Comment(_)
+                    | Event::PI(_)
+                    | Event::Decl(_)
+                    | Event::DocType(_),
+                ) => {}
                 Ok(Event::Eof) => break 'resume,
                 Err(error) => {
                     builder.sound = false;
@@ -141,13 +158,16 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
                         let leaf = text[start..stop].trim_end().ends_with("/>");
                         builder.start(reading, element, leaf);
                     } else {
-                        let what = match text[start..].starts_with("<!--") {
-                            true => "this comment is never closed".to_owned(),
-                            false => format!("not XML: {error}"),
+                        let (what, help) = match &text[start..] {
+                            comment if comment.starts_with("<!--") => {
+                                ("this comment is never closed".to_owned(), "write `-->` where it ends")
+                            }
+                            declaration if declaration.starts_with("<?") => {
+                                ("what begins with `<?` is never closed".to_owned(), "write `?>` at its end")
+                            }
+                            _ => (format!("not XML: {error}"), "remove it"),
                         };
                         let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
-                        let help =
-                            if text[start..].starts_with("<!--") { "write `-->` where it ends" } else { "remove it" };
                         reading.error(start..line_end, what, help);
                         // What follows an unclosed comment is read as if it were none: its mistakes count.
                     }
@@ -178,9 +198,13 @@ fn stray_text(reading: &mut Reading<'_>, span: Range<usize>) {
         return;
     }
     let start = span.start + (raw.len() - raw.trim_start().len());
-    let help = match trimmed.contains("-->") {
-        true => "comments do not nest: the first `-->` ends them all",
-        false => "settings are attributes: <name attribute=\"value\"/>",
+    let help = match trimmed {
+        page if page.contains("&lt;") || page.contains("&gt;") => {
+            "it comes from a web page's source: write < and > themselves"
+        }
+        page if page.contains("&nbsp;") => "it comes from a web page's source: write plain blanks",
+        comment if comment.contains("-->") => "comments do not nest: the first `-->` ends them all",
+        _ => "settings are attributes: <name attribute=\"value\"/>",
     };
     reading.warn(start..start + trimmed.len(), "this text means nothing here and is ignored", help);
 }
@@ -262,6 +286,9 @@ fn tell_unclosed(reading: &mut Reading<'_>, element: &mut Element, start: usize,
         reading.error(start..start + first_line, message, "every value stands between two of them: name=\"value\"");
         // What was taken for values may be something else.
         element.attributes.clear();
+    } else if reading.text()[next..].starts_with("<!--") {
+        let message = format!("a comment begins inside the tag of <{name}>");
+        reading.error(next..next + 4, message, "put it before the tag, or behind its `>`");
     } else {
         let end = start + so_far.len();
         reading.error(end.saturating_sub(1)..end, format!("<{name}> lacks its `>`"), "write `/>` or `>` here");
@@ -327,6 +354,12 @@ fn keep(reading: &mut Reading<'_>, element: &mut Element, content: &str, attribu
             "the value holds a NUL byte, which no path and no option can hold",
             "remove it",
         );
+    }
+    // At the ends of a value blanks count for nothing.
+    if let Some(odd) = value.trim().chars().find(|character| is_odd_blank(*character)) {
+        let what = if odd.is_whitespace() { "is no plain blank" } else { "nobody can see" };
+        let message = format!("the value holds U+{:04X}, which {what}", u32::from(odd));
+        reading.warn(value_span.clone(), message, "it is taken as it stands; write the value anew if it is not meant");
     }
     element.attributes.push(Attribute { name: key.to_owned(), name_span, value, value_span });
     Kept::Yes

@@ -43,6 +43,9 @@ pub enum CtlError {
         /// ` --user` or nothing.
         user: &'static str,
     },
+    /// Nothing could be imported.
+    #[error(transparent)]
+    Import(#[from] super::import::ImportError),
     /// The bus broke.
     #[error("the message bus failed: {0}")]
     Bus(#[from] zbus::Error),

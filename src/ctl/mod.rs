@@ -4,6 +4,7 @@
 mod check;
 mod error;
 mod follow;
+mod import;
 mod instances;
 mod lists;
 mod monitor;
@@ -102,6 +103,8 @@ enum Verb {
     },
     /// Check configs before an agent runs with them: the file, this machine, each remote
     Check(check::Options),
+    /// Make configs of another program's: sersync 2.5.4, lsyncd, incron
+    Import(import::Options),
     /// Print what happens, as it happens, until Ctrl-C
     Monitor {
         /// The instance
@@ -192,6 +195,9 @@ async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
     if let Some(Verb::Check(options)) = &cli.verb {
         return check::run(options, cli.user, cli.json).await;
     }
+    if let Some(Verb::Import(options)) = &cli.verb {
+        return import::run(options, cli.user, cli.json);
+    }
     let session = Session::open(&cli).await?;
     match cli.verb.unwrap_or(Verb::Status { names: Vec::new() }) {
         Verb::Status { names } => return status::run(&session, &names).await,
@@ -219,7 +225,7 @@ async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
             session.say(&format!("{name} has read its config"))?;
         }
         // Done before a bus was looked for.
-        Verb::Check(_) => {}
+        Verb::Check(_) | Verb::Import(_) => {}
         Verb::Monitor { name } => monitor::run(&session, &name).await?,
     }
     Ok(ExitCode::SUCCESS)

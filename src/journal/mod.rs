@@ -29,6 +29,7 @@ mod tests;
 
 pub use replay::{Damaged, Doubt, Left, LeftRemote};
 
+use crate::failpoint::may_die_here;
 use crate::path::RelPath;
 use crate::pending::Kind;
 use record::{Record, STANDING_AT, Standing};
@@ -146,6 +147,7 @@ impl Journal {
             self.has_gaps();
             return Err(error);
         }
+        may_die_here!("journal-appended");
         self.length += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -195,8 +197,13 @@ impl Journal {
             _ => {}
         }
         let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(&log)?;
-        std::fs::rename(&fresh, &self.path)?;
+        let written = file.write_all(&log);
+        may_die_here!("journal-rewritten");
+        if let Err(error) = written.and_then(|()| std::fs::rename(&fresh, &self.path)) {
+            // Half of one is of no use, and would keep a full disk full.
+            let _ = std::fs::remove_file(&fresh);
+            return Err(error);
+        }
         (self.length, self.rewritten) = (log.len() as u64, log.len() as u64);
         self.file = Some(file);
         // What was told meanwhile is part of the content.

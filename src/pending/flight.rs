@@ -2,6 +2,7 @@
 
 use super::{
     BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, Move, PASS_AFTER, PendingSet, SWEPT_KEPT, SWEPT_LATELY, Seq,
+    Sweep,
 };
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashSet};
@@ -68,6 +69,20 @@ impl<F> Flight<F> {
         let held = at.map(|at| &self.entries[at].1).filter(|entry| !entry.requested).map(|entry| entry.kind);
         let parent = self.shared_parents.contains(path).then_some(Kind::Attributes);
         held.max(self.shadowed.get(path).copied()).max(parent)
+    }
+
+    /// Cuts the shadowed paths to the directories that hold them, until there are at most `most` or nothing is left to
+    /// cut. Returns the paths that came and went.
+    fn fold_shadows(&mut self, most: usize) -> Vec<RelPath> {
+        let mut touched = Vec::new();
+        while self.shadowed.len() > most.max(1) {
+            for (path, _) in std::mem::take(&mut self.shadowed) {
+                let directory = path.parent().unwrap_or_else(RelPath::root);
+                touched.extend([path, directory.clone()]);
+                self.shadowed.insert(directory, Kind::VerifiedTree);
+            }
+        }
+        touched
     }
 
     /// The paths of which [`Flight::owed`] knows something.
@@ -201,9 +216,10 @@ impl<F> PendingSet<F> {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
         if flight.is_recursive() {
-            self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), ending.now)));
+            let sweep = Sweep { ended: ending.now, told: false };
+            self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), sweep)));
             if self.swept.len() > SWEPT_KEPT {
-                self.swept.retain(|_, ended| ending.now.duration_since(*ended) <= SWEPT_LATELY);
+                self.swept.retain(|_, sweep| !sweep.told || ending.now.duration_since(sweep.ended) <= SWEPT_LATELY);
             }
         }
         let longest = self.longest_pause;
@@ -288,9 +304,9 @@ impl<F> PendingSet<F> {
         shadows.into_iter().any(|shadow| shadow == path || path.is_inside(shadow))
     }
 
-    /// Whether a recursive run of a directory above `path` flies, or ended `within` this time before `now`.
-    pub(super) fn was_swept(&self, path: &RelPath, within: Duration, now: Instant) -> bool {
-        let lately = |above: &RelPath| self.swept.get(above).is_some_and(|ended| now.duration_since(*ended) <= within);
+    /// Whether a recursive run of a directory above `path` flies, or has ended and counts.
+    pub(super) fn was_swept(&self, path: &RelPath, counts: impl Fn(&Sweep) -> bool) -> bool {
+        let lately = |above: &RelPath| self.swept.get(above).is_some_and(&counts);
         self.flights.values().any(|flight| flight.is_recursive() && flight.is_above(path))
             || lately(&RelPath::root())
             || path.ancestors_below_root().any(|above| lately(&above))
@@ -395,6 +411,9 @@ impl<F> PendingSet<F> {
                 let kind = at.map_or(kind, |at| flight.entries[at].1.kind);
                 let shadow = recursive.shadowed.entry(path).or_insert(kind);
                 *shadow = kind.max(*shadow);
+                if recursive.shadowed.len() > self.limit {
+                    self.touched.extend(recursive.fold_shadows(self.limit / 2));
+                }
             }
         }
         self.note_shared_parents(&mut flight);

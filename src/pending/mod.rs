@@ -184,9 +184,13 @@ const PASS_AFTER: Duration = Duration::from_secs(1);
 /// be behind), may have been seen by a recursive run that has ended meanwhile.
 const SWEPT_LATELY: Duration = Duration::from_secs(60);
 
-/// A new directory is reported so soon after it was made, at most: the watch reads without a pause. Longer would cost:
-/// just after a full sync every new directory would be compared as a whole, and its files sent twice.
-const REPORTED_WITHIN: Duration = Duration::from_secs(2);
+/// A recursive flight has ended.
+#[derive(Debug, Clone, Copy)]
+struct Sweep {
+    ended: Instant,
+    /// All that happened before its end has been reported, so that it brought nothing of what is reported from now on.
+    told: bool,
+}
 
 /// Above so many remembered directories those of long ago are forgotten.
 const SWEPT_KEPT: usize = 10_000;
@@ -210,8 +214,8 @@ pub struct PendingSet<F> {
     /// The longest pause after a failure.
     longest_pause: Duration,
     folds: u64,
-    /// The directories of recursive flights that ended lately, with when.
-    swept: HashMap<RelPath, Instant>,
+    /// The directories of recursive flights that ended lately.
+    swept: HashMap<RelPath, Sweep>,
     /// The moves that wait.
     moves: Moves,
     /// Paths of which something may be true now that was not when [`PendingSet::take_touched`] was last called.
@@ -276,13 +280,20 @@ impl<F> PendingSet<F> {
 
     /// A process before ran rsyncs of which this one knows nothing: any of them may have brought what is gone by now.
     pub fn taken_over(&mut self, now: Instant) {
-        self.swept.insert(RelPath::root(), now);
+        self.swept.insert(RelPath::root(), Sweep { ended: now, told: false });
+    }
+
+    /// All that happened in the tree before `when` has been reported, but for what is held back.
+    pub fn all_told(&mut self, when: Instant) {
+        self.swept.values_mut().filter(|sweep| sweep.ended <= when).for_each(|sweep| sweep.told = true);
     }
 
     /// Puts `path` into the set for the change that `hint` names.
     pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime, now: Instant) {
         let kind = match hint {
-            Hint::Passed if self.was_swept(&path, SWEPT_LATELY, now) => Kind::Entry,
+            Hint::Passed if self.was_swept(&path, |sweep| now.duration_since(sweep.ended) <= SWEPT_LATELY) => {
+                Kind::Entry
+            }
             Hint::Passed => return,
             Hint::Attributes => Kind::Attributes,
             Hint::Entry => Kind::Entry,
@@ -290,7 +301,7 @@ impl<F> PendingSet<F> {
             // has nothing, and nothing has to be deleted below. A run that has something below in its list may be about
             // to delete the directory that was there before, and what is sent into this one meanwhile with it.
             Hint::NewDirectory
-                if self.has(&path) || self.flies_below(&path) || self.was_swept(&path, REPORTED_WITHIN, now) =>
+                if self.has(&path) || self.flies_below(&path) || self.was_swept(&path, |sweep| !sweep.told) =>
             {
                 Kind::Tree
             }
@@ -429,6 +440,15 @@ impl<F> PendingSet<F> {
     fn ready_at_once(&mut self, path: &RelPath) {
         if let Some(entry) = self.remove(path) {
             self.restore(path.clone(), Entry { parked: None, ..entry });
+        }
+    }
+
+    /// Has what waits for `path` wait until then.
+    pub fn park(&mut self, path: &RelPath, until: Instant) {
+        if self.waiting.get(path).is_some_and(|entry| !entry.moving)
+            && let Some(entry) = self.remove(path)
+        {
+            self.restore(path.clone(), Entry { parked: Some(until), ..entry });
         }
     }
 

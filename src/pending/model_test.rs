@@ -357,9 +357,13 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     hint(&mut set, "old/4913", Hint::Passed, 5);
     set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(6));
     hint(&mut set, "old/sub", Hint::NewDirectory, 7);
+    // Once all is told that happened before it ended, it has brought nothing of what is told later.
+    set.all_told(now);
+    hint(&mut set, "old/later", Hint::NewDirectory, 8);
     let kinds: BTreeMap<_, _> =
         set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
-    assert_eq!(kinds, BTreeMap::from([(rel("old/4913"), Kind::Entry), (rel("old/sub"), Kind::Tree)]));
+    let later = (rel("old/later"), Kind::Entry);
+    assert_eq!(kinds, BTreeMap::from([(rel("old/4913"), Kind::Entry), (rel("old/sub"), Kind::Tree), later]));
 }
 
 #[test]
@@ -435,4 +439,21 @@ fn what_the_clock_wants_is_no_more_than_that_only_while_nothing_else_speaks_for_
         assert!(!batch.scheduled && batch.requested == requested);
         set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(9));
     }
+}
+
+#[test]
+fn what_passes_a_long_full_sync_is_remembered_within_the_limit() {
+    let mut set: PendingSet<&str> = PendingSet::new(100);
+    let now = Instant::now();
+    set.report(RelPath::root(), Kind::Tree, Seq(1), SystemTime::UNIX_EPOCH, true);
+    let full = set.take(Lane::Background, 1, now).unwrap();
+    for index in 0..1_000 {
+        set.report(rel(&format!("uploads/{}/{index}", index % 3)), Kind::Entry, Seq(2), SystemTime::UNIX_EPOCH, false);
+        let batch = set.take(Lane::Live, 1, now).expect("it passes");
+        set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(3));
+        assert!(set.all_owed().count() <= 101, "{}", set.all_owed().count());
+        assert!(set.is_shadowed(&batch.paths[0]));
+    }
+    set.finish(full.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(4));
+    assert!((1..=100).contains(&set.waiting()));
 }

@@ -6,6 +6,7 @@
 
 use super::target::{CallError, News};
 use super::url;
+use crate::aside::aside;
 use crate::config::{Calls, HttpPlugin, RequestBody, TemplatePlace};
 use crate::human::safe;
 use serde_json::{Value, json};
@@ -61,10 +62,10 @@ impl Http {
 
     pub async fn send(&self, news: News, instance: &str) -> Result<(), CallError> {
         let (http, instance) = (self.clone(), instance.to_owned());
-        let calling = tokio::task::spawn_blocking(move || http.call(&news, &instance));
+        let calling = aside(move || http.call(&news, &instance));
         match tokio::time::timeout(self.plugin.calls.timeout + GRACE, calling).await {
             Ok(Ok(result)) => result,
-            Ok(Err(broke)) => Err(CallError::path(format!("{}: {broke}", self.address()))),
+            Ok(Err(error)) => Err(CallError::aside(&self.address(), &error)),
             Err(_) => Err(CallError::down(format!("{}: no answer in time", self.address()))),
         }
     }

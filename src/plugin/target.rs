@@ -6,7 +6,9 @@ use super::http::Http;
 use super::queue::{Item, Place};
 use super::refresh_cdn::RefreshCdn;
 use super::socket::Socket;
+use crate::aside::aside;
 use crate::config::{Calls, PluginName, Plugins};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,6 +43,11 @@ impl CallError {
     /// It does not like this path.
     pub fn path(message: String) -> Self {
         Self { message, is_target_down: false }
+    }
+
+    /// The work on it was not done. What the system refuses it refuses to every path.
+    pub fn aside(what: &str, error: &io::Error) -> Self {
+        Self { message: format!("{what}: {error}"), is_target_down: error.raw_os_error().is_some() }
     }
 }
 
@@ -154,7 +161,7 @@ impl Target {
 /// Finds out what there is to tell. A disk that does not answer holds up nobody but this call.
 async fn look(item: &Item) -> Result<News, CallError> {
     let (absolute, cause) = (item.told.place.absolute(), item.told.cause);
-    let looking = tokio::task::spawn_blocking(move || {
+    let looking = aside(move || {
         let event = Event::look(cause, &absolute);
         (event, absolute)
     });
@@ -165,6 +172,6 @@ async fn look(item: &Item) -> Result<News, CallError> {
         Ok((Err(error), absolute)) => {
             Err(CallError::path(format!("{} cannot be looked at: {error}", absolute.display())))
         }
-        Err(error) => Err(CallError::path(format!("looking at the path broke: {error}"))),
+        Err(error) => Err(CallError::aside("looking at the path", &error)),
     }
 }

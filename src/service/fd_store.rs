@@ -8,6 +8,7 @@
 //! A unit without `FileDescriptorStoreMax=` keeps nothing, and does not say so: then each start begins anew.
 
 use crate::agent::Keeper;
+use crate::failpoint::may_die_here;
 use crate::watch::Kept;
 use sd_notify::NotifyState;
 use std::collections::HashMap;
@@ -55,6 +56,7 @@ impl Keeper for FdStore {
             // Neither ever hangs up, so systemd has nothing to poll for.
             let state = [NotifyState::FdStore, NotifyState::FdName(&name), NotifyState::Custom("FDPOLL=0")];
             send(&state, &[descriptor]);
+            may_die_here!("descriptor-kept");
         }
     }
 

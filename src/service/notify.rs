@@ -3,7 +3,10 @@
 
 use crate::agent::Snapshot;
 use sd_notify::NotifyState;
-use std::sync::Arc;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
@@ -36,10 +39,32 @@ pub fn extend_timeout(more: Duration) {
     send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(more.as_micros()).unwrap_or(u32::MAX))]);
 }
 
+/// The way to systemd, open from the first notice on: a process that can open nothing more must not fall silent, or it
+/// would be taken for stuck.
+static SOCKET: OnceLock<Option<UnixDatagram>> = OnceLock::new();
+
 fn send(state: &[NotifyState<'_>]) {
+    let text: String = state.iter().map(|line| format!("{line}\n")).collect();
+    if let Some(socket) = SOCKET.get_or_init(connected)
+        && socket.send(text.as_bytes()).is_ok()
+    {
+        return;
+    }
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
+}
+
+/// A socket to where `$NOTIFY_SOCKET` says, if that is in the file system or abstract.
+fn connected() -> Option<UnixDatagram> {
+    let path = std::env::var_os("NOTIFY_SOCKET")?;
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect_addr(&address.ok()?).ok()?;
+    Some(socket)
 }
 
 /// Feeds systemd's watchdog. The engine's own loop calls [`Watchdog::beat`], and nobody else: a stuck engine is to

@@ -123,6 +123,11 @@ impl Capabilities {
         self.map(|support| if support == Support::Refused { Support::Suspected } else { support }, Used::ALL)
     }
 
+    /// The same for the deletion by name alone, which no comparison of directories makes use of.
+    pub fn deletion_reconsidered(self) -> Self {
+        Self { delete_missing_args: self.reconsidered().delete_missing_args, ..self }
+    }
+
     /// Takes over what a run learned; what others learned meanwhile stays.
     pub fn take_over(&mut self, Lesson { before, after }: Lesson) {
         let newer = |known: Support, before: Support, after: Support| match after {

@@ -7,7 +7,8 @@
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
-use super::{Work, null_separated, outcome, output, plan, push_path};
+use super::{Work, local, null_separated, outcome, output, plan, push_path};
+use crate::aside;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use std::collections::{BTreeSet, HashSet};
@@ -44,8 +45,13 @@ impl Work<'_> {
                 piece: Vec::with_capacity(PIECE),
                 unreadable: found.clone(),
             };
-            let top = top.clone();
-            tokio::task::spawn_blocking(move || walk.all(&top));
+            let listed = top.clone();
+            if let Err(error) = aside::begin(move || walk.all(&listed)) {
+                // The run gets an empty list, and nothing of this counts as done.
+                let fault = local::fault("listing what is to be sent", &error);
+                let undone = top.iter().map(|directory| (directory.clone(), fault.clone()));
+                found.lock().unwrap_or_else(PoisonError::into_inner).extend(undone);
+            }
             Feed::Pieces(pieces)
         };
         let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
@@ -145,7 +151,7 @@ impl Work<'_> {
         }
         // By its name, where the directory above it is still here; else by a pattern.
         let (root, paths) = (self.root.clone(), condemned);
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = aside::aside(move || {
             let plan = plan::look(root.as_fd(), &paths, false);
             let (by_name, by_pattern): (Vec<_>, Vec<_>) =
                 paths.into_iter().partition(|path| plan.missing.binary_search(path).is_ok());
@@ -155,7 +161,7 @@ impl Work<'_> {
             (by_name, still_gone.collect::<Vec<_>>())
         });
         let (by_name, mut by_pattern) =
-            looking.await.map_err(|panicked| Fault::new(name::RSYNC_FAILED, panicked.to_string()))?;
+            looking.await.map_err(|error| local::fault("looking at what is to be deleted", &error))?;
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
             // All that a condemned directory holds is condemned, and without force rsync deletes none that holds anything.
@@ -263,7 +269,9 @@ impl Walk {
                 Ok(entries) => entries,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    let fault = Fault::new(name::PERMISSION_DENIED, format!("cannot list the directory: {error}"));
+                    let fault = local::limit(&error).unwrap_or_else(|| {
+                        Fault::new(name::PERMISSION_DENIED, format!("cannot list the directory: {error}"))
+                    });
                     self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push((directory, fault));
                     continue;
                 }

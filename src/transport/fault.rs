@@ -26,6 +26,7 @@ pub mod name {
     pub const NO_DIRECTORY: &str = "NoDirectory";
     pub const NO_SPACE: &str = "NoSpace";
     pub const OPTION_REFUSED: &str = "OptionRefused";
+    pub const OUT_OF_MEMORY: &str = "OutOfMemory";
     pub const PARTIAL_TRANSFER: &str = "PartialTransfer";
     pub const PERMISSION_DENIED: &str = "PermissionDenied";
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
@@ -37,6 +38,8 @@ pub mod name {
     pub const RSYNC_MISSING: &str = "RsyncMissing";
     pub const TIMEOUT: &str = "Timeout";
     pub const TOO_MANY_CONNECTIONS: &str = "TooManyConnections";
+    pub const TOO_MANY_OPEN_FILES: &str = "TooManyOpenFiles";
+    pub const TOO_MANY_PROCESSES: &str = "TooManyProcesses";
     pub const UNKNOWN_MODULE: &str = "UnknownModule";
     pub const UNREACHABLE: &str = "Unreachable";
 }
@@ -46,7 +49,7 @@ pub(super) const DELETIONS_STOPPED: &str = "Deletions stopped due to --max-delet
 
 /// A phrase of rsync, ssh or the C library, the fault it names, and what to do. The first that occurs decides.
 /// Phrases: rsync 3.0.6 to 3.5.0, OpenSSH 9, glibc's strerror in the C locale.
-const REMEDIES: [(&str, &str, &str); 32] = [
+const REMEDIES: [(&str, &str, &str); 35] = [
     (DELETIONS_STOPPED, name::DELETE_LIMIT, "raise `--max-delete` in <commonParams>, or delete by hand on the remote"),
     (
         "could not make way",
@@ -101,6 +104,17 @@ const REMEDIES: [(&str, &str, &str); 32] = [
     ("change_dir", name::NO_DIRECTORY, "the directory does not exist on the remote"),
     ("Connection reset by peer", name::CONNECTION_LOST, "the remote closed the connection: its log may say why"),
     ("connection unexpectedly closed", name::CONNECTION_LOST, "the remote closed the connection: its log may say why"),
+    (
+        "Too many open files",
+        name::TOO_MANY_OPEN_FILES,
+        "raise LimitNOFILE= of the unit (ulimit -n), or of the remote's rsyncd",
+    ),
+    (
+        "Resource temporarily unavailable",
+        name::TOO_MANY_PROCESSES,
+        "raise TasksMax= and LimitNPROC= of the unit (ulimit -u), or of the remote's rsyncd",
+    ),
+    ("Cannot allocate memory", name::OUT_OF_MEMORY, "this machine or the remote has too little memory"),
     ("Permission denied", name::PERMISSION_DENIED, "check owner and mode of what is named"),
     ("Operation not permitted", name::PERMISSION_DENIED, "check owner and mode of what is named"),
 ];
@@ -191,6 +205,7 @@ mod tests {
             ),
             (11, "rsync: [receiver] write failed on \"x\" (in www): No space left on device (28)", name::NO_SPACE),
             (30, "rsync error: timeout in data send/receive (code 30) at io.c(201)", name::TIMEOUT),
+            (14, "rsync: [sender] fork: Resource temporarily unavailable (11)", name::TOO_MANY_PROCESSES),
             (12, "rsync error: error in rsync protocol data stream (code 12)", name::CONNECTION_LOST),
             (3, "what is this", name::RSYNC_FAILED),
         ];

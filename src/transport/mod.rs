@@ -22,6 +22,7 @@ mod excluded;
 mod fault;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod local;
 mod moves;
 mod outcome;
 mod output;
@@ -30,6 +31,7 @@ mod probe;
 mod process;
 mod run;
 mod script;
+mod shell;
 mod ssh;
 mod synced;
 
@@ -38,12 +40,14 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name};
 pub use outcome::Outcome;
 pub use output::{Progress, Totals};
-pub use plan::{BULK_BYTES, RootIdentity, root_identity};
+pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};
 pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;
 pub use script::Chore;
 pub use ssh::SharedConnection;
 
+use crate::aside::aside;
+use crate::failpoint::may_die_here;
 use crate::filter::Filter;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane, Move};
@@ -114,19 +118,17 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
     let root = match plan::open_root(&order.root) {
         Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => Arc::new(root),
         Ok(_) => return Outcome::faulty(&order, root_missing("another directory has taken its place")),
-        Err(error) => return Outcome::faulty(&order, root_missing(error.desc())),
+        Err(error) => {
+            let fault = local::limit(&error.into()).unwrap_or_else(|| root_missing(error.desc()));
+            return Outcome::faulty(&order, fault);
+        }
     };
     let (paths, split_bulk, looked_at) =
         (order.paths.clone(), order.lane == Lane::Live && order.kind == Kind::Entry, root.clone());
-    let looking = tokio::task::spawn_blocking(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
+    let looking = aside(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
     let mut plan = match looking.await {
         Ok(plan) => plan.without_excluded(&order.filter),
-        Err(panicked) => {
-            return Outcome::faulty(
-                &order,
-                Fault::new(fault_name::RSYNC_FAILED, format!("looking at the batch: {panicked}")),
-            );
-        }
+        Err(error) => return Outcome::faulty(&order, local::fault("looking at the batch", &error)),
     };
     let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
     let mut work = Work {
@@ -170,6 +172,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Fault> {
         let moved = self.make_moves().await?;
+        may_die_here!("moves-made");
         if !moved.left.is_empty() {
             self.compare_moved(&moved, plan).await?;
         }
@@ -311,11 +314,13 @@ impl Work<'_> {
     /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
     /// is deleted path by path has been seen to go; what a comparison would delete waits for somebody to ask for it.
     async fn is_doubtfully_empty(&mut self) -> Result<bool, Fault> {
-        if !plan::is_empty(&self.root) {
+        let is_empty =
+            |root: &Arc<OwnedFd>| plan::is_empty(root).map_err(|error| local::fault("listing the root", &error));
+        if !is_empty(&self.root)? {
             return Ok(false);
         }
         let doomed = self.list_tree_deletions(&[RelPath::root()]).await?;
-        if doomed.is_empty() || !plan::is_empty(&self.root) {
+        if doomed.is_empty() || !is_empty(&self.root)? {
             return Ok(false);
         }
         let message = format!(

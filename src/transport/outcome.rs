@@ -1,7 +1,7 @@
 //! [`Outcome`]: how a batch ended, told in the batch's own paths.
 
 use super::output::{Complaints, Totals};
-use super::plan::Plan;
+use super::plan::{Plan, Stamp};
 use super::{Capabilities, Fault, Lesson, Order, Synced};
 use crate::path::RelPath;
 use crate::pending::Kind;
@@ -25,6 +25,8 @@ pub struct Outcome {
     /// What was made equal, if the order wants it named: the batch's own paths but those of the lists above, and what
     /// rsync changed below its directories.
     pub synced: Vec<Synced>,
+    /// Some of the files of the batch, as they were when it began.
+    pub stamps: Vec<(RelPath, Stamp)>,
 }
 
 impl Outcome {
@@ -37,6 +39,7 @@ impl Outcome {
             lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
             synced: Vec::new(),
+            stamps: Vec::new(),
         }
     }
 
@@ -63,7 +66,7 @@ impl Outcome {
         let again =
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
         let lesson = Lesson { before: order.capabilities, after: capabilities };
-        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new() }
+        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new(), stamps: plan.stamps }
     }
 }
 

@@ -3,13 +3,16 @@
 //! A path that exists is sent, a path that does not is deleted, and a missing path below a missing directory gives
 //! way to that directory (rsync would refuse it). A path that is reached through a symbolic link is none of ours.
 
+use crate::failpoint::may_panic_here;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +26,32 @@ pub struct RootIdentity {
     inode: u64,
 }
 
+/// What tells one state of a file from another, and a file from a copy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// `st_ino`.
+    pub inode: u64,
+    /// Bytes.
+    pub size: i64,
+    /// `st_mtim`, in nanoseconds.
+    pub modified: i128,
+}
+
+impl Stamp {
+    fn of(stat: &FileStat) -> Self {
+        let modified = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+        Self { inode: stat.st_ino, size: stat.st_size, modified }
+    }
+
+    /// Whether `other` may be that of a copy of this file that keeps its time.
+    pub fn is_of_a_copy(self, other: Self) -> bool {
+        self.inode != other.inode && (self.size, self.modified) == (other.size, other.modified)
+    }
+}
+
+/// So many files of a batch are stamped.
+const STAMPED_AT_MOST: usize = 64;
+
 /// A batch's paths by what is to be done about them. Each list is sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -34,6 +63,8 @@ pub(super) struct Plan {
     pub missing: Vec<RelPath>,
     /// Too large to travel with others.
     pub bulk: Vec<RelPath>,
+    /// Some of the regular files, as they were found.
+    pub stamps: Vec<(RelPath, Stamp)>,
 }
 
 impl Plan {
@@ -58,13 +89,15 @@ pub(super) fn open_root(root: &Path) -> Result<(OwnedFd, RootIdentity), Errno> {
 
 /// The identity of the directory that `root` names now.
 pub fn root_identity(root: &Path) -> Option<RootIdentity> {
-    open_root(root).ok().map(|(_, identity)| identity)
+    // No descriptor is needed for that: one that cannot be had would look like a root that is not there.
+    let metadata = std::fs::metadata(root).ok().filter(std::fs::Metadata::is_dir)?;
+    Some(RootIdentity { device: metadata.dev(), inode: metadata.ino() })
 }
 
 /// Whether a root holds nothing at all.
-pub(super) fn is_empty(root: &Arc<OwnedFd>) -> bool {
+pub(super) fn is_empty(root: &Arc<OwnedFd>) -> io::Result<bool> {
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(root.as_ref()));
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+    Ok(std::fs::read_dir(path)?.next().transpose()?.is_none())
 }
 
 /// Whether there is anything at `path`, below the open directory `root`.
@@ -74,6 +107,7 @@ pub(super) fn exists(root: BorrowedFd<'_>, path: &RelPath) -> bool {
 
 /// Looks at `paths` below the open directory `root`. With `split_bulk`, large files are set aside.
 pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) -> Plan {
+    may_panic_here!("look");
     let mut look = Look { root, directories: HashMap::new() };
     let mut plan = Plan::default();
     let mut entries = BTreeSet::new();
@@ -81,8 +115,11 @@ pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) ->
     for path in paths {
         match look.at(path) {
             Found::Directory => plan.directories.push(path.clone()),
-            Found::Entry { bytes } if split_bulk && bytes >= BULK_BYTES => plan.bulk.push(path.clone()),
-            Found::Entry { .. } => {
+            Found::Entry { bytes, .. } if split_bulk && bytes >= BULK_BYTES => plan.bulk.push(path.clone()),
+            Found::Entry { stamp, .. } => {
+                if let Some(stamp) = stamp.filter(|_| plan.stamps.len() < STAMPED_AT_MOST) {
+                    plan.stamps.push((path.clone(), stamp));
+                }
                 entries.insert(path.clone());
             }
             Found::Missing(topmost) => {
@@ -118,6 +155,8 @@ enum Found {
     Directory,
     Entry {
         bytes: u64,
+        /// Of a regular file.
+        stamp: Option<Stamp>,
     },
     /// Nothing is there; nor at any path above it down from this one.
     Missing(RelPath),
@@ -148,10 +187,13 @@ impl Look<'_> {
         }
         match self.stat(path) {
             Ok(stat) if is_directory(&stat) => Found::Directory,
-            Ok(stat) => Found::Entry { bytes: u64::try_from(stat.st_size).unwrap_or(0) },
+            Ok(stat) => Found::Entry {
+                bytes: u64::try_from(stat.st_size).unwrap_or(0),
+                stamp: is_kind(&stat, SFlag::S_IFREG).then(|| Stamp::of(&stat)),
+            },
             Err(Errno::ENOENT | Errno::ENOTDIR) => Found::Missing(path.clone()),
             // rsync will say what is wrong with it.
-            Err(_) => Found::Entry { bytes: 0 },
+            Err(_) => Found::Entry { bytes: 0, stamp: None },
         }
     }
 
@@ -180,7 +222,11 @@ impl Look<'_> {
 }
 
 fn is_directory(stat: &FileStat) -> bool {
-    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
+    is_kind(stat, SFlag::S_IFDIR)
+}
+
+fn is_kind(stat: &FileStat, kind: SFlag) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
 }
 
 #[cfg(test)]

@@ -25,6 +25,21 @@ pub(super) enum Feed {
     Pieces(mpsc::Receiver<Vec<u8>>),
 }
 
+impl Feed {
+    /// The whole text, where it is known beforehand.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(list) => Some(list),
+            Self::Pieces(_) => None,
+        }
+    }
+
+    /// How many names it has, where that is known beforehand.
+    pub fn paths(&self) -> Option<usize> {
+        self.whole().map(|list| list.iter().filter(|byte| **byte == 0).count())
+    }
+}
+
 /// By so much is a gentle run nicer than the agent.
 const GENTLE: i32 = 10;
 

@@ -5,7 +5,7 @@ use super::endpoint::Form;
 use super::fault::{self, Fault, name as fault_name};
 use super::output::{self, Complaints, Progress, Totals};
 use super::process::{Ended, Feed, Run};
-use super::{SYNCED_AT_MOST, Work, outcome, plan, synced};
+use super::{SYNCED_AT_MOST, Work, local, outcome, plan, shell, synced};
 use crate::filter::EntryKind;
 use crate::pending::{Kind, Lane};
 use std::os::fd::{AsFd, AsRawFd};
@@ -35,8 +35,14 @@ impl Work<'_> {
             if itemize {
                 line.arguments.insert(0, synced::ITEMIZE.into());
             }
-            tracing::debug!(target: "sersync::rsync", command = ?line.arguments, "rsync");
             on_line(None);
+            let list = feed();
+            tracing::debug!(
+                target: "sersync::rsync",
+                sersync_paths = list.paths(),
+                "rsync: {}",
+                shell::line(&self.order.root, &line, list.whole())
+            );
             let run = Run::start(
                 "rsync",
                 &line.arguments,
@@ -62,7 +68,7 @@ impl Work<'_> {
                 on_line(Some(text));
             };
             let patience = form.is_brief().then(|| self.endpoint.patience());
-            let ended = match run.complete(feed(), listen, patience).await {
+            let ended = match run.complete(list, listen, patience).await {
                 Ok(ended) => ended,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     self.totals.add(totals);
@@ -202,6 +208,6 @@ pub(super) fn not_started(error: &std::io::Error) -> Fault {
             "rsync is not installed here, or not in PATH: install the package `rsync`",
         ),
         std::io::ErrorKind::TimedOut => Fault::new(fault_name::TIMEOUT, "rsync stood still for too long and was ended"),
-        _ => Fault::new(fault_name::RSYNC_FAILED, format!("rsync could not be run: {error}")),
+        _ => local::fault("rsync could not be run", error),
     }
 }

@@ -9,12 +9,12 @@
 //! as a whole, and on the remote none goes that holds anything.
 
 use super::endpoint::{Endpoint, Form};
+use super::shell::{push_format, push_word};
 use super::{Capabilities, plan, push_path};
 use crate::config::Destination;
 use crate::human;
 use crate::path::RelPath;
 use crate::pending::Kind;
-use std::fmt::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -111,7 +111,7 @@ impl Script<'_> {
             _ => {}
         }
         self.text.extend_from_slice(b"cd -- ");
-        self.push_word(self.chore.root.as_os_str().as_bytes());
+        push_word(&mut self.text, self.chore.root.as_os_str().as_bytes());
         self.line(" || exit 1");
         // As in the agent: a disk that is not mounted must not empty the remote.
         self.line("[ -n \"$(ls -A)\" ] || { echo 'The watched directory is empty: nothing is done.' >&2; exit 1; }");
@@ -126,7 +126,7 @@ impl Script<'_> {
         self.text.extend_from_slice(b"} | rsync");
         for argument in arguments {
             self.text.push(b' ');
-            self.push_word(argument.as_bytes());
+            push_word(&mut self.text, argument.as_bytes());
         }
         self.line("\n) || status=1");
     }
@@ -135,58 +135,13 @@ impl Script<'_> {
         self.text.extend_from_slice(text.as_bytes());
         self.text.push(b'\n');
     }
-
-    /// One word for the shell; between single quotes only a single quote means anything.
-    fn push_word(&mut self, word: &[u8]) {
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(byte);
-        if !word.is_empty() && word.iter().all(is_plain) {
-            self.text.extend_from_slice(word);
-            return;
-        }
-        self.text.push(b'\'');
-        for byte in word {
-            match byte {
-                b'\'' => self.text.extend_from_slice(b"'\\''"),
-                byte => self.text.push(*byte),
-            }
-        }
-        self.text.push(b'\'');
-    }
-}
-
-/// `bytes` as the format that has printf(1) print them, for between single quotes. Letters stay as they are; what could
-/// move a cursor, or stand in another place than it seems to, becomes octal.
-fn push_format(text: &mut Vec<u8>, bytes: &[u8]) {
-    let mut format = String::with_capacity(bytes.len());
-    let octal = |format: &mut String, bytes: &[u8]| {
-        for byte in bytes {
-            // Writing to a string cannot fail.
-            let _ = write!(format, "\\{byte:03o}");
-        }
-    };
-    for chunk in bytes.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            match letter {
-                '\'' => format.push_str("'\\''"),
-                '\\' => format.push_str("\\\\"),
-                '%' => format.push_str("%%"),
-                ' ' => format.push(' '),
-                _ if letter.is_ascii_graphic() || letter.is_alphanumeric() => format.push(letter),
-                other => octal(&mut format, other.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
-        }
-        octal(&mut format, chunk.invalid());
-    }
-    text.extend_from_slice(format.as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{RsyncOptions, Secret};
-    use proptest::prelude::*;
     use std::path::Path;
-    use std::process::{Command, Stdio};
 
     fn chore(root: &Path, paths: &[(&str, Kind)]) -> Chore {
         let paths = paths.iter().map(|(path, kind)| (RelPath::new(path.as_bytes()).unwrap(), *kind)).collect();
@@ -229,23 +184,5 @@ mod tests {
         let script = text(&filtered);
         assert!(!script.contains("--recursive") && !script.contains("--force"), "{script}");
         assert!(script.contains("RSYNC_PASSWORD.") && script.contains("# 1 directory to be compared"), "{script}");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
-        #[test]
-        fn a_shell_prints_the_very_bytes(bytes in prop::collection::vec(1_u8.., 1..40), odd in "[%'`\"\\\\$()a0-9-]{0,12}") {
-            let all = [b"./", bytes.as_slice(), odd.as_bytes(), b"\0"].concat();
-            let mut script = b"LC_ALL=C; export LC_ALL; printf '".to_vec();
-            push_format(&mut script, &all);
-            script.extend_from_slice(b"'");
-            prop_assert!(!script.iter().any(u8::is_ascii_control));
-            let turn = crate::forks::some();
-            let child = Command::new("sh").arg("/dev/stdin").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-            drop(turn);
-            let mut child = child.unwrap();
-            std::io::Write::write_all(&mut child.stdin.take().unwrap(), &script).unwrap();
-            prop_assert_eq!(child.wait_with_output().unwrap().stdout, all);
-        }
     }
 }

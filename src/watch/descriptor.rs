@@ -61,6 +61,8 @@ impl Descriptor {
 
     /// Reads one buffer of events into `events`; false when none were waiting.
     pub fn read(&mut self, events: &mut VecDeque<Event>) -> io::Result<bool> {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("inotify-read", |_| Err(io::Error::from_raw_os_error(5)));
         Ok(self.spool.read(&self.inotify, events)?)
     }
 }

@@ -19,6 +19,7 @@ use super::tree::{NodeId, Tree};
 use super::unwatched::Unwatched;
 use super::walk::{Mode, Step};
 use super::{Change, Control, Counters, Hint, Report, Spec};
+use crate::failpoint::may_die_here;
 use crate::path::RelPath;
 use inotify::{EventMask, WatchDescriptor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -38,6 +39,8 @@ const SLICE: usize = 32;
 const REPORT: usize = 4096;
 /// Events kept in memory during one long step; above that they count as lost.
 const BACKLOG: usize = 1_000_000;
+/// So long nothing is tried with a descriptor that could not be read.
+const UNREADABLE: Duration = Duration::from_millis(500);
 /// A change's ctime may be this much older than the moment from which on it is looked for: the kernel's clock for
 /// files is coarse.
 const SLACK: WallTime = 2_000_000_000;
@@ -102,6 +105,8 @@ pub struct Engine {
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
     drains: Vec<u64>,
+    /// So many marks are to be set behind what happened before.
+    marks: usize,
     /// When the kernel's queue was last seen empty.
     pub(super) caught_up: WallTime,
     /// The same at the time when the first overflow was read that is not interpreted yet.
@@ -162,6 +167,7 @@ impl Engine {
             reports,
             control,
             drains: Vec::new(),
+            marks: 0,
             caught_up,
             lost_since: None,
             shared,
@@ -189,11 +195,17 @@ impl Engine {
         let more = match self.read() {
             Ok(more) => more,
             Err(error) => {
-                // Not known to happen: read(2) of an inotify descriptor fails only if this program is wrong.
-                self.send(Report::RootMissing(format!("the inotify descriptor cannot be read: {error}")));
-                return Turn::Ended;
+                // Not known to happen. What could not be read counts as lost.
+                tracing::error!("the inotify descriptor cannot be read: {error}; tried again");
+                self.overflowed();
+                self.flush();
+                std::thread::sleep(UNREADABLE);
+                return Turn::Busy;
             }
         };
+        if more || !self.backlog.is_empty() {
+            may_die_here!("events-read");
+        }
         if !self.backlog.is_empty() {
             self.root.look_soon(now);
         }
@@ -214,6 +226,11 @@ impl Engine {
         let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);
+        }
+        if !busy {
+            for _ in 0..std::mem::take(&mut self.marks) {
+                self.send(Report::Marked);
+            }
         }
         if !busy && !self.rescans.is_owed() {
             self.answer_drains();
@@ -375,6 +392,7 @@ impl Engine {
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Drain(token) => self.drains.push(token),
+                Control::Mark => self.marks += 1,
                 Control::Rescan if self.root.is_present() => {
                     self.rescans.asked(Instant::now(), with_slack(self.caught_up));
                 }
@@ -387,7 +405,8 @@ impl Engine {
     fn keep_time(&mut self, now: Instant) {
         if std::mem::take(&mut self.mounts_changed) {
             self.root.look_now(now);
-            self.look_at_mounts();
+            // What cannot be found out now is looked at again with the root.
+            self.mounts_changed = !self.look_at_mounts();
         }
         if self.root.next_look() <= now {
             self.look_at_root(now);

@@ -28,6 +28,11 @@ use std::time::{Duration, Instant};
 /// So long the second half of a rename is waited for. The kernel queues both halves at once, or nearly so.
 const PAIRING: Duration = Duration::from_millis(50);
 
+/// The kernel's words, `CREATE,ISDIR`.
+fn words(mask: EventMask) -> String {
+    mask.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(",")
+}
+
 impl Engine {
     /// Takes one event into the tree, and reports what follows from it.
     pub(super) fn interpret(&mut self, event: Event) {
@@ -50,6 +55,11 @@ impl Engine {
     /// Something about the watched directory itself.
     fn self_event(&mut self, node: NodeId, event: &Event) {
         let now = Instant::now();
+        tracing::debug!(
+            "event {} of the directory {}",
+            words(event.mask),
+            self.tree.path(node).map_or_else(|| "on its way".to_owned(), |path| path.display().to_string())
+        );
         let ended = event.mask.intersects(EventMask::IGNORED | EventMask::UNMOUNT);
         if node == self.tree.root() {
             if ended {
@@ -71,10 +81,11 @@ impl Engine {
     fn entry_event(&mut self, parent: NodeId, name: &OsStr, event: &Event) {
         let Some(directory) = self.tree.path(parent) else {
             // It left its place and has not arrived. What is in it now is reported when it does.
+            tracing::debug!("event {} {} in a directory that is on its way", words(event.mask), name.display());
             return self.overlook(parent);
         };
         let path = directory.join(name);
-        tracing::debug!(path = %path.display(), mask = ?event.mask, "event");
+        tracing::debug!("event {} {}", words(event.mask), path.display());
         let is_directory = event.mask.contains(EventMask::ISDIR);
         let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
         if self.spec.raw && !self.spec.filter.matches(&path, kind) {

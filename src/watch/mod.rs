@@ -145,6 +145,9 @@ pub enum Report {
     },
     /// All directories reported as [`Report::Unwatched`] are watched or gone.
     AllWatched,
+    /// Answer to [`Watch::mark`]: each event that the kernel had queued when `mark` was called has been reported, or
+    /// its path is held back.
+    Marked,
     /// Answer to [`Watch::drain`]: each event that the kernel had queued when `drain` was called, and each path
     /// then held back, has been reported.
     Drained(u64),
@@ -225,6 +228,7 @@ impl Kept {
 #[derive(Debug)]
 enum Control {
     Drain(u64),
+    Mark,
     Rescan,
 }
 
@@ -279,6 +283,12 @@ impl Watch {
     /// reported. That includes what a rescan that is owed will find.
     pub fn drain(&self, token: u64) {
         self.command(Control::Drain(token));
+    }
+
+    /// Has [`Report::Marked`] sent once everything that happened in the tree before this call is reported, but for what
+    /// is held back. Unlike [`Watch::drain`] it hurries nothing.
+    pub fn mark(&self) {
+        self.command(Control::Mark);
     }
 
     /// Has the whole tree looked at again: files changed since the queue was last empty are reported, and last the root

@@ -13,6 +13,7 @@ use super::walk::{Mode, Step};
 use super::{Hint, Report};
 use crate::path::RelPath;
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -102,7 +103,7 @@ impl Root {
 
     fn seek(&self) -> Result<Seen, String> {
         let identity = self.identity()?;
-        let (mount_point, mounts_below) = self.mounts();
+        let (mount_point, mounts_below) = self.mounts().map_err(|error| format!("{}: {error}", mounts::MOUNTINFO))?;
         if let Some(before) = &self.mount_point
             && mount_point.as_deref().is_some_and(|now| is_above(now, before))
         {
@@ -115,11 +116,15 @@ impl Root {
         Ok(Seen { identity, mount_point, mounts_below })
     }
 
-    /// What the root lies on, and what is mounted below it; without /proc neither is known.
-    fn mounts(&self) -> (Option<PathBuf>, BTreeMap<RelPath, u64>) {
-        let Ok(path) = self.path.canonicalize() else { return Default::default() };
-        let text = std::fs::read(mounts::MOUNTINFO).unwrap_or_default();
-        (mounts::covering(&text, &path), mounts::below(&text, &path))
+    /// What the root lies on, and what is mounted below it; without /proc neither is known. That no descriptor is left
+    /// to read it with does not mean that nothing is mounted.
+    fn mounts(&self) -> io::Result<(Option<PathBuf>, BTreeMap<RelPath, u64>)> {
+        let Ok(path) = self.path.canonicalize() else { return Ok(Default::default()) };
+        let text = match std::fs::read(mounts::MOUNTINFO) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        Ok((mounts::covering(&text, &path), mounts::below(&text, &path)))
     }
 }
 
@@ -218,11 +223,13 @@ impl Engine {
 
     /// Something was mounted or unmounted somewhere. What came is as if it had been moved here. What went uncovers
     /// what lay under it: that is watched and reported, but an unmount removes no file, so nothing is said to be gone.
-    pub(super) fn look_at_mounts(&mut self) {
+    ///
+    /// False, if it could not find out.
+    pub(super) fn look_at_mounts(&mut self) -> bool {
         if !self.root.is_present() {
-            return;
+            return true;
         }
-        let (_, now) = self.root.mounts();
+        let Ok((_, now)) = self.root.mounts() else { return false };
         let before = std::mem::replace(&mut self.root.mounts_below, now.clone());
         for point in before.keys().filter(|point| !now.contains_key(*point)) {
             if let Some(node) = self.tree.find(point) {
@@ -237,5 +244,6 @@ impl Engine {
                 self.steps.push(Step::Walk(node, Mode::Silent));
             }
         }
+        true
     }
 }

@@ -24,6 +24,7 @@ pub struct Launch {
     directory: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    working_directory: Option<PathBuf>,
     /// Another binary and user than the tests' own.
     unprivileged: Option<(PathBuf, u32)>,
 }
@@ -37,6 +38,7 @@ impl Launch {
             directory: directory.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            working_directory: None,
             unprivileged: None,
         };
         let nowhere = format!("unix:path={}", directory.join("no-bus").display());
@@ -70,6 +72,12 @@ impl Launch {
         self
     }
 
+    /// Where it starts, for what is found from there.
+    pub fn working_directory(mut self, directory: &Path) -> Self {
+        self.working_directory = Some(directory.to_owned());
+        self
+    }
+
     /// Lets root's tests run the agent as a user who is nobody: with a copy of the binary, for the build may lie where
     /// nobody can look.
     pub fn unprivileged(mut self) -> Self {
@@ -89,6 +97,9 @@ impl Launch {
             None => command.arg(env!("CARGO_BIN_EXE_sersync")),
             Some((binary, user)) => command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary),
         };
+        if let Some(directory) = &self.working_directory {
+            command.current_dir(directory);
+        }
         command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         for foreign in
             ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_FDNAMES"]
@@ -173,6 +184,11 @@ impl Agent {
         Process::of(self.pid()).expect("it runs")
     }
 
+    /// A variable of the environment in which it is started again.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.launch = self.launch.clone().environment(name, value);
+    }
+
     /// Everything it wrote to its terminal, over all its starts.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.launch.log_path()).unwrap_or_default()).into_owned()
@@ -235,19 +251,29 @@ impl Agent {
     /// Starts it again after its end, with the same arguments, state, and descriptors in its supervisor's store, as
     /// `systemctl restart` and the restart after a crash do; waits until it watches.
     pub fn start_again(&mut self) {
+        self.spawn_again();
+        self.wait_notified("READY=1");
+    }
+
+    /// The same, of one that may end before it watches.
+    pub fn spawn_again(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         let launch = self.launch.clone();
         // The old socket must go first: both have the same path.
         self.notify.close();
         let store = std::mem::take(&mut *self.notify.store.lock().unwrap());
         *self = launch.spawn_with(store);
-        self.wait_notified("READY=1");
+    }
+
+    /// Its supervisor keeps nothing for it any more.
+    pub fn forget_store(&mut self) {
+        self.notify.close();
+        self.notify.store.lock().unwrap().clear();
     }
 
     /// The same with an empty store, as `systemctl stop` and `start` do.
     pub fn start_anew(&mut self) {
-        self.notify.close();
-        self.notify.store.lock().unwrap().clear();
+        self.forget_store();
         self.start_again();
     }
 

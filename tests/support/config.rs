@@ -15,6 +15,7 @@ pub struct Confxml {
     params: String,
     excludes: Vec<String>,
     attrib: bool,
+    debug: bool,
     delete: bool,
     ssh: bool,
     password_file: Option<PathBuf>,
@@ -34,6 +35,7 @@ impl Confxml {
             params: "-artuz".to_owned(),
             excludes: Vec::new(),
             attrib: false,
+            debug: false,
             delete: true,
             ssh: false,
             password_file: None,
@@ -71,6 +73,11 @@ impl Confxml {
 
     pub fn attrib(mut self) -> Self {
         self.attrib = true;
+        self
+    }
+
+    pub fn debug(mut self) -> Self {
+        self.debug = true;
         self
     }
 
@@ -118,7 +125,11 @@ impl Confxml {
 
     fn text(&self, password_file: &Path) -> String {
         let mut text = String::from("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n");
-        let _ = writeln!(text, "    <host hostip=\"localhost\" port=\"8008\"></host>\n    <debug start=\"false\"/>");
+        let _ = writeln!(
+            text,
+            "    <host hostip=\"localhost\" port=\"8008\"></host>\n    <debug start=\"{}\"/>",
+            self.debug
+        );
         let _ = writeln!(text, "    <filter start=\"{}\">", !self.excludes.is_empty());
         for expression in &self.excludes {
             let _ = writeln!(text, "        <exclude expression=\"{}\"></exclude>", escape(expression));

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod config;
 pub mod listener;
 pub mod machine;
+pub mod plugins;
 pub mod processes;
 pub mod rsyncd;
 pub mod scene;

@@ -148,6 +148,20 @@ impl Daemon {
         }
     }
 
+    /// Halts it and all its connections where they are, as a machine that hangs would; [`Daemon::go_on`] undoes it.
+    pub fn hang(&self) {
+        self.tell_all(Signal::SIGSTOP);
+    }
+
+    pub fn go_on(&self) {
+        self.tell_all(Signal::SIGCONT);
+    }
+
+    fn tell_all(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        let _ = killpg(Pid::from_raw(child.id() as i32), signal);
+    }
+
     /// What it expects as password from now on.
     pub fn set_secret(&mut self, secret: &str) {
         secret.clone_into(&mut self.plan.secret);

@@ -69,7 +69,7 @@ fn config_file(given: &str, user: bool) -> PathBuf {
 }
 
 /// `$XDG_CONFIG_HOME/sersync`, or `~/.config/sersync`.
-fn user_configs() -> PathBuf {
+pub fn user_configs() -> PathBuf {
     let configured = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(".config");
     configured.unwrap_or_else(home).join("sersync")

@@ -1,0 +1,433 @@
+//! Configs of lsyncd: each `sync{…}` becomes a config, those of one source that differ in nothing but their target
+//! become one with several remotes.
+//!
+//! Where an exclusion or a setting of deletions cannot be kept, the whole `sync` is left out: without it more would be
+//! sent, or deleted. docs/from-lsyncd.md lists every option; tests hold that table and this file together.
+
+mod options;
+
+use super::confxml::Sketch;
+use super::install::{Draft, Harvest, directory_name};
+use super::lua::{self, Field, Item, Value};
+use super::rsync_words::{self, reason_against};
+use super::said::Remark;
+use super::{ImportError, bytes_of};
+use crate::config::{self, Deletions, Destination};
+use crate::filter::Filter;
+use options::{FLAGS, GUARDS, IN_ARCHIVE, LOST, NEEDLESS, NEEDLESS_FLAGS, OTHER_RSYNC, VALUES};
+use std::path::{Path, PathBuf};
+
+/// Reads a config of lsyncd.
+pub fn read(file: &Path) -> Result<Harvest, ImportError> {
+    let bytes = bytes_of(file)?;
+    let Ok(text) = String::from_utf8(bytes) else {
+        let remark = Remark::lost(0, "the file is not UTF-8: save it as UTF-8").of(file);
+        return Ok(Harvest { remarks: vec![remark], ..Harvest::default() });
+    };
+    let items = lua::read(&text);
+    let mut harvest = Harvest::default();
+    let mut general = Sketch::new(PathBuf::new());
+    // Settings hold for every sync, wherever they stand.
+    for item in &items {
+        if let Item::Settings(fields) = item {
+            settings(fields, &mut general, &mut harvest.remarks);
+        }
+    }
+    let mut made: Vec<Made> = Vec::new();
+    for item in items {
+        match item {
+            Item::Settings(_) => {}
+            Item::Skipped(line, why) => harvest.remarks.push(Remark::lost(line, why)),
+            Item::Sync(line, fields) => {
+                let mut sync = Sync { sketch: general.clone(), remarks: Vec::new(), is_safe: true };
+                let is_made = sync.read(line, &fields);
+                if !(is_made && sync.is_safe) {
+                    let why = match is_made {
+                        true => "the sync is left out: without that more would be sent, or deleted",
+                        false => "the sync is left out",
+                    };
+                    sync.remarks.push(Remark::lost(line, why));
+                    harvest.remarks.append(&mut sync.remarks);
+                    continue;
+                }
+                match made.iter_mut().find_map(|made| made.sketch.merge(&sync.sketch).then_some(made)) {
+                    Some(known) => {
+                        known.lines.push(line);
+                        known.remarks.append(&mut sync.remarks);
+                    }
+                    None => made.push(Made { lines: vec![line], sketch: sync.sketch, remarks: sync.remarks }),
+                }
+            }
+        }
+    }
+    harvest.remarks.iter_mut().for_each(|remark| remark.file = Some(file.to_path_buf()));
+    harvest.drafts = made.into_iter().map(|made| made.draft(file)).collect();
+    Ok(harvest)
+}
+
+/// A config, and the syncs that it does.
+struct Made {
+    lines: Vec<usize>,
+    sketch: Sketch,
+    remarks: Vec<Remark>,
+}
+
+impl Made {
+    fn draft(mut self, file: &Path) -> Draft {
+        self.remarks.dedup();
+        let lines = self.lines.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        let text = self.sketch.text(&format!("{name}, line {lines}"));
+        let origin = PathBuf::from(format!("{}:{lines}", file.display()));
+        Draft::of_text(directory_name(&self.sketch.watch), origin, text, self.remarks)
+    }
+}
+
+fn needless(name: &str) -> Option<&'static str> {
+    NEEDLESS.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead)
+}
+
+fn settings(fields: &[Field], general: &mut Sketch, remarks: &mut Vec<Remark>) {
+    for Field { line, name, value } in fields {
+        let Some(name) = name.as_deref() else {
+            remarks.push(Remark::lost(*line, format!("{value} in settings has no name")));
+            continue;
+        };
+        match (name, value) {
+            ("maxProcesses", Value::Number(number)) => match whole(*number, 1.0, 1024.0) {
+                Some(number) => general.workers = Some(number),
+                None => remarks.push(Remark::lost(*line, format!("maxProcesses = {value}: it is 1 to 1024 here"))),
+            },
+            ("inotifyMode", Value::Text(mode)) => match mode.as_str() {
+                "CloseWrite" => {}
+                "Modify" => (general.events.modify, general.events.close_write) = (true, false),
+                "CloseWrite or Modify" => general.events.modify = true,
+                other => remarks.push(Remark::lost(*line, format!("inotifyMode = \"{other}\" is not known"))),
+            },
+            ("maxProcesses" | "inotifyMode", value) => {
+                remarks.push(Remark::lost(*line, format!("{name} is {value}, no constant that can be used")));
+            }
+            _ => remarks.push(match needless(name) {
+                Some(instead) => Remark::note(*line, format!("{name} is not needed: {instead}")),
+                None => unknown(*line, name, "settings"),
+            }),
+        }
+    }
+}
+
+fn unknown(line: usize, name: &str, place: &str) -> Remark {
+    match LOST.iter().find(|(known, _)| *known == name) {
+        Some((_, why)) => Remark::lost(line, format!("{name}: {why}")),
+        None if name.starts_with("on") => Remark::lost(line, format!("{name}: {}", LOST[0].1)),
+        None => Remark::lost(line, format!("{name} is no option of {place} that is known here")),
+    }
+}
+
+fn whole(number: f64, least: f64, most: f64) -> Option<u64> {
+    // A whole number in a small range, so the conversion is exact.
+    (number.fract() == 0.0 && (least..=most).contains(&number)).then_some(number as u64)
+}
+
+/// One `sync{…}` while it is read.
+struct Sync {
+    sketch: Sketch,
+    remarks: Vec<Remark>,
+    /// No exclusion and no setting of deletions was lost.
+    is_safe: bool,
+}
+
+impl Sync {
+    fn lost(&mut self, line: usize, why: impl Into<String>) {
+        self.remarks.push(Remark::lost(line, why));
+    }
+
+    fn note(&mut self, line: usize, what: impl Into<String>) {
+        self.remarks.push(Remark::note(line, what));
+    }
+
+    /// Whether a config comes of it.
+    fn read(&mut self, line: usize, fields: &[Field]) -> bool {
+        let kind = fields.iter().find(|field| field.name.is_none());
+        let kind = match kind.map(|field| &field.value) {
+            Some(Value::Name(name)) if name.starts_with("default.") => &name["default.".len()..],
+            Some(other) => {
+                self.lost(line, format!("{other} in place of default.rsync, default.rsyncssh or default.direct"));
+                return false;
+            }
+            None => "",
+        };
+        if !matches!(kind, "rsync" | "rsyncssh" | "direct") {
+            self.lost(line, "it is none of default.rsync, default.rsyncssh and default.direct");
+            return false;
+        }
+        let Some(watch) = self.text(line, fields, "source") else { return false };
+        if !watch.starts_with('/') {
+            self.lost(line, format!("source = \"{watch}\" is a relative path: write it from / on"));
+            return false;
+        }
+        self.sketch.watch = Path::new(&watch).components().collect();
+        let target = match kind {
+            "rsyncssh" => {
+                let (host, directory) = (self.text(line, fields, "host"), self.text(line, fields, "targetdir"));
+                host.zip(directory).map(|(host, directory)| format!("{host}:{directory}"))
+            }
+            _ => self.text(line, fields, "target"),
+        };
+        let Some(target) = target else { return false };
+        match config::destination(&target) {
+            Ok(destination) => self.sketch.remotes.push(destination),
+            Err(error) => {
+                self.lost(line, format!("the target {target:?}: {error}"));
+                return false;
+            }
+        }
+        // What lsyncd gives rsync without being asked.
+        let mut params = vec!["-l".to_owned(), "-t".to_owned()];
+        if kind == "direct" {
+            // It copies with `cp -p`, after an rsync that keeps all that it can.
+            params = vec!["-a".to_owned()];
+        }
+        self.sketch.params = params;
+        for field in fields {
+            if let Some(name) = field.name.as_deref() {
+                self.option(kind, name, field);
+            }
+        }
+        self.sketch.params = bundled(&self.sketch.params);
+        true
+    }
+
+    /// A text that must be there.
+    fn text(&mut self, line: usize, fields: &[Field], name: &str) -> Option<String> {
+        let found = fields.iter().find(|field| field.name.as_deref() == Some(name));
+        match found.map(|field| (&field.value, field.line)) {
+            Some((Value::Text(text), _)) if !text.is_empty() => return Some(text.clone()),
+            Some((value, line)) => self.lost(line, format!("{name} is {value}: it has to be a text")),
+            None => self.lost(line, format!("{name} is missing")),
+        }
+        None
+    }
+
+    fn option(&mut self, kind: &str, name: &str, field: &Field) {
+        let Field { line, value, .. } = field;
+        let before = self.remarks.iter().filter(|remark| remark.lost).count();
+        match (name, value) {
+            ("source", _) => {}
+            ("target", _) if kind != "rsyncssh" => {}
+            ("host" | "targetdir", _) if kind == "rsyncssh" => {}
+            ("delay", Value::Number(0.0)) => {}
+            ("delay", Value::Number(seconds)) if (0.0..=3600.0).contains(seconds) => {
+                // Within an hour, so the conversion is exact to the millisecond.
+                self.sketch.gather = Some((seconds * 1000.0).round() as u64);
+            }
+            ("maxProcesses", Value::Number(number)) => match whole(*number, 1.0, 64.0) {
+                Some(number) => self.sketch.streams = Some(number),
+                None => self.lost(*line, format!("maxProcesses = {value}: it is 1 to 64 for one remote here")),
+            },
+            ("delete", Value::Bool(deletes)) => self.sketch.events.delete = *deletes,
+            ("delete", Value::Text(when)) if when == "startup" => self.sketch.deletions = Deletions::FullSyncs,
+            ("delete", Value::Text(when)) if when == "running" => self.sketch.deletions = Deletions::Live,
+            ("init", Value::Bool(init)) => self.sketch.never_at_start = !init,
+            ("exclude", Value::Text(pattern)) => self.exclude(*line, pattern),
+            ("exclude", Value::Table(patterns)) => {
+                for pattern in patterns {
+                    match &pattern.value {
+                        Value::Text(text) => self.exclude(pattern.line, text),
+                        other => self.lost(pattern.line, format!("{other} in exclude: it has to be a text")),
+                    }
+                }
+            }
+            ("excludeFrom", Value::Text(file)) if file.starts_with('/') => {
+                self.sketch.pattern_files.push(file.clone());
+            }
+            ("excludeFrom", Value::Text(file)) => {
+                self.lost(*line, format!("excludeFrom = \"{file}\" is a relative path: write it from / on"));
+            }
+            ("rsync", Value::Table(options)) => options.iter().for_each(|option| self.rsync_option(option)),
+            ("rsyncOpts" | "rsyncOps", Value::Text(words)) => match shlex::split(words) {
+                Some(words) => self.extra(*line, &words),
+                None => self.lost(*line, format!("{name}: a quote is not closed")),
+            },
+            ("rsyncOpts" | "rsyncOps", Value::Table(words)) => self.extra_of(*line, words),
+            ("ssh", Value::Table(options)) => options.iter().for_each(|option| self.ssh_option(option)),
+            (_, Value::Nil) => {}
+            (
+                "delay" | "maxProcesses" | "delete" | "init" | "exclude" | "excludeFrom" | "rsync" | "rsyncOpts"
+                | "rsyncOps" | "ssh",
+                value,
+            ) => {
+                self.lost(*line, format!("{name} is {value}, no constant that can be used"));
+            }
+            _ => self.remarks.push(match needless(name) {
+                Some(instead) => Remark::note(*line, format!("{name} is not needed: {instead}")),
+                None => unknown(*line, name, "sync"),
+            }),
+        }
+        if GUARDS.contains(&name) && self.remarks.iter().filter(|remark| remark.lost).count() > before {
+            self.is_safe = false;
+        }
+    }
+
+    fn exclude(&mut self, line: usize, pattern: &str) {
+        match Filter::none().and_excluding([pattern]) {
+            Ok(_) => self.sketch.patterns.push(pattern.to_owned()),
+            Err(error) => self.lost(line, format!("exclude \"{pattern}\": {error}")),
+        }
+    }
+
+    fn rsync_option(&mut self, field: &Field) {
+        let Field { line, name, value } = field;
+        let Some(name) = name.as_deref() else {
+            return self.lost(*line, format!("{value} in rsync has no name"));
+        };
+        if let Some((_, word)) = FLAGS.iter().find(|(known, _)| *known == name) {
+            return match value {
+                Value::Bool(true) => self.sketch.params.push((*word).to_owned()),
+                Value::Bool(false) => {
+                    self.sketch.params.retain(|known| known != word);
+                    if IN_ARCHIVE.contains(&name) {
+                        self.sketch.params.push(format!("--no-{name}"));
+                    }
+                }
+                other => self.lost(*line, format!("{name} is {other}, neither true nor false")),
+            };
+        }
+        if let Some((_, word)) = VALUES.iter().find(|(known, _)| *known == name) {
+            return match value {
+                Value::Text(value) => self.sketch.params.push(format!("{word}={value}")),
+                Value::Number(value) => self.sketch.params.push(format!("{word}={value}")),
+                other => self.lost(*line, format!("{name} is {other}: it has to be a text or a number")),
+            };
+        }
+        let hyphened = name.replace('_', "-");
+        match (name, value) {
+            ("_extra", Value::Table(words)) => self.extra_of(*line, words),
+            ("password_file", Value::Text(file)) => self.sketch.password_file = Some(file.clone()),
+            ("timeout", Value::Number(seconds)) if whole(*seconds, 1.0, 604_800.0).is_some() => {
+                self.sketch.timeout = whole(*seconds, 1.0, 604_800.0);
+            }
+            ("timeout", Value::Number(0.0)) => {}
+            ("rsh", Value::Text(command)) => match rsync_words::ssh(command) {
+                Ok(ssh) => self.sketch.ssh = ssh,
+                Err(why) => self.lost(*line, format!("rsh = \"{command}\": {why}")),
+            },
+            ("update", Value::Bool(update)) => self.sketch.keep_newer = *update,
+            ("binary", Value::Text(binary)) if ["rsync", "/usr/bin/rsync", "/bin/rsync"].contains(&binary.as_str()) => {
+            }
+            ("binary", _) => self.lost(*line, "binary: the rsync that PATH finds is run; a drop-in may set PATH"),
+            (_, Value::Bool(false) | Value::Nil) if OTHER_RSYNC.contains(&name) => {}
+            (_, Value::Bool(_)) if NEEDLESS_FLAGS.contains(&name) => {
+                self.note(*line, format!("{name} is not needed: each run decides it by itself"));
+            }
+            _ => match reason_against(&hyphened) {
+                Some(why) => {
+                    // The patterns that it stands for are lost with it.
+                    self.is_safe &= name != "cvs_exclude";
+                    self.lost(*line, format!("{name}: {why}"));
+                }
+                None if OTHER_RSYNC.contains(&name) || NEEDLESS_FLAGS.contains(&name) => {
+                    self.lost(*line, format!("{name} is {value}, no constant that can be used"));
+                }
+                None => self.lost(*line, format!("{name} is no option of rsync = {{…}} that is known here")),
+            },
+        }
+    }
+
+    fn extra_of(&mut self, line: usize, words: &[Field]) {
+        let mut texts = Vec::new();
+        for word in words {
+            match &word.value {
+                Value::Text(text) => texts.push(text.clone()),
+                other => self.lost(word.line, format!("{other} among rsync's options: it has to be a text")),
+            }
+        }
+        self.extra(line, &texts);
+    }
+
+    /// Words for rsync's command line.
+    fn extra(&mut self, line: usize, words: &[String]) {
+        let taken = rsync_words::take(words, &mut self.sketch);
+        for lost in taken.lost {
+            // An inclusion is lost together with the exclusions that it makes smaller.
+            self.is_safe &= !["--include", "--filter", "--cvs-exclude"].iter().any(|rule| lost.starts_with(rule));
+            self.lost(line, lost);
+        }
+        for place in taken.places {
+            self.lost(line, format!("{place:?} is no option of rsync"));
+        }
+        if taken.deletes {
+            self.note(line, "--delete is not needed: `delete` decides");
+        }
+        if let (Some(given), Some(Destination::Daemon { port, .. })) = (taken.port, self.sketch.remotes.first_mut()) {
+            *port = Some(given);
+        }
+    }
+
+    fn ssh_option(&mut self, field: &Field) {
+        let Field { line, name, value } = field;
+        match (name.as_deref(), value) {
+            (Some("port"), Value::Number(port)) if whole(*port, 1.0, 65_535.0).is_some() => {
+                self.sketch.ssh.port = whole(*port, 1.0, 65_535.0).and_then(|port| u16::try_from(port).ok());
+            }
+            (Some("identityFile"), Value::Text(file)) => self.sketch.ssh.identity = Some(file.clone()),
+            (Some("options"), Value::Table(options)) => {
+                for option in options {
+                    match (option.name.as_deref(), &option.value) {
+                        (Some(key), Value::Text(value)) => self.ssh_word(format!("{key}={value}")),
+                        (Some(key), Value::Number(value)) => self.ssh_word(format!("{key}={value}")),
+                        (_, other) => self.lost(option.line, format!("{other} in the options of ssh")),
+                    }
+                }
+            }
+            (Some("_extra"), Value::Table(words)) => {
+                for word in words {
+                    match &word.value {
+                        Value::Text(text) => self.sketch.ssh.options.push(text.clone()),
+                        other => self.lost(word.line, format!("{other} among ssh's options: it has to be a text")),
+                    }
+                }
+            }
+            (Some("binary"), Value::Text(binary)) if binary.rsplit('/').next() == Some("ssh") => {}
+            (Some(name @ ("port" | "identityFile" | "options" | "_extra" | "binary")), other) => {
+                self.lost(*line, format!("{name} is {other}, no constant that can be used"));
+            }
+            (Some(name), _) => self.lost(*line, format!("{name} is no option of ssh = {{…}} that is known here")),
+            (None, other) => self.lost(*line, format!("{other} in ssh has no name")),
+        }
+    }
+
+    fn ssh_word(&mut self, option: String) {
+        self.sketch.ssh.options.extend(["-o".to_owned(), option]);
+    }
+}
+
+/// Short options in one word, those that others imply left out, and `--no-…` where there is nothing to take back.
+fn bundled(words: &[String]) -> Vec<String> {
+    let is_short = |word: &&String| word.len() == 2 && word.as_bytes()[1] != b'-';
+    let archive = words.iter().any(|word| word == "-a");
+    let mut letters = String::new();
+    for letter in words.iter().filter(is_short).filter_map(|word| word.chars().nth(1)) {
+        if !(letters.contains(letter) || archive && "rlptgoD".contains(letter)) {
+            letters.push(letter);
+        }
+    }
+    let short = (!letters.is_empty()).then(|| format!("-{letters}"));
+    let is_needless =
+        |word: &&String| !archive && word.strip_prefix("--no-").is_some_and(|name| IN_ARCHIVE.contains(&name));
+    let long = words.iter().filter(|word| !is_short(word) && !is_needless(word)).cloned();
+    short.into_iter().chain(long).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_options_are_bundled() {
+        let words = ["-l", "-t", "-a", "-z", "-A", "--bwlimit=1"].map(str::to_owned);
+        assert_eq!(bundled(&words), ["-azA", "--bwlimit=1"]);
+        let words = ["-a", "--no-owner"].map(str::to_owned);
+        assert_eq!(bundled(&words), words);
+        assert_eq!(bundled(&["-t", "--no-links"].map(str::to_owned)), ["-t"]);
+    }
+}

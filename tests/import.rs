@@ -1,0 +1,382 @@
+//! `sersyncctl import` on a corpus of foreign set-ups: what it says and what it writes is compared with the text beside
+//! each.
+//!
+//! `SERSYNC_TEST_REWRITE=1 cargo test --test import` writes those texts anew; read the difference before you commit it.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use sersync::config::{self, Deletions, Destination};
+use sersync::filter::{EntryKind, Filter};
+use sersync::path::RelPath;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use support::agent::Launch;
+use support::tree::put;
+use support::{SOON, eventually};
+
+/// The corpus has this where a case's own directory is to stand.
+const MARK: &str = "@DIR@";
+
+fn corpus(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import").join(part)
+}
+
+/// The files of a directory, sorted, without the texts that are expected.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_none_or(|extension| extension != "txt"));
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+/// A place to import in: the set-up in `old`, what comes of it in `new`.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(place.path("old")).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn old(&self) -> String {
+        self.path("old").display().to_string()
+    }
+
+    /// A file of the corpus, with this place in it.
+    fn bring(&self, file: &Path) -> PathBuf {
+        let mut bytes = fs::read(file).unwrap();
+        let old = self.old();
+        while let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK.as_bytes()) {
+            bytes.splice(at..at + MARK.len(), old.bytes());
+        }
+        self.write(file.file_name().unwrap().to_str().unwrap(), &bytes)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path("old").join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+        command.arg("import").args(words).current_dir(self.path("old"));
+        // No bus is needed.
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere").output().unwrap()
+    }
+
+    /// Imports into `new`.
+    fn import(&self, words: &[&str]) -> Output {
+        let to = self.path("new");
+        self.run(&[words, &["--to", to.to_str().unwrap()]].concat())
+    }
+
+    /// What was written, as a reader of snapshots wants it.
+    fn written(&self) -> String {
+        let mut text = String::new();
+        let Ok(entries) = fs::read_dir(self.path("new")) else { return text };
+        let mut written: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        written.sort();
+        for path in written {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+            let bytes = fs::read(&path).unwrap();
+            let loaded = config::inspect(&bytes, &path, None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+            assert!(loaded.config.alone.is_some() != loaded.config.roots.iter().any(|root| !root.remotes.is_empty()));
+            writeln!(text, "\n=== {name}, mode {mode:04o}").unwrap();
+            text.push_str(&String::from_utf8_lossy(&bytes).replace('\r', "\\r"));
+        }
+        text
+    }
+
+    /// This place taken out again. The carets below a path are cut to the mark's length.
+    fn take_out(&self, text: &str) -> String {
+        let place = self.0.path().display().to_string();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for index in 0..lines.len() {
+            let shorter = lines[index].matches(&place).count() * place.len();
+            if shorter > 0 {
+                lines[index] = lines[index].replace(&place, "");
+                if let Some(below) = lines.get_mut(index + 1).filter(|below| below.ends_with('^')) {
+                    below.truncate(below.len() - shorter);
+                }
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8([output.stdout.as_slice(), &output.stderr].concat()).unwrap()
+}
+
+/// Holds what an import says and writes against the text beside `case`.
+fn compare(place: &Place, case: &Path, output: &Output, wrong: &mut String) {
+    let status = output.status.code().unwrap();
+    let found = place.take_out(&format!("exit status {status}\n{}{}", said(output), place.written()));
+    let beside = PathBuf::from(format!("{}.txt", case.display()));
+    if std::env::var_os("SERSYNC_TEST_REWRITE").is_some() {
+        fs::write(&beside, found).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&beside).unwrap_or_default();
+    let (mut old, mut new) = (expected.lines(), found.lines());
+    if let Some(line) = (1..).find_map(|number| match (old.next(), new.next()) {
+        (None, None) => Some(None),
+        (expected, found) if expected != found => {
+            Some(Some(format!("line {number}: expected {expected:?}, found {found:?}")))
+        }
+        _ => None,
+    }) {
+        line.into_iter().for_each(|line| writeln!(wrong, "{}: {line}", beside.display()).unwrap());
+    }
+}
+
+#[test]
+fn set_ups_of_sersync_become_what_is_expected() {
+    let mut wrong = String::new();
+    for (case, rc) in [("seed", "rc.local"), ("odd", "crontab")] {
+        let place = Place::new();
+        for file in files(&corpus("sersync").join(case)) {
+            place.bring(&file);
+        }
+        let password = place.write("rsync.password", b"s3cret\n");
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o644)).unwrap();
+        let before: Vec<Vec<u8>> = files(&place.path("old")).iter().map(|file| fs::read(file).unwrap()).collect();
+        let output = place.import(&["sersync", &place.old(), "--rc", rc]);
+        assert!(!said(&output).contains("s3cret"), "a password is shown: {}", said(&output));
+        let after: Vec<Vec<u8>> = files(&place.path("old")).iter().map(|file| fs::read(file).unwrap()).collect();
+        assert!(before == after, "{case}: an old file was changed");
+        compare(&place, &corpus("sersync").join(case), &output, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "\n{wrong}SERSYNC_TEST_REWRITE=1 writes the expected texts anew");
+}
+
+#[test]
+fn configs_of_lsyncd_and_tables_of_incron_become_what_is_expected() {
+    let mut wrong = String::new();
+    for source in ["lsyncd", "incron"] {
+        for file in files(&corpus(source)) {
+            let place = Place::new();
+            let brought = place.bring(&file);
+            let output = place.import(&[source, brought.file_name().unwrap().to_str().unwrap()]);
+            compare(&place, &file, &output, &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}SERSYNC_TEST_REWRITE=1 writes the expected texts anew");
+}
+
+#[test]
+fn a_config_that_needs_no_change_is_copied_byte_for_byte() {
+    let place = Place::new();
+    let file = place.bring(&corpus("sersync/odd/gbk.xml"));
+    let output = place.import(&["sersync", "gbk.xml", "--rc", "/dev/null"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fs::read(place.path("new/gbk.xml")).unwrap(), fs::read(&file).unwrap());
+}
+
+#[test]
+fn another_file_is_replaced_only_when_that_is_asked_for() {
+    let place = Place::new();
+    let config = |module: &str| {
+        format!(
+            "<head><sersync><localpath watch=\"/a\"><remote ip=\"h\" name=\"{module}\"/></localpath></sersync></head>"
+        )
+    };
+    place.write("www.xml", config("one").as_bytes());
+    let import = |more: &[&str]| place.import(&[&["sersync", "www.xml", "--rc", "/dev/null"], more].concat());
+    let target = place.path("new/www.xml");
+    assert!(import(&[]).status.success());
+    assert!(said(&import(&[])).contains("is there already"));
+    place.write("www.xml", config("two").as_bytes());
+    let refused = import(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("--force"), "{}", said(&refused));
+    assert_eq!(fs::read_to_string(&target).unwrap(), config("one"));
+    assert!(import(&["--dry-run"]).status.success());
+    assert_eq!(fs::read_to_string(&target).unwrap(), config("one"));
+    assert!(import(&["--force"]).status.success());
+    assert_eq!(fs::read_to_string(&target).unwrap(), config("two"));
+    assert_eq!(fs::read_dir(place.path("new")).unwrap().count(), 1, "something is left beside it");
+}
+
+#[test]
+fn a_dry_run_prints_the_config_and_writes_nothing() {
+    let place = Place::new();
+    place.write("x.lua", b"sync{ default.rsync, source = '/srv/www', target = 'web::www' }\nprint(1)");
+    let output = place.import(&["lsyncd", "x.lua", "--dry-run"]);
+    assert!(!place.path("new").exists());
+    let config =
+        config::parse(&output.stdout, Path::new("x.xml")).unwrap_or_else(|mistakes| panic!("{mistakes}")).config;
+    assert_eq!(config.roots[0].remotes[0].to_string(), "web::www");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("x.lua:2: not taken over: a call of print"));
+}
+
+#[test]
+fn a_name_is_given_to_one_config_and_programs_read_json() {
+    let place = Place::new();
+    place.write("table", b"/srv/a IN_CREATE /bin/true\n/srv/b IN_CREATE /bin/true\n");
+    let output = place.import(&["incron", "table", "--name", "x"]);
+    assert!(said(&output).contains("there are 2 (a, b)"), "{}", said(&output));
+    assert!(!place.path("new").exists());
+    place.write("table", b"/srv/a IN_CREATE /bin/true\n");
+    let output = place.import(&["incron", "table", "--name", "x", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (json["configs"][0]["instance"].as_str(), json["configs"][0]["there"].as_bool()),
+        (Some("x"), Some(true))
+    );
+    assert!(place.path("new/x.xml").exists());
+    let output = place.import(&["incron", "table", "--name", "a/b"]);
+    assert!(said(&output).contains("cannot name an instance"), "{}", said(&output));
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_name() {
+    let place = Place::new();
+    place.write("latin.lua", b"sync{ default.rsync, source = '/caf\xe9', target = 'web::www' }");
+    for (words, text) in [
+        (&["sersync", "none.xml"][..], "none.xml: No such file"),
+        (&["sersync", "."], "no file in it ends in .xml"),
+        (&["sersync", "latin.lua", "--rc", "none"], "none: No such file"),
+        (&["lsyncd", "latin.lua"], "save it as UTF-8"),
+        (&["incron", "/"], "Is a directory"),
+    ] {
+        let output = place.import(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(said(&output).contains(text), "{words:?}: {}", said(&output));
+    }
+}
+
+/// The config that comes of a lsyncd.conf.lua.
+fn of_lsyncd(text: &str) -> config::Config {
+    let place = Place::new();
+    place.write("x.lua", text.as_bytes());
+    let output = place.import(&["lsyncd", "x.lua", "--name", "x"]);
+    assert!(output.status.success(), "{}", said(&output));
+    config::load(&place.path("new/x.xml")).unwrap_or_else(|mistakes| panic!("{mistakes}")).config
+}
+
+#[test]
+fn what_lsyncd_excludes_is_excluded() {
+    let patterns = ["*.tmp", "/cache/", ".git/", "a b/[x&\"<>]?", "dir/**/deep", "'"];
+    let words: Vec<String> = patterns.iter().map(|pattern| format!("[==[{pattern}]==]")).collect();
+    let text =
+        format!("sync{{ default.rsync, source='/srv/www', target='web::www', exclude={{ {} }} }}", words.join(", "));
+    let config = of_lsyncd(&text);
+    assert_eq!(*config.filter, Filter::none().and_excluding(patterns).unwrap());
+    let excludes = |path: &str, kind| config.filter.excludes(&RelPath::new(path.as_ref()).unwrap(), kind);
+    assert!(excludes("sub/x.tmp", EntryKind::NonDirectory) && excludes("cache", EntryKind::Directory));
+    assert!(!excludes("sub/cache", EntryKind::Directory) && !excludes("x.txt", EntryKind::NonDirectory));
+}
+
+#[test]
+fn what_lsyncd_declares_is_what_the_config_says() {
+    let config = of_lsyncd(
+        "settings{ maxProcesses = 7 }\nlocal host = 'web' .. 1\nsync{ default.rsyncssh, source='/srv/www/', host='me@' .. host, \
+         targetdir='/srv/a b', delete='startup', delay=1.5, maxProcesses=2, rsync={ _extra={ \"--chmod=D755,F644\" } }, \
+         ssh={ port=2222, options={ ProxyCommand=\"nc %h %p\" } } }",
+    );
+    let remote = Destination::Ssh {
+        user: Some("me".to_owned()),
+        host: "web1".to_owned(),
+        port: Some(2222),
+        directory: "/srv/a b".to_owned(),
+    };
+    assert_eq!((config.roots[0].path.as_path(), &config.roots[0].remotes[0]), (Path::new("/srv/www"), &remote));
+    assert_eq!((config.agent.gather.as_millis(), config.agent.workers, config.agent.streams), (1500, 7, 2));
+    assert_eq!((config.deletions, config.events.delete), (Deletions::FullSyncs, true));
+    assert_eq!(config.rsync.params, ["-lt", "--chmod=D755,F644"]);
+    assert_eq!(config.rsync.ssh, ["-o", "ProxyCommand=nc %h %p"]);
+}
+
+/// The names between backquotes in the first cell of a row.
+fn names_in(row: &str) -> Vec<&str> {
+    let cell = row.trim_start_matches('|').split('|').next().unwrap();
+    cell.split('`').skip(1).step_by(2).filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_')).collect()
+}
+
+#[test]
+fn every_option_of_the_documented_table_is_known() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/from-lsyncd.md")).unwrap();
+    let mut section = "";
+    let mut seen = 0;
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading;
+        }
+        let wrap = |option: &str| match section {
+            "In `settings`" => Some(format!("settings{{ {option} }}")),
+            "In `sync`" => Some(format!("sync{{ default.rsync, source='/a', target='h::m', {option} }}")),
+            "In `rsync = {…}`" => {
+                Some(format!("sync{{ default.rsync, source='/a', target='h::m', rsync={{ {option} }} }}"))
+            }
+            "In `ssh = {…}`" => {
+                Some(format!("sync{{ default.rsync, source='/a', target='h:/m', ssh={{ {option} }} }}"))
+            }
+            _ => None,
+        };
+        for name in
+            names_in(line).into_iter().filter(|name| line.starts_with("| ") && !["true", "false"].contains(name))
+        {
+            let Some(lua) = wrap(&format!("{name} = 3")) else { continue };
+            if section == "In `sync`" && ["host", "targetdir"].contains(&name) {
+                continue;
+            }
+            seen += 1;
+            let place = Place::new();
+            place.write("x.lua", lua.as_bytes());
+            let output = said(&place.import(&["lsyncd", "x.lua", "--dry-run"]));
+            assert!(!output.contains("is known here"), "{section}, {name}: {output}");
+        }
+    }
+    assert!(seen > 80, "the table was not found: {seen}");
+}
+
+#[test]
+fn an_imported_table_runs_its_commands_with_any_name() {
+    let place = Place::new();
+    let (source, heard) = (place.path("source"), place.path("heard"));
+    fs::create_dir(&source).unwrap();
+    let tell = place
+        .write("tell", format!("#!/bin/sh\nprintf '%s %s\\n' \"$1\" \"$2\" >> '{}'\n", heard.display()).as_bytes());
+    fs::set_permissions(&tell, fs::Permissions::from_mode(0o755)).unwrap();
+    let (watched, tell) = (source.display(), tell.display());
+    let mask = "IN_CLOSE_WRITE,loopable=true";
+    let table = format!("{watched} {mask} {tell} words $@/$#\n{watched} {mask} {tell} shell \"$@/$#\" && true\n");
+    place.write("table", table.as_bytes());
+    let output = place.import(&["incron", "table"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let configs = ["source", "source-2"].map(|name| place.path("new").join(format!("{name}.xml")));
+    let agents = [0, 1].map(|n| Launch::new(&place.path(&format!("agent-{n}"))).config(&configs[n]).start());
+    let path = source.join("sub/$(touch owned)`touch owned`\"';x");
+    put(&path, "x");
+    eventually("both commands", SOON, || {
+        let told = fs::read_to_string(&heard).unwrap_or_default();
+        let lacks = ["words", "shell"].into_iter().find(|kind| !told.contains(&format!("{kind} {}\n", path.display())));
+        lacks.map_or(Ok(()), |kind| Err(format!("{kind} is missing in {told}")))
+    });
+    assert!(!place.path("agent-1/owned").exists() && !source.join("owned").exists());
+    // A running agent does not become a mirror, nor a mirror a plugin's.
+    let text = fs::read_to_string(&configs[0]).unwrap();
+    let remote = format!("><remote directory=\"{}\"/></localpath>", place.path("copy").display());
+    let text = text.replace(" alone=\"true\"", "").replacen(
+        "/>\n        <plugin start",
+        &format!("{remote}\n        <plugin start"),
+        1,
+    );
+    fs::write(&configs[0], text).unwrap();
+    agents[0].signal(Signal::SIGHUP);
+    agents[0].wait_logged("restart the agent");
+}

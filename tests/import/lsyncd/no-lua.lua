@@ -1,0 +1,2 @@
+sync { default.rsync, source = "/srv/a", target = "web::a" }
+sync { default.rsync, source = "/srv/b" target = "web::b" }
