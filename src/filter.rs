@@ -13,7 +13,7 @@ mod rsync_pattern;
 pub use rsync_pattern::PatternError;
 
 use crate::path::RelPath;
-use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// The excluded paths of one config.
 #[derive(Debug, Clone)]
@@ -104,6 +104,12 @@ impl Filter {
         whole_path(expression).map(drop)
     }
 
+    /// Whether `pattern` can be used as one of rsync's.
+    pub fn check_pattern(pattern: &str) -> Result<(), PatternError> {
+        let expression = rsync_pattern::expression(pattern)?;
+        whole_path(&expression).map(drop).map_err(|_| PatternError::Large)
+    }
+
     /// Whether `path` itself matches; says nothing of the directories above it.
     pub fn matches(&self, path: &RelPath, kind: EntryKind) -> bool {
         if self.is_empty() || path.is_root() {
@@ -146,9 +152,18 @@ impl ExpressionError {
     }
 }
 
-/// Each compiled by itself within the crate's limit of 10 MiB, so the set gets as much for each.
+/// Each compiled by itself within the crate's limit of 10 MiB, so the set gets as much for each, up to a limit of its own.
 fn set(anchored: &[String]) -> Result<RegexSet, regex::Error> {
-    RegexSetBuilder::new(anchored).size_limit(10 * (1 << 20) * (1 + anchored.len())).build()
+    const ONE: usize = 10 << 20;
+    const ALL: usize = 256 << 20;
+    RegexSetBuilder::new(anchored).size_limit(ONE.saturating_mul(1 + anchored.len()).min(ALL)).build()
+}
+
+/// Whether it takes next to nothing to compile `expression`; one that does not compile is found out as soon.
+pub fn is_small(expression: &str) -> bool {
+    const SMALL: usize = 64 << 10;
+    let compiled = RegexBuilder::new(expression).size_limit(SMALL).build();
+    !matches!(compiled, Err(regex::Error::CompiledTooBig(_)))
 }
 
 /// `expression` so that it matches whole paths only, in the sense of bytes if it can be read so.

@@ -19,6 +19,9 @@ mod failpoint;
 pub mod filter;
 #[cfg(test)]
 mod forks;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod human;
 pub mod journal;
 pub mod message_ids;

@@ -8,10 +8,11 @@ use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
-    AgentSettings, Config, Deletions, Destination, EventSwitches, FailLog, FullSyncAtStart, PluginName, Root,
-    RsyncOptions, Secret, TemporaryNames, address, crontab, password, plugins, schema,
+    AgentSettings, Config, Deletions, Destination, EventSwitches, FILE_LIMIT, FailLog, FullSyncAtStart, PluginName,
+    Root, RsyncOptions, Secret, TemporaryNames, address, crontab, password, plugins, schema,
 };
 use crate::filter::Filter;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +132,9 @@ fn filter(reading: &mut Reading<'_>, element: Option<&Element>) -> Filter {
             continue;
         }
         let Some(attribute) = exclude.attribute("expression") else { continue };
+        if !reading.affords(&attribute.value, &attribute.value_span) {
+            continue;
+        }
         match Filter::check(&attribute.value) {
             Ok(()) => expressions.push((attribute.value.as_str(), attribute.value_span.clone())),
             Err(error) => reading.error(attribute.value_span.clone(), error.to_string(), error.help()),
@@ -155,13 +159,14 @@ fn filter(reading: &mut Reading<'_>, element: Option<&Element>) -> Filter {
 /// `#` or `;` say nothing, as rsync's `--exclude-from` has it.
 fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String> {
     let mut good = Vec::new();
-    let mut take =
-        |reading: &mut Reading<'_>, pattern: &str, span: std::ops::Range<usize>, place: &str| match Filter::none()
-            .and_excluding([pattern])
-        {
-            Ok(_) => good.push(pattern.to_owned()),
-            Err(error) => reading.error(span, format!("{place}\"{pattern}\": {error}"), error.help()),
-        };
+    let mut take = |reading: &mut Reading<'_>, pattern: &str, span: std::ops::Range<usize>, place: &str| {
+        if reading.affords(pattern, &span) {
+            match Filter::check_pattern(pattern) {
+                Ok(()) => good.push(pattern.to_owned()),
+                Err(error) => reading.error(span, format!("{place}\"{pattern}\": {error}"), error.help()),
+            }
+        }
+    };
     if let Some(attribute) = exclude.attribute("pattern") {
         take(reading, &attribute.value, attribute.value_span.clone(), "");
     }
@@ -170,7 +175,7 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
         && let Some(attribute) = exclude.attribute("file")
     {
         let span = attribute.value_span.clone();
-        match std::fs::read_to_string(&path) {
+        match read_patterns(&path) {
             Ok(text) => {
                 for (number, line) in text.lines().enumerate() {
                     if !(line.is_empty() || line.starts_with(['#', ';'])) {
@@ -185,6 +190,19 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
         }
     }
     good
+}
+
+/// What a plain file of a size that can be meant holds: a device would never end, and a pipe never begin.
+fn read_patterns(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > FILE_LIMIT {
+        true => Err(io::Error::other("it has more than 4 MiB")),
+        false => Ok(text),
+    }
 }
 
 /// `<agent>`, wherever it stands.

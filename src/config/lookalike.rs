@@ -6,6 +6,9 @@
 
 use std::ops::Range;
 
+/// More than are ever told: a file may hold a million.
+const FOUND_AT_MOST: usize = 1000;
+
 /// One that was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lookalike {
@@ -156,9 +159,9 @@ impl Mending<'_> {
         let text = self.text;
         let from = at + mark.len_utf8();
         let Some(quote) = plain_quote(mark) else { return from };
-        let here = &text[from..];
-        let here = &here[..here.find(['\n', '<']).unwrap_or(here.len())];
-        let closing = here.char_indices().find(|(_, c)| *c == quote || plain_quote(*c) == Some(quote));
+        // Not further than to its end: a line may hold thousands of values.
+        let mut here = text[from..].char_indices().take_while(|(_, c)| !matches!(c, '\n' | '<'));
+        let closing = here.find(|(_, c)| *c == quote || plain_quote(*c) == Some(quote));
         let Some((length, last)) = closing else { return from };
         self.replace(at, mark, quote, true);
         if last != quote {
@@ -195,7 +198,9 @@ impl Mending<'_> {
     }
 
     fn tell(&mut self, span: Range<usize>, message: String, help: String) {
-        self.found.push(Lookalike { span, message, help });
+        if self.found.len() < FOUND_AT_MOST {
+            self.found.push(Lookalike { span, message, help });
+        }
     }
 }
 

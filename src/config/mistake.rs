@@ -100,6 +100,11 @@ impl std::error::Error for Mistakes {}
 
 /// The one of `known` that somebody who wrote `written` most likely meant.
 pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The distance takes room and time for each pair of characters.
+    const LONG: usize = 100;
+    if written.len() > LONG {
+        return None;
+    }
     let written = written.to_lowercase();
     known
         .into_iter()

@@ -5,10 +5,13 @@
 //! is wrong (`mistake`). Nothing here knows of D-Bus, systemd or inotify.
 
 mod address;
+mod allowance;
 mod command_line;
 mod command_words;
 mod confxml;
 mod crontab;
+#[cfg(test)]
+mod hostile_test;
 mod instance;
 mod lookalike;
 mod mistake;
@@ -30,6 +33,8 @@ pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
 pub use params::takes_value;
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
+#[cfg(fuzzing)]
+pub(crate) use source::written_text;
 pub use template::{Place as TemplatePlace, Template};
 pub use web::{Header, HttpPlugin, RequestBody};
 pub use written::{Written, written};

@@ -314,6 +314,9 @@ fn refresh_cdn(reading: &mut Reading<'_>, plugin: &Element) -> Vec<RefreshCdnPlu
 }
 
 fn compiles(reading: &mut Reading<'_>, attribute: &super::tree::Attribute) -> bool {
+    if !reading.affords(&attribute.value, &attribute.value_span) {
+        return false;
+    }
     match Filter::check(&attribute.value) {
         Ok(()) => true,
         Err(error) => {

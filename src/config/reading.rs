@@ -3,6 +3,7 @@
 //!
 //! In an element that is switched off (`start="false"`) a wrong value is only a warning: nothing depends on it.
 
+use super::allowance::{Allowance, Spent};
 use super::mistake::{Mistake, Severity, nearest};
 use super::source::Source;
 use super::tree::{Attribute, Element};
@@ -16,11 +17,12 @@ const LIMIT: usize = 500;
 pub(super) struct Reading<'a> {
     source: &'a Source,
     found: Vec<(usize, Mistake)>,
+    expressions: Allowance,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(source: &'a Source) -> Self {
-        Self { source, found: Vec::new() }
+        Self { source, found: Vec::new(), expressions: Allowance::new() }
     }
 
     pub(super) fn text(&self) -> &'a str {
@@ -46,16 +48,26 @@ impl<'a> Reading<'a> {
         if self.is_full() {
             return;
         }
-        let help = help.into();
+        let help = one_line(&help.into());
         let mistake = Mistake {
             severity,
             file: self.source.file.clone(),
             place: Some(self.source.place(&span)),
             elsewhere: false,
-            message: message.into(),
+            message: one_line(&message.into()),
             help: (!help.is_empty()).then_some(help),
         };
         self.found.push((span.start, mistake));
+    }
+
+    /// Whether `expression` may be compiled: none may once all those before it were too much.
+    pub(super) fn affords(&mut self, expression: &str, span: &Range<usize>) -> bool {
+        let taken = self.expressions.take(expression);
+        if taken == Err(Spent::Now) {
+            let help = "name directories, or put several into one as (a|b|c); repetitions such as {90} make one large";
+            self.error(span.clone(), "the expressions up to here are too many, or too large once compiled", help);
+        }
+        taken.is_ok()
     }
 
     /// An error in a file that this one names.
@@ -195,6 +207,17 @@ impl<'a> Reading<'a> {
     ) {
         self.complain(severity_in(element), attribute.value_span.clone(), message, help);
     }
+}
+
+/// What of a sentence a line of a terminal shows: the file's own words in it may be megabytes, or move the cursor.
+fn one_line(text: &str) -> String {
+    const LONG: usize = 500;
+    let mut characters = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    let mut line: String = characters.by_ref().take(LONG).collect();
+    if characters.next().is_some() {
+        line.push('…');
+    }
+    line
 }
 
 /// How grave a wrong value in `element` is.

@@ -62,6 +62,12 @@ impl Source {
     }
 }
 
+/// The text that is read of a file's bytes, as it was written: the places of mistakes are places in it.
+#[cfg(fuzzing)]
+pub(crate) fn written_text(bytes: &[u8]) -> String {
+    Source::decode(bytes, PathBuf::new()).0.written
+}
+
 /// `written`, blotted out wherever `blotted` is no more what `text` is.
 fn blotted(written: &str, text: &str, blotted: &str) -> String {
     let (text, blotted) = (text.as_bytes(), blotted.as_bytes());
@@ -175,35 +181,73 @@ fn is_wide(character: char) -> bool {
 /// wrong with it. `passwordfile` names a file and stays.
 fn without_secrets(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let mut shown = text.to_owned();
+    let mut values = Vec::new();
+    // Values may lie in one another where quotes are missing, and each would be searched to the end of the file.
+    let mut name_end = 0;
+    let [mut double, mut single] = ['"', '\''].map(|quote| Ahead::new(&lower, move |c| c == quote));
+    let mut blank = Ahead::new(&lower, char::is_whitespace);
     for (at, _) in lower.match_indices("pass") {
+        if at < name_end {
+            continue;
+        }
         let after_name = lower[at..].trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        name_end = lower.len() - after_name.len();
         let Some(value) = after_name.trim_start().strip_prefix('=').map(str::trim_start) else { continue };
-        if &lower[at..lower.len() - after_name.len()] == "passwordfile" {
+        if &lower[at..name_end] == "passwordfile" {
             continue;
         }
         let start = lower.len() - value.len();
-        let range = match value.chars().next() {
-            // Where the closing quote is missing, too much is blotted out rather than too little.
-            Some(quote @ ('"' | '\'')) => start + 1..value[1..].find(quote).map_or(lower.len(), |end| start + 1 + end),
-            _ => start..value.find(char::is_whitespace).map_or(lower.len(), |end| start + end),
-        };
-        blot_out(&mut shown, range);
+        // Where the closing quote is missing, too much is blotted out rather than too little.
+        values.push(match value.chars().next() {
+            Some('"') => start + 1..double.from(start + 1),
+            Some('\'') => start + 1..single.from(start + 1),
+            _ => start..blank.from(start),
+        });
     }
+    let shown = blot_out(text, &values);
     // `http://user:password@host`
+    let mut logins = Vec::new();
     for (at, separator) in lower.match_indices("://") {
         let start = at + separator.len();
         let authority = lower[start..].split(['/', '"', '\'', '<', '>']).next().unwrap_or_default();
-        if let Some(end) = authority.rfind('@') {
-            blot_out(&mut shown, start..start + end);
-        }
+        logins.extend(authority.rfind('@').map(|end| start..start + end));
     }
-    shown
+    blot_out(&shown, &logins)
 }
 
-fn blot_out(text: &mut String, range: Range<usize>) {
-    let blots: String = text[range.clone()].bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
-    text.replace_range(range, &blots);
+/// The next character of some kind, asked for from ever later places: each part of the text is searched once.
+struct Ahead<'a, F> {
+    text: &'a str,
+    is_meant: F,
+    searched: Range<usize>,
+}
+
+impl<'a, F: Fn(char) -> bool> Ahead<'a, F> {
+    fn new(text: &'a str, is_meant: F) -> Self {
+        Self { text, is_meant, searched: 1..0 }
+    }
+
+    /// Where the first one at `start` or behind it is; the text's end if there is none.
+    fn from(&mut self, start: usize) -> usize {
+        if !(self.searched.start..=self.searched.end).contains(&start) {
+            let found = self.text[start..].find(&self.is_meant);
+            self.searched = start..found.map_or(self.text.len(), |length| start + length);
+        }
+        self.searched.end
+    }
+}
+
+/// `text` with asterisks in `ranges`, which are in the order of their starts.
+fn blot_out(text: &str, ranges: &[Range<usize>]) -> String {
+    let (mut shown, mut done) = (String::with_capacity(text.len()), 0);
+    for range in ranges {
+        let (start, end) = (range.start.max(done), range.end.max(done));
+        shown.push_str(&text[done..start]);
+        shown.extend(text[start..end].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }));
+        done = end;
+    }
+    shown.push_str(&text[done..]);
+    shown
 }
 
 #[cfg(test)]

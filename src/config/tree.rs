@@ -16,6 +16,15 @@ use std::ops::Range;
 /// Deeper elements are refused: the schema needs six levels, and a tree is dropped recursively.
 const DEPTH_LIMIT: usize = 32;
 
+/// A file with more elements is no config, and each of them takes room.
+const ELEMENT_LIMIT: usize = 20_000;
+
+/// A tag that is never closed is looked for to the end of the file; so often at most.
+const SYNTAX_LIMIT: usize = 100;
+
+/// No setting has nearly as many; each is compared to those before it.
+const ATTRIBUTE_LIMIT: usize = 100;
+
 /// One element.
 #[derive(Debug)]
 pub(super) struct Element {
@@ -78,16 +87,32 @@ impl Element {
 /// Reads all of `reading`'s text.
 pub(super) fn read(reading: &mut Reading<'_>) -> Document {
     let text = reading.text();
-    let mut builder = Builder { open: Vec::new(), roots: Vec::new(), sound: true, too_deep: 0 };
-    let mut base = 0;
+    let mut builder = Builder { open: Vec::new(), roots: Vec::new(), sound: true, too_deep: 0, elements: 0 };
+    let (mut base, mut errors) = (0, 0);
     let mut stray: Option<Range<usize>> = None;
     'resume: while !reading.is_full() {
+        if errors > SYNTAX_LIMIT {
+            builder.give_up(
+                reading,
+                base,
+                "so much is wrong up to here that reading ended",
+                "is this a config of sersync?",
+            );
+            break;
+        }
+        errors += 1;
         let mut reader = Reader::from_str(&text[base..]);
         let config = reader.config_mut();
         config.check_end_names = false;
         config.allow_unmatched_ends = true;
         config.allow_dangling_amp = true;
-        loop {
+        while !reading.is_full() {
+            if builder.elements > ELEMENT_LIMIT {
+                let at = base + position(&reader);
+                let help = "it is probably no config; many patterns go into a file: <exclude file=\"…\"/>";
+                builder.give_up(reading, at, &format!("the file has more than {ELEMENT_LIMIT} elements"), help);
+                break 'resume;
+            }
             let start = base + position(&reader);
             let event = reader.read_event();
             let end = base + position(&reader);
@@ -212,11 +237,15 @@ fn read_tag(reading: &mut Reading<'_>, start: usize, end: usize, name_length: us
     let mut attributes = Attributes::new(content, name_length);
     attributes.with_checks(false);
     for attribute in attributes {
+        if reading.is_full() {
+            break;
+        }
         let error = match attribute {
             Ok(attribute) if swallows_a_tag(&attribute.value) => None,
             Ok(attribute) => {
                 match keep(reading, &mut element, content, &attribute) {
                     Kept::Yes => continue,
+                    Kept::Enough => break,
                     // A tag inside the tag: the text before it lacks its `>`.
                     Kept::Tag => None,
                 }
@@ -284,6 +313,7 @@ fn tell_attribute(reading: &mut Reading<'_>, error: AttrError, tag_start: usize,
 enum Kept {
     Yes,
     Tag,
+    Enough,
 }
 
 /// Adds an attribute to `element`, with its entities resolved.
@@ -304,6 +334,10 @@ fn keep(reading: &mut Reading<'_>, element: &mut Element, content: &str, attribu
         let message = format!("`{key}` is given twice in <{}>", element.name);
         reading.error(name_span, message, "keep one of them");
         return Kept::Yes;
+    }
+    if element.attributes.len() >= ATTRIBUTE_LIMIT {
+        reading.error(name_span, "too many attributes: this one and those behind it do not count", "remove them");
+        return Kept::Enough;
     }
     let value = match attribute.normalized_value(XmlVersion::Implicit1_0) {
         Ok(value) => value.into_owned(),
@@ -358,10 +392,13 @@ struct Builder {
     sound: bool,
     /// Open elements below the depth limit, which are not kept.
     too_deep: usize,
+    /// How many there were.
+    elements: usize,
 }
 
 impl Builder {
     fn start(&mut self, reading: &mut Reading<'_>, element: Element, leaf: bool) {
+        self.elements += 1;
         if self.open.len() + self.too_deep >= DEPTH_LIMIT {
             if self.too_deep == 0 && !leaf {
                 reading.error(
@@ -423,6 +460,15 @@ impl Builder {
         match self.open.last_mut() {
             Some(parent) => parent.children.push(element),
             None => self.roots.push(element),
+        }
+    }
+
+    /// Says why the rest is not read; the elements that are open are not to blame.
+    fn give_up(&mut self, reading: &mut Reading<'_>, at: usize, message: &str, help: &str) {
+        self.sound = false;
+        reading.error(at..at, message, help);
+        while !self.open.is_empty() {
+            self.close();
         }
     }
 

@@ -21,8 +21,8 @@
 //! Why a log of our own and no database: the load is 20,000 paths in a second and each of them gone a moment later, a
 //! torn tail is harmless here, and the only reader reads all of it once. docs/reliability.md has the figures.
 
-mod record;
-mod replay;
+pub(crate) mod record;
+pub(crate) mod replay;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
-use super::{Work, local, null_separated, output, plan, push_path};
+use super::{Work, local, null_separated, outcome, output, plan, push_path};
 use crate::aside;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
@@ -121,7 +121,7 @@ impl Work<'_> {
         }
         let mut doomed = Vec::new();
         self.run(Form::ListMatching, || Feed::Whole(inside.clone()), |line| note(&mut doomed, line)).await?;
-        let mut condemned = condemned(doomed, &self.order.filter);
+        let mut condemned = condemned(self.concerned(doomed), &self.order.filter);
         condemned.retain(|path| !blocked.contains(path));
         if !condemned.is_empty() {
             self.delete_matching(&plan::topmost_only(condemned)).await?;
@@ -138,8 +138,14 @@ impl Work<'_> {
         Ok(doomed)
     }
 
+    /// A remote can have any line printed: what has nothing to do with the batch is not deleted by its leave.
+    fn concerned(&self, mut doomed: Vec<Doomed>) -> Vec<Doomed> {
+        doomed.retain(|doomed| outcome::concerns(self.order, &doomed.path));
+        doomed
+    }
+
     async fn delete_unless_excluded(&mut self, doomed: Vec<Doomed>) -> Result<(), Fault> {
-        let condemned = plan::topmost_only(condemned(doomed, &self.order.filter));
+        let condemned = plan::topmost_only(condemned(self.concerned(doomed), &self.order.filter));
         if condemned.is_empty() {
             return Ok(());
         }

@@ -20,6 +20,8 @@ mod capabilities;
 mod endpoint;
 mod excluded;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod local;
 mod moves;
 mod outcome;

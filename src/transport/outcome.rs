@@ -72,8 +72,15 @@ impl Outcome {
 
 /// Whether a complaint about `path` can come from a run of `order`.
 pub(super) fn concerns(order: &Order, path: &RelPath) -> bool {
-    order.paths.binary_search(path).is_ok()
-        || order.paths.iter().any(|held| held.is_inside(path) || path.is_inside(held))
+    let held = |path: &RelPath| order.paths.binary_search(path).is_ok();
+    if path.is_root() || held(path) || held(&RelPath::root()) {
+        return !order.paths.is_empty();
+    }
+    // What lies inside it stands together in the sorted list, though not right behind it: "a", "a-b", "a/b".
+    let directory = [path.as_bytes(), b"/"].concat();
+    let inside = order.paths.partition_point(|held| held.as_bytes() < directory.as_slice());
+    order.paths.get(inside).is_some_and(|held| held.as_bytes().starts_with(&directory))
+        || path.ancestors_below_root().any(|above| held(&above))
 }
 
 /// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside
@@ -90,4 +97,56 @@ fn owners(order: &Order, path: &RelPath) -> Vec<RelPath> {
     let above: Vec<RelPath> =
         path.ancestors_below_root().filter(|above| order.paths.binary_search(above).is_ok()).collect();
     if above.is_empty() { vec![path.clone()] } else { above }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::Filter;
+    use crate::pending::Lane;
+    use crate::transport::synced;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    fn rel(path: &str) -> RelPath {
+        RelPath::new(path.as_bytes()).unwrap()
+    }
+
+    fn order(paths: &[&str]) -> Order {
+        Order {
+            root: PathBuf::from("/data"),
+            identity: None,
+            paths: paths.iter().map(|path| rel(path)).collect(),
+            moves: Vec::new(),
+            kind: Kind::Tree,
+            lane: Lane::Live,
+            requested: false,
+            delete: true,
+            filter: Arc::new(Filter::none()),
+            capabilities: Capabilities::default(),
+            name_synced: true,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_concerned_with_its_paths_and_what_is_above_and_below_them() {
+        let order = order(&["a", "a-b", "c/d", "c/d.x/e"]);
+        for path in ["", "a", "a/x/y", "a-b", "c", "c/d", "c/d/x", "c/d.x", "c/d.x/e/f"] {
+            assert!(concerns(&order, &rel(path)), "{path:?}");
+        }
+        for path in ["a-", "a.b", "b", "c/d.", "c/d.x/f", "c/e", "ca"] {
+            assert!(!concerns(&order, &rel(path)), "{path:?}");
+        }
+        assert!(concerns(&self::order(&[""]), &rel("any/thing")), "the root holds all");
+        assert!(!concerns(&self::order(&[]), &rel("")));
+    }
+
+    #[test]
+    fn a_remote_names_nothing_that_it_was_not_sent() {
+        let order = order(&["a"]);
+        let synced = |line: &[u8]| synced::of_batch(&order, line).map(|synced| synced.path);
+        assert_eq!(synced(b"<f+++++++++ a/b"), Some(rel("a/b")));
+        assert_eq!(synced(b"<f+++++++++ elsewhere"), None);
+        assert_eq!(synced(b"*deleting   elsewhere/"), None);
+    }
 }

@@ -19,8 +19,8 @@ pub struct Totals {
 impl Totals {
     /// Adds those of another run.
     pub fn add(&mut self, other: Self) {
-        self.bytes_sent += other.bytes_sent;
-        self.entries += other.entries;
+        self.bytes_sent = self.bytes_sent.saturating_add(other.bytes_sent);
+        self.entries = self.entries.saturating_add(other.entries);
     }
 
     /// Takes in one line of stdout.
@@ -31,16 +31,18 @@ impl Totals {
             let digits = value.split_whitespace().next().unwrap_or("").replace([',', '.'], "");
             digits.parse::<u64>().unwrap_or(0)
         };
+        let mut told = Self::default();
         match label {
-            "Total bytes sent" => self.bytes_sent += number(),
+            "Total bytes sent" => told.bytes_sent = number(),
             // 3.0 says "Number of files transferred", later ones count the kinds apart.
             "Number of files transferred" | "Number of regular files transferred" | "Number of deleted files" => {
-                self.entries += number();
+                told.entries = number();
             }
             // "12 (reg: 10, dir: 2)": the regular ones are counted as transferred.
-            "Number of created files" => self.entries += number().saturating_sub(labelled(value, "reg: ")),
+            "Number of created files" => told.entries = number().saturating_sub(labelled(value, "reg: ")),
             _ => {}
         }
+        self.add(told);
     }
 }
 
@@ -63,8 +65,9 @@ impl Progress {
     pub(super) fn from_line(line: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
         let bytes = words.next()?.replace([',', '.'], "").parse().ok()?;
-        let percent: f64 = words.next()?.strip_suffix('%')?.parse().ok()?;
-        Some(Self { fraction: (percent / 100.0).clamp(0.0, 1.0), bytes })
+        // A whole number: as a fraction even "NaN%" would be one.
+        let percent: u8 = words.next()?.strip_suffix('%')?.parse().ok()?;
+        Some(Self { fraction: (f64::from(percent) / 100.0).min(1.0), bytes })
     }
 }
 
@@ -72,7 +75,7 @@ impl Progress {
 pub(super) fn deleted(line: &[u8]) -> Option<u64> {
     let count = line.strip_prefix(b"Number of deleted files: ")?;
     let digits = count.iter().take_while(|byte| **byte != b' ').filter(|byte| byte.is_ascii_digit());
-    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    Some(digits.fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }
 
 /// A path that would be deleted, and whether it is a directory, from a line of a dry run.
@@ -304,6 +307,18 @@ mod tests {
         let line = b"      1,238,099  42%  146.38kB/s    0:00:08 (xfr#5, to-chk=169/396)";
         assert_eq!(Progress::from_line(line), Some(Progress { fraction: 0.42, bytes: 1_238_099 }));
         assert_eq!(Progress::from_line(b"Number of files: 5"), None);
+    }
+
+    #[test]
+    fn no_figure_is_too_large_and_none_is_no_number() {
+        assert_eq!(Progress::from_line(b"1 NaN% 0kB/s"), None);
+        assert_eq!(deleted(b"Number of deleted files: 99,999,999,999,999,999,999"), Some(u64::MAX));
+        let mut totals = Totals::default();
+        for _ in 0..2 {
+            totals.take_line(b"Total bytes sent: 18446744073709551615");
+            totals.take_line(b"Number of deleted files: 18446744073709551615");
+        }
+        assert_eq!(totals, Totals { bytes_sent: u64::MAX, entries: u64::MAX });
     }
 
     #[test]

@@ -52,17 +52,18 @@ impl Work<'_> {
             )
             .map_err(|error| not_started(&error))?;
             let mut totals = Totals::default();
-            let (mut deletions_skipped, mut deleted) = (false, 0);
-            let itemized = &mut self.itemized;
+            let (mut deletions_skipped, mut deleted) = (false, 0_u64);
+            let (itemized, order) = (&mut self.itemized, self.order);
             let listen = |text: &[u8]| {
                 totals.take_line(text);
                 deletions_skipped |= text == output::DELETIONS_SKIPPED;
-                deleted += output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
+                let told = output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
+                deleted = told.saturating_add(deleted);
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_progress)(progress);
                 }
                 if itemize && itemized.len() < SYNCED_AT_MOST {
-                    itemized.extend(synced::from_line(text));
+                    itemized.extend(synced::of_batch(order, text));
                 }
                 on_line(Some(text));
             };

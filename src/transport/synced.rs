@@ -5,7 +5,7 @@
 
 use super::output::unescape;
 use super::plan::Plan;
-use super::{Deed, Order, Outcome, SYNCED_AT_MOST, Synced};
+use super::{Deed, Order, Outcome, SYNCED_AT_MOST, Synced, outcome};
 use crate::path::RelPath;
 use crate::pending::Kind;
 use std::collections::HashSet;
@@ -30,8 +30,14 @@ pub(super) fn of_plan(order: &Order, plan: &Plan) -> Vec<Synced> {
     entries.chain(directories).chain(missing).collect()
 }
 
+/// An entry of the batch that differed, from a line of output. A remote can have any line printed: it names none of the
+/// rest of the tree by that.
+pub(super) fn of_batch(order: &Order, line: &[u8]) -> Option<Synced> {
+    from_line(line).filter(|synced| outcome::concerns(order, &synced.path))
+}
+
 /// An entry that differed, from a line of output.
-pub(super) fn from_line(line: &[u8]) -> Option<Synced> {
+fn from_line(line: &[u8]) -> Option<Synced> {
     let (columns, name) = line.split_at_checked(11)?;
     let bytes = unescape(name.strip_prefix(b" ")?);
     let (bytes, named_as_directory) = match bytes.strip_suffix(b"/") {
