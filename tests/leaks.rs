@@ -22,6 +22,9 @@ use ward::{INSTANCE, Ward};
 const RELOADS: usize = 1_000;
 const DIRECTORIES: usize = 10_000;
 
+/// So many rounds may pass before memory has to be at rest. One is enough on a machine that is not busy.
+const ROUNDS: usize = 4;
+
 /// What the allocator may still gain in such a round, in kB: 2 MB in the second one, nothing from the fourth on (measured
 /// over four). 4 kB lost with each reload, or 400 bytes with each directory, are more.
 const SLACK: u64 = 4 * 1024;
@@ -126,11 +129,16 @@ fn reloads_and_directories_leave_nothing_behind() {
     // What is made for a first demand and kept for the next is no leak.
     stage.reload(RELOADS / 10);
     stage.directories(DIRECTORIES);
-    let (before, memory) = (stage.at_rest(), stage.memory());
-    stage.reload(RELOADS);
-    stage.directories(DIRECTORIES);
-    let now = stage.at_rest();
-    assert_eq!(now, before);
-    let gained = stage.memory().saturating_sub(memory);
-    assert!(gained <= SLACK, "{gained} kB more than the {memory} kB of before");
+    let (before, mut memory) = (stage.at_rest(), stage.memory());
+    let mut gained = Vec::new();
+    // What leaks leaks in each round; a heap that found its size in one of them does not.
+    while gained.last().is_none_or(|gained| *gained > SLACK) {
+        assert!(gained.len() < ROUNDS, "one round after another gained {gained:?} kB");
+        stage.reload(RELOADS);
+        stage.directories(DIRECTORIES);
+        assert_eq!(stage.at_rest(), before);
+        let now = stage.memory();
+        gained.push(now.saturating_sub(memory));
+        memory = now;
+    }
 }
