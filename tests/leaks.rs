@@ -23,7 +23,7 @@ const RELOADS: usize = 1_000;
 const DIRECTORIES: usize = 10_000;
 
 /// What the allocator may still gain in such a round, in kB: 2 MB in the second one, nothing from the fourth on (measured
-/// over seven). 4 kB lost with each reload, or 400 bytes with each directory, are more.
+/// over four). 4 kB lost with each reload, or 400 bytes with each directory, are more.
 const SLACK: u64 = 4 * 1024;
 
 /// What an agent holds.

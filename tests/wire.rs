@@ -32,7 +32,15 @@ use support::tree::{Judge, put};
 use support::{SOON, eventually, skip, until};
 use ward::Ward;
 
-/// A way to a daemon that resets each connection after so many bytes of the client's.
+/// What becomes of a connection in the middle of what is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Break {
+    Reset,
+    /// It stays, and nothing comes through any more.
+    Stall,
+}
+
+/// A way to a daemon on which each connection breaks after so many bytes of the client's.
 struct Wire {
     address: SocketAddr,
     bytes: Arc<AtomicU64>,
@@ -40,7 +48,7 @@ struct Wire {
 
 impl Wire {
     /// Its threads end with the test program.
-    fn to(daemon: SocketAddr, bytes: u64) -> Self {
+    fn to(daemon: SocketAddr, bytes: u64, how: Break) -> Self {
         let listener = TcpListener::bind((daemon.ip(), 0)).unwrap();
         let (address, bytes) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(bytes)));
         let at_most = bytes.clone();
@@ -48,8 +56,8 @@ impl Wire {
             for client in listener.incoming().flatten() {
                 let (daemon, at_most) = (TcpStream::connect(daemon).unwrap(), at_most.load(Ordering::Relaxed));
                 let (from, to) = (daemon.try_clone().unwrap(), client.try_clone().unwrap());
-                thread::spawn(move || pass(from, to, u64::MAX));
-                thread::spawn(move || pass(client, daemon, at_most));
+                thread::spawn(move || pass(from, to, u64::MAX, how));
+                thread::spawn(move || pass(client, daemon, at_most, how));
             }
         });
         Self { address, bytes }
@@ -64,11 +72,16 @@ impl Wire {
     }
 }
 
-/// Passes on what comes, to its end, or to a reset of both sides after `at_most` bytes.
-fn pass(mut from: TcpStream, mut to: TcpStream, mut at_most: u64) {
+/// Passes on what comes, to its end, or until it breaks after `at_most` bytes.
+fn pass(mut from: TcpStream, mut to: TcpStream, mut at_most: u64, how: Break) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         at_most = at_most.saturating_sub(read as u64);
+        if at_most == 0 && how == Break::Stall {
+            // Until the other side has had enough of it.
+            while let Ok(1..) = to.read(&mut buffer) {}
+            return;
+        }
         if at_most == 0 {
             for side in [&from, &to] {
                 // Closed without lingering is reset, socket(7).
@@ -89,7 +102,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mut at_most: u64) {
 fn a_connection_reset_in_the_middle_of_a_file_is_named_and_mended() {
     let place = Place::new();
     let daemon = place.plan(&[]).start();
-    let wire = Wire::to(daemon.socket(), 1 << 20);
+    let wire = Wire::to(daemon.socket(), 1 << 20, Break::Reset);
     let ward = Ward::mirror(place, &[wire.url()]);
     ward.put("small");
     ward.converged();
@@ -104,6 +117,31 @@ fn a_connection_reset_in_the_middle_of_a_file_is_named_and_mended() {
     wire.mend();
     ward.mended();
     ward.converged();
+}
+
+#[test]
+fn a_run_in_which_nothing_moves_any_more_is_ended_and_its_batch_tried_again() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let wire = Wire::to(daemon.socket(), 1 << 20, Break::Stall);
+    let config = Confxml::new(&place.source()).address(wire.address, MODULE).timeout(1).write(&place.path("www.xml"));
+    let launch = place.launch().config(&config);
+    let ward = Ward::start(place, launch);
+    ward.put("small");
+    until("the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
+    let large = (0..4 << 20).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
+    put(&ward.place.source().join("large"), large);
+    ward.put("beside it");
+    eventually("its failure", SOON, || {
+        let failures = ward.failures();
+        let found = failures.contains(&("large".to_owned(), "Timeout".to_owned()));
+        if found { Ok(()) } else { Err(format!("{failures:?}")) }
+    });
+    wire.mend();
+    ward.mended();
+    // The daemon still holds the connections that nothing comes through, with the files that they began.
+    let judge = Judge::default().but_remains();
+    judge.assert_converged(&ward.place.source(), &ward.place.path("copy"), SOON);
 }
 
 /// Where a program is.

@@ -3,6 +3,7 @@
 use super::rsyncd::{Daemon, PASSWORD, USER};
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub struct Confxml {
     debug: bool,
     delete: bool,
     ssh: bool,
+    timeout: Option<u32>,
     password_file: Option<PathBuf>,
     sersync: String,
     agent: String,
@@ -38,6 +40,7 @@ impl Confxml {
             debug: false,
             delete: true,
             ssh: false,
+            timeout: None,
             password_file: None,
             sersync: String::new(),
             agent: String::new(),
@@ -47,10 +50,21 @@ impl Confxml {
     }
 
     /// One more remote: a module of `daemon`. All daemons of one file have the same port.
-    pub fn daemon(mut self, daemon: &Daemon, module: &str) -> Self {
-        assert!(self.port.is_none_or(|port| port == daemon.port), "the file has room for one port");
-        self.port = Some(daemon.port);
-        self.remotes.push((daemon.address.to_string(), module.to_owned()));
+    pub fn daemon(self, daemon: &Daemon, module: &str) -> Self {
+        self.address(daemon.socket(), module)
+    }
+
+    /// One more remote: a module of the daemon that is reached at `address`.
+    pub fn address(mut self, address: SocketAddr, module: &str) -> Self {
+        assert!(self.port.is_none_or(|port| port == address.port()), "the file has room for one port");
+        self.port = Some(address.port());
+        self.remotes.push((address.ip().to_string(), module.to_owned()));
+        self
+    }
+
+    /// Seconds after which a run is given up in which nothing comes.
+    pub fn timeout(mut self, seconds: u32) -> Self {
+        self.timeout = Some(seconds);
         self
     }
 
@@ -161,6 +175,9 @@ impl Confxml {
             writeln!(text, "            <auth start=\"{auth}\" users=\"{USER}\" passwordfile=\"{password_file}\"/>");
         if let Some(port) = self.port {
             let _ = writeln!(text, "            <userDefinedPort start=\"true\" port=\"{port}\"/>");
+        }
+        if let Some(seconds) = self.timeout {
+            let _ = writeln!(text, "            <timeout start=\"true\" time=\"{seconds}\"/>");
         }
         let _ = writeln!(text, "            <ssh start=\"{}\"/>\n        </rsync>", self.ssh);
         for name in &self.started {
