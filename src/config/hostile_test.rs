@@ -5,7 +5,7 @@ use super::*;
 use std::sync::mpsc;
 
 /// What takes moments when it is linear takes hours at this length when it is not.
-const LONG: usize = 1024 * 1024;
+const LONG: usize = 512 * 1024;
 
 /// What is told of `file`.
 fn told(file: String) -> Vec<Mistake> {

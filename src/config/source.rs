@@ -219,21 +219,26 @@ fn without_secrets(text: &str) -> String {
 struct Ahead<'a, F> {
     text: &'a str,
     is_meant: F,
-    searched: Range<usize>,
+    /// From where it was searched last, and where it was found.
+    searched: Option<(usize, usize)>,
 }
 
 impl<'a, F: Fn(char) -> bool> Ahead<'a, F> {
     fn new(text: &'a str, is_meant: F) -> Self {
-        Self { text, is_meant, searched: 1..0 }
+        Self { text, is_meant, searched: None }
     }
 
     /// Where the first one at `start` or behind it is; the text's end if there is none.
     fn from(&mut self, start: usize) -> usize {
-        if !(self.searched.start..=self.searched.end).contains(&start) {
-            let found = self.text[start..].find(&self.is_meant);
-            self.searched = start..found.map_or(self.text.len(), |length| start + length);
+        match self.searched {
+            Some((from, found)) if (from..=found).contains(&start) => found,
+            _ => {
+                let length = self.text[start..].find(&self.is_meant);
+                let found = length.map_or(self.text.len(), |length| start + length);
+                self.searched = Some((start, found));
+                found
+            }
         }
-        self.searched.end
     }
 }
 
