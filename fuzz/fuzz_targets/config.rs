@@ -44,7 +44,8 @@ fn stretched(data: &[u8]) -> Cow<'_, [u8]> {
 fn check_config(config: &Config) {
     assert!(!config.roots.is_empty());
     for root in &config.roots {
-        assert!(root.path.is_absolute() && !root.remotes.is_empty());
+        assert!(root.path.is_absolute());
+        assert_eq!(root.remotes.is_empty(), config.alone.is_some(), "a plugin in rsync's place has no remotes");
         for remote in &root.remotes {
             assert!(!remote.to_string().contains(['\0', '\n']), "{remote}");
         }
