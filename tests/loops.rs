@@ -40,6 +40,22 @@ fn two_instances_that_feed_each_other_are_refused() {
 }
 
 #[test]
+fn a_remote_inside_its_own_tree_is_noticed_and_slows_down() {
+    let place = Place::new();
+    let (source, inside) = (place.source(), place.source().join("inside/copy"));
+    let daemon = support::rsyncd::Plan::new(&place.path("daemon")).module(MODULE, &inside, &[]).start();
+    let agent = place.launch().mirror(&source, [daemon.url(MODULE)]).start();
+    put(&source.join("file"), "content");
+    agent.wait_logged("a loop");
+    until("it is told", SOON, || agent.notified().iter().any(|line| line.contains("comes back in its directory")));
+    let is_there = |depth: &usize| source.join("inside/copy/".repeat(*depth)).join("file").exists();
+    let depth = || (1..).take_while(is_there).count();
+    let start = std::time::Instant::now();
+    until("three seconds", SOON, || start.elapsed().as_secs() >= 3);
+    assert!((3..12).contains(&depth()), "it went {} deep", depth());
+}
+
+#[test]
 fn a_loop_through_rsync_daemons_is_noticed_and_slows_down() {
     let (here, there) = (Place::new(), Place::new());
     // Each side's daemon serves the tree that the other side watches.

@@ -1,5 +1,6 @@
 //! Starting runs, and taking in how they ended.
 
+use super::echo::Heard;
 use super::engine::Engine;
 use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
@@ -264,13 +265,21 @@ impl Engine {
 
     /// What is to be said of a loop, if one turns.
     pub(super) fn echo_problem(&self, now: Instant) -> Option<String> {
-        let (root, path, times) = self.echoes.heard(now)?;
-        Some(format!(
-            "a loop: what is sent from {} comes back; {} was replaced {times} times by a copy of itself. A remote seems to \
-             mirror to this machine in turn: let only one side do so. Until then what comes back is sent more and more slowly",
-            root.display(),
-            path.display()
-        ))
+        Some(match self.echoes.heard(now)? {
+            Heard::Echo(root, path, times) => format!(
+                "a loop: what is sent from {} comes back; {} was replaced {times} times by a copy of itself. A remote \
+                 seems to mirror to this machine in turn: let only one side do so. Until then what comes back is sent \
+                 more and more slowly",
+                root.display(),
+                path.display()
+            ),
+            Heard::Nest(root, directory) => format!(
+                "a loop: what is sent from {} comes back in its directory {}, ever deeper. A remote seems to lie there: \
+                 move it out of the tree, or exclude the directory. Until then what is below it is sent more and more slowly",
+                root.display(),
+                directory.display()
+            ),
+        })
     }
 
     fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {
