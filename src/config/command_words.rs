@@ -109,8 +109,8 @@ fn for_a_shell(text: &str) -> Option<String> {
             (Some(open), _) if open == character => quote = None,
             (None, '\'' | '"') => quote = Some(character),
             (None, '|' | ';' | '&' | '<' | '>' | '(' | ')' | '`' | '$' | '*' | '?') | (Some('"'), '`' | '$') => {
-                let start = text[..at].rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
-                return text[start..].split_whitespace().next().map(str::to_owned);
+                let begun = text[..at].rsplit(char::is_whitespace).next().map_or(0, str::len);
+                return text[at - begun..].split_whitespace().next().map(str::to_owned);
             }
             _ => {}
         }
@@ -149,6 +149,9 @@ mod tests {
             let refused = CommandLine::read(prefix, suffix, false);
             assert!(matches!(refused, Err(CommandLineError::Shell(..))), "{prefix} {suffix}: {refused:?}");
         }
+        // The blank is one of two bytes, as it comes along from a web page.
+        let refused = CommandLine::read("a", "\u{a0};b c", false);
+        assert_eq!(refused, Err(CommandLineError::Shell(";b".to_owned(), "suffix")));
         let (before, ..) = words(r#"/bin/sh -c 'cat "$1" | wc' sh"#, "");
         assert_eq!(before, strings(&["/bin/sh", "-c", r#"cat "$1" | wc"#, "sh"]));
         assert!(matches!(CommandLine::read("'open", "", false), Err(CommandLineError::Unbalanced(..))));
