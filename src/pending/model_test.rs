@@ -457,3 +457,20 @@ fn what_passes_a_long_full_sync_is_remembered_within_the_limit() {
     set.finish(full.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(4));
     assert!((1..=100).contains(&set.waiting()));
 }
+
+#[test]
+fn what_is_reported_above_a_move_undoes_its_proof() {
+    let settled = |above: &str, kind: Kind| {
+        let mut set: PendingSet<&str> = PendingSet::new(100);
+        set.departs(&rel("c/a"), EntryKind::NonDirectory);
+        set.report(rel("c/a"), Kind::Entry, Seq(1), SystemTime::UNIX_EPOCH, false);
+        assert!(set.moved(&rel("c/a"), &rel("b/a"), EntryKind::NonDirectory, Seq(2), SystemTime::UNIX_EPOCH));
+        set.report(rel(above), kind, Seq(3), SystemTime::UNIX_EPOCH, false);
+        let batch = set.take(Lane::Live, 10, Instant::now()).expect("the move goes first");
+        batch.moves[0].settled
+    };
+    assert!(settled("elsewhere", Kind::VerifiedTree) && settled("b", Kind::Attributes));
+    // The directory came by a rename, with another file of that name.
+    assert!(!settled("b", Kind::VerifiedTree) && !settled("c", Kind::Tree) && !settled("b/a", Kind::Entry));
+    assert!(settled("c/a", Kind::Entry), "a new file at the old place waits for the move");
+}

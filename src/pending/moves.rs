@@ -61,22 +61,28 @@ impl Moves {
         if self.ends.is_empty() || path.is_root() {
             return false;
         }
-        let is_above = || {
-            let first_inside = [path.as_bytes(), b"/"].concat();
-            let from = (Bound::Included(first_inside.as_slice()), Bound::Unbounded);
-            let mut inside = self.ends.range::<[u8], _>(from);
-            inside.next().is_some_and(|(end, _)| end.is_inside(path))
-        };
         self.ends.contains_key(path)
             || path.ancestors_below_root().any(|above| self.ends.contains_key(&above))
-            || is_above()
+            || self.is_above_an_end(path)
     }
 
-    /// Something else than a rename is reported at `path`.
+    fn is_above_an_end(&self, path: &RelPath) -> bool {
+        if self.ends.is_empty() || path.is_root() {
+            return !self.ends.is_empty();
+        }
+        let first_inside = [path.as_bytes(), b"/"].concat();
+        let from = (Bound::Included(first_inside.as_slice()), Bound::Unbounded);
+        let mut inside = self.ends.range::<[u8], _>(from);
+        inside.next().is_some_and(|(end, _)| end.is_inside(path))
+    }
+
+    /// Something else than a rename is reported at `path`: what is below it may be another by now, and travel with it.
+    /// (At an old place it waits for the move.)
     pub(super) fn unsettle(&mut self, path: &RelPath) {
-        if self.ends.contains_key(path) {
-            let here = self.waiting.iter_mut().filter(|waiting| waiting.to == *path);
-            here.for_each(|waiting| waiting.settled = false);
+        if self.ends.contains_key(path) || self.is_above_an_end(path) {
+            let is_below =
+                |waiting: &&mut Move| waiting.to == *path || waiting.to.is_inside(path) || waiting.from.is_inside(path);
+            self.waiting.iter_mut().filter(is_below).for_each(|waiting| waiting.settled = false);
         }
     }
 
