@@ -82,6 +82,11 @@ impl<'a> Reading<'a> {
         self.found.len() >= LIMIT
     }
 
+    /// Whether anything was found so far that is more than a warning.
+    pub(super) fn has_errors(&self) -> bool {
+        self.found.iter().any(|(_, mistake)| mistake.severity == Severity::Error)
+    }
+
     /// All mistakes, in the file's order.
     pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
         if self.is_full() {

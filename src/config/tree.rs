@@ -55,7 +55,7 @@ pub(super) struct Attribute {
 pub(super) struct Document {
     /// The outermost elements: one in a sound file.
     pub(super) roots: Vec<Element>,
-    /// No syntax error was met, so what is not here is not in the file either.
+    /// No error was told, so what is not here is not in the file either.
     pub(super) sound: bool,
 }
 
@@ -87,7 +87,7 @@ impl Element {
 /// Reads all of `reading`'s text.
 pub(super) fn read(reading: &mut Reading<'_>) -> Document {
     let text = reading.text();
-    let mut builder = Builder { open: Vec::new(), roots: Vec::new(), sound: true, too_deep: 0, elements: 0 };
+    let mut builder = Builder { open: Vec::new(), roots: Vec::new(), too_deep: 0, elements: 0 };
     let (mut base, mut errors) = (0, 0);
     let mut stray: Option<Range<usize>> = None;
     'resume: while !reading.is_full() {
@@ -128,7 +128,6 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
                 Ok(Event::Start(tag) | Event::Empty(tag)) => {
                     let is_empty = text[..end].ends_with("/>");
                     let (element, resume) = read_tag(reading, start, end, tag.name().into_inner().len());
-                    builder.sound &= !element.broken;
                     let leaf = resume.map_or(is_empty, |at| text[start..at].trim_end().ends_with("/>"));
                     builder.start(reading, element, leaf);
                     if let Some(at) = resume {
@@ -148,13 +147,16 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Document {
                 ) => {}
                 Ok(Event::Eof) => break 'resume,
                 Err(error) => {
-                    builder.sound = false;
                     // quick-xml reads on to the end of the file before it gives up on a tag; its start is known.
                     let next = text[start + 1..].find('<').map(|length| start + 1 + length);
                     let opens_tag = text[start + 1..].starts_with(|c: char| c.is_alphabetic() || c == '_');
                     if opens_tag {
-                        let (element, resume) = read_tag(reading, start, next.unwrap_or(text.len()), usize::MAX);
+                        let (mut element, resume) = read_tag(reading, start, next.unwrap_or(text.len()), usize::MAX);
                         let stop = resume.or(next).unwrap_or(text.len());
+                        if !element.broken {
+                            // Its quotation marks hide its `>`, though the attributes taken one by one look well.
+                            tell_quotes(reading, &mut element, start, stop);
+                        }
                         let leaf = text[start..stop].trim_end().ends_with("/>");
                         builder.start(reading, element, leaf);
                     } else {
@@ -280,12 +282,8 @@ fn swallows_a_tag(value: &str) -> bool {
 fn tell_unclosed(reading: &mut Reading<'_>, element: &mut Element, start: usize, next: usize) {
     let so_far = reading.text()[start..next].trim_end();
     let name = &element.name;
-    let first_line = so_far.lines().next().unwrap_or(so_far).len();
     if so_far.ends_with('>') {
-        let message = format!("the quotation marks of <{name}> do not pair up");
-        reading.error(start..start + first_line, message, "every value stands between two of them: name=\"value\"");
-        // What was taken for values may be something else.
-        element.attributes.clear();
+        tell_quotes(reading, element, start, next);
     } else if reading.text()[next..].starts_with("<!--") {
         let message = format!("a comment begins inside the tag of <{name}>");
         reading.error(next..next + 4, message, "put it before the tag, or behind its `>`");
@@ -293,6 +291,16 @@ fn tell_unclosed(reading: &mut Reading<'_>, element: &mut Element, start: usize,
         let end = start + so_far.len();
         reading.error(end.saturating_sub(1)..end, format!("<{name}> lacks its `>`"), "write `/>` or `>` here");
     }
+}
+
+/// Says that the tag at `start`, which ends before `next`, opens a quotation mark too many.
+fn tell_quotes(reading: &mut Reading<'_>, element: &mut Element, start: usize, next: usize) {
+    let first_line = reading.text()[start..next].lines().next().map_or(0, |line| line.trim_end().len());
+    let message = format!("the quotation marks of <{}> do not pair up", element.name);
+    reading.error(start..start + first_line, message, "every value stands between two of them: name=\"value\"");
+    element.broken = true;
+    // What was taken for values may be something else.
+    element.attributes.clear();
 }
 
 fn tell_attribute(reading: &mut Reading<'_>, error: AttrError, tag_start: usize, element: &Element) {
@@ -389,7 +397,6 @@ struct Builder {
     /// The elements whose end tag has not come yet, outermost first.
     open: Vec<Element>,
     roots: Vec<Element>,
-    sound: bool,
     /// Open elements below the depth limit, which are not kept.
     too_deep: usize,
     /// How many there were.
@@ -421,7 +428,6 @@ impl Builder {
             return;
         }
         let Some(depth) = self.open.iter().rposition(|element| element.is(name)) else {
-            self.sound = false;
             let message = format!("</{name}> closes nothing that is open here");
             match self.open.last() {
                 Some(last) => {
@@ -444,7 +450,6 @@ impl Builder {
     }
 
     fn close_unclosed(&mut self, reading: &mut Reading<'_>) {
-        self.sound = false;
         // A broken tag has been told already, and whether it meant to close itself cannot be known.
         if let Some(Element { name, tag, broken: false, .. }) = self.open.last() {
             reading.error(
@@ -465,7 +470,6 @@ impl Builder {
 
     /// Says why the rest is not read; the elements that are open are not to blame.
     fn give_up(&mut self, reading: &mut Reading<'_>, at: usize, message: &str, help: &str) {
-        self.sound = false;
         reading.error(at..at, message, help);
         while !self.open.is_empty() {
             self.close();
@@ -476,6 +480,6 @@ impl Builder {
         while !self.open.is_empty() {
             self.close_unclosed(reading);
         }
-        Document { roots: self.roots, sound: self.sound }
+        Document { roots: self.roots, sound: !reading.has_errors() }
     }
 }
