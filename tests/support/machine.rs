@@ -14,7 +14,7 @@ use std::time::Duration;
 const BOOT: Duration = Duration::from_secs(120);
 
 /// What the image has besides a minimal Debian.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,rsync,procps,iproute2";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,rsync,procps,iproute2,openssh-client";
 
 /// A running machine. Ends when dropped.
 #[derive(Debug)]
@@ -92,6 +92,11 @@ impl Machine {
         self.run(&["systemctl", "reload", "dbus"]);
     }
 
+    /// Installs a .deb, or what it is an upgrade of. Its dependencies are in the image.
+    pub fn install_package(&self, package: &Path) {
+        self.run(&["apt-get", "install", "-y", "-q", "--no-install-recommends", &package.display().to_string()]);
+    }
+
     /// Writes a file of the machine, in one step.
     pub fn put(&self, path: &str, bytes: &[u8], mode: u32) {
         let path = self.path(path);
@@ -164,7 +169,9 @@ fn image() -> PathBuf {
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join("lock")).unwrap();
     lock.lock().unwrap();
-    let (image, fresh) = (place.join("image"), place.join("image.new"));
+    // Named by what it holds: another list of packages is another image.
+    let image = place.join(format!("image-{:08x}", crc32fast::hash(PACKAGES.as_bytes())));
+    let fresh = place.join("image.new");
     if image.exists() {
         return image;
     }
