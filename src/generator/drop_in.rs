@@ -5,23 +5,36 @@ use crate::config::Needs;
 use std::fmt::Write;
 use std::path::Path;
 
-/// Where systemd keeps the credentials that it decrypts for a unit.
+/// Where systemd looks for the credentials of a unit; the first place that has one gives it.
 #[derive(Debug, Clone, Copy)]
 pub struct Stores<'s> {
-    /// The first that has a credential gives it.
+    /// For those that it decrypts.
     pub encrypted: &'s [&'s str],
+    /// For the others.
+    pub plain: &'s [&'s str],
 }
 
 impl Stores<'_> {
-    /// Those of `systemd-creds(1)`.
-    pub const SYSTEM: Self =
-        Self { encrypted: &["/etc/credstore.encrypted", "/run/credstore.encrypted", "/usr/lib/credstore.encrypted"] };
+    /// Those of systemd.exec(5).
+    pub const SYSTEM: Self = Self {
+        encrypted: &["/etc/credstore.encrypted", "/run/credstore.encrypted", "/usr/lib/credstore.encrypted"],
+        plain: &["/etc/credstore", "/run/credstore", "/usr/lib/credstore"],
+    };
 
-    /// The encrypted file of the credential `name`.
-    fn encrypted(&self, name: &str) -> Option<String> {
-        let files = self.encrypted.iter().map(|store| format!("{store}/{name}"));
-        files.into_iter().find(|file| Path::new(file).symlink_metadata().is_ok())
+    /// The encrypted file of the credential `name`, which goes before a plain one.
+    pub fn encrypted(&self, name: &str) -> Option<String> {
+        first(self.encrypted, name)
     }
+
+    /// The plain file of the credential `name`.
+    pub fn plain(&self, name: &str) -> Option<String> {
+        first(self.plain, name)
+    }
+}
+
+fn first(stores: &[&str], name: &str) -> Option<String> {
+    let mut files = stores.iter().map(|store| format!("{store}/{name}"));
+    files.find(|file| Path::new(file).symlink_metadata().is_ok())
 }
 
 /// The drop-in of the instance `name`; empty where the unit needs nothing more.

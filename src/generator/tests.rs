@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-const NO_STORES: Stores<'_> = Stores { encrypted: &[] };
+const NO_STORES: Stores<'_> = Stores { encrypted: &[], plain: &[] };
 
 #[test]
 fn a_drop_in_says_all_that_a_config_needs() {
@@ -30,7 +30,7 @@ fn a_drop_in_says_all_that_a_config_needs() {
          UMask=0022\nRestrictSUIDSGID=no\nPrivateTmp=no\n\
          LoadCredential=plain\nLoadCredentialEncrypted=secret:{place}/secret\n\n"
     );
-    assert_eq!(drop_in("www.example.org", &needs, &Stores { encrypted: &["/nowhere", place] }), expected);
+    assert_eq!(drop_in("www.example.org", &needs, &Stores { encrypted: &["/nowhere", place], plain: &[] }), expected);
     assert_eq!(drop_in("www", &Needs::default(), &NO_STORES), "");
 }
 
