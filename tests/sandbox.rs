@@ -136,6 +136,9 @@ fn an_instance_reads_everything_changes_nothing_and_is_never_given_up() {
     put(&source.join("after a bad reload"), "still here");
     assert_converged(&source, &copy);
 
+    // The timer's full sync, by a unit that has no rights at all but to ask for it.
+    machine.run(&["systemctl", "start", "sersync-resync@www"]);
+
     // A failed path is reported where the sandbox lets a report be written.
     daemon_refuses(&machine, daemon, &source);
 
@@ -248,6 +251,10 @@ fn passwords_and_keys_come_from_systemd() {
     fs::rename(source.join("second"), source.join("renamed")).unwrap();
     assert_converged(&source, &by_ssh);
     check(&machine, "ssh");
+    // What systemd gave to one instance no other sees.
+    let pid = machine.property("sersync@ssh", "MainPID");
+    let seen = machine.run(&["nsenter", "-t", &pid, "-m", "find", "/run/credentials", "-type", "f"]);
+    assert_eq!(seen.trim(), "/run/credentials/sersync@ssh.service/sersync.key");
 }
 
 /// What a check gathered must be gone after it.

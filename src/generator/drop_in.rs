@@ -103,7 +103,7 @@ fn word(path: &Path, prefix: &str) -> Option<String> {
 /// The units of the mounts that `path` can lie on, from the top on, without the root's.
 fn mounts(path: &Path) -> Vec<String> {
     let above = path.ancestors().filter(|above| above.parent().is_some());
-    let mut units: Vec<String> = above.filter_map(|mount| mount_unit(mount)).collect();
+    let mut units: Vec<String> = above.filter_map(mount_unit).collect();
     units.reverse();
     units
 }
