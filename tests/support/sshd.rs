@@ -3,7 +3,7 @@
 
 use super::{SOON, eventually, is_root, skip};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ pub struct Sshd {
     child: Child,
     /// A `PATH` in which `ssh` knows [`Sshd::HOST`].
     pub path: std::ffi::OsString,
-    /// Where it listens, for an `ssh` that does not know the name.
-    pub socket: SocketAddrV4,
-    /// Its public key.
-    pub host_key: String,
+    /// Where it listens.
+    pub address: SocketAddr,
     /// The private key that it lets in.
-    pub login_key: PathBuf,
+    pub key: PathBuf,
+    /// Its own public key.
+    pub host_key: String,
 }
 
 impl Sshd {
@@ -88,13 +88,7 @@ impl Sshd {
         let path = std::env::join_paths(
             std::iter::once(at("bin")).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
         );
-        let running = Self {
-            child,
-            path: path.unwrap(),
-            socket: SocketAddrV4::new(address, port),
-            host_key: host_key.trim().to_owned(),
-            login_key: at("login"),
-        };
+        let running = Self { child, path: path.unwrap(), address: (address, port).into(), key: at("login"), host_key };
         eventually("a login by ssh", SOON, || {
             let login = Command::new(at("bin/ssh")).args(["-o", "BatchMode=yes", Self::HOST, "true"]).output().unwrap();
             if login.status.success() {

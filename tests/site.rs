@@ -100,17 +100,17 @@ impl Site {
         let machine = &self.machine;
         machine.put("/etc/sersync/password", format!("{PASSWORD}\n").as_bytes(), 0o600);
         machine.put("/etc/credstore/sersync.bbs.password", format!("{PASSWORD}\n").as_bytes(), 0o600);
-        machine.put("/etc/credstore/sersync.blog.key", &fs::read(&self.sshd.login_key).unwrap(), 0o600);
+        machine.put("/etc/credstore/sersync.blog.key", &fs::read(&self.sshd.key).unwrap(), 0o600);
         self.write("www", &self.config("www", "passwordfile=\"/etc/sersync/password\""));
         self.write("bbs", &self.config("bbs", "credential=\"sersync.bbs.password\""));
         let ssh = Confxml::new(&self.source("blog"))
             .attrib()
-            .ssh(&format!("root@{}", self.sshd.socket.ip()), &self.copies("blog")[0])
+            .ssh(&format!("root@{}", self.sshd.address.ip()), &self.copies("blog")[0])
             .text(Path::new("/none"));
-        let port = self.sshd.socket.port();
+        let port = self.sshd.address.port();
         let with_key = format!("<ssh start=\"true\" port=\"{port}\" credential=\"sersync.blog.key\"/>");
         self.write("blog", &ssh.replace("<ssh start=\"true\"/>", &with_key));
-        let known = format!("[{}]:{port} {}\n", self.sshd.socket.ip(), self.sshd.host_key);
+        let known = format!("[{}]:{port} {}\n", self.sshd.address.ip(), self.sshd.host_key);
         machine.put("/etc/ssh/ssh_known_hosts", known.as_bytes(), 0o644);
         fs::create_dir(&self.copies("blog")[0]).unwrap();
     }
