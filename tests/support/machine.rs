@@ -158,8 +158,8 @@ impl Drop for Machine {
     }
 }
 
-/// The image, made if it is not there. Two that make it at once: the second waits for the first.
-fn image() -> PathBuf {
+/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it at once: the second waits for the first.
+pub fn image() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join("lock")).unwrap();
