@@ -85,10 +85,10 @@ pub(super) static HEAD: ElementRule = one(
                     &[],
                     &[
                         one("commonParams", &["params"], &[]),
-                        one("auth", &["start", "users", "passwordfile"], &[]),
+                        one("auth", &["start", "users", "passwordfile", "credential"], &[]),
                         one("userDefinedPort", &["start", "port"], &[]),
                         one("timeout", &["start", "time"], &[]),
-                        one("ssh", &["start", "port", "identity", "options"], &[]),
+                        one("ssh", &["start", "port", "identity", "credential", "options"], &[]),
                     ],
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),

@@ -3,7 +3,7 @@
 //! The image is made once by debootstrap, below the target directory, and never written to: each machine has a layer of
 //! its own in memory above it. The network is the host's, so what listens on loopback there is reached from within.
 
-use super::{SOON, eventually, is_root, skip};
+use super::{SOON, eventually, installed, is_root, skip};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,11 @@ use std::time::Duration;
 const BOOT: Duration = Duration::from_secs(120);
 
 /// What the image has besides a minimal Debian.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,rsync,procps,iproute2";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,dbus,rsync,procps,iproute2,openssh-client,libpam-systemd,dbus-user-session";
+
+/// The image's name: another number where [`PACKAGES`] changes, so that none of before is taken for it.
+const IMAGE: &str = "image-2";
 
 /// A running machine. Ends when dropped.
 #[derive(Debug)]
@@ -71,23 +75,13 @@ impl Machine {
         Some(machine)
     }
 
-    /// Installs the built programs with their units and the bus policy, as the README does.
+    /// Installs the built programs and all that belongs to them, as a package does.
     pub fn install(&self) {
-        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (binary, name) in
-            [(env!("CARGO_BIN_EXE_sersync"), "sersync"), (env!("CARGO_BIN_EXE_sersyncctl"), "sersyncctl")]
-        {
-            self.put(&format!("/usr/bin/{name}"), &fs::read(binary).unwrap(), 0o755);
+        for file in installed::all() {
+            self.put(&file.to, &fs::read(file.from).unwrap(), file.mode);
         }
-        for unit in ["sersync@.service", "sersync.target"] {
-            self.put(
-                &format!("/etc/systemd/system/{unit}"),
-                &fs::read(project.join("systemd").join(unit)).unwrap(),
-                0o644,
-            );
-        }
-        let policy = fs::read(project.join("dbus/org.sersync.Agent1.conf")).unwrap();
-        self.put("/usr/share/dbus-1/system.d/org.sersync.Agent1.conf", &policy, 0o644);
+        self.run(&["systemd-sysusers", "sersync.conf"]);
+        self.run(&["systemd-tmpfiles", "--create", "sersync.conf"]);
         self.run(&["systemctl", "daemon-reload"]);
         self.run(&["systemctl", "reload", "dbus"]);
     }
@@ -164,7 +158,7 @@ pub fn image() -> PathBuf {
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join("lock")).unwrap();
     lock.lock().unwrap();
-    let (image, fresh) = (place.join("image"), place.join("image.new"));
+    let (image, fresh) = (place.join(IMAGE), place.join("image.new"));
     if image.exists() {
         return image;
     }

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod installed;
 pub mod listener;
 pub mod machine;
 pub mod plugins;

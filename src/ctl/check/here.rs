@@ -4,8 +4,12 @@ use super::report::{Finding, Level, Report};
 use crate::config::{self, Config, Destination};
 use crate::human::count;
 use nix::unistd::{AccessFlags, access};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// Whose rights the system's instances have.
+const UNIT_USER: &str = "sersync";
 
 /// Counting directories is given up after so long.
 const COUNT_FOR: Duration = Duration::from_secs(5);
@@ -111,6 +115,18 @@ fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
     if to.starts_with(&from) || from.starts_with(&to) {
         let text = format!("and {} hold one another: the copy would be copied into itself", root.display());
         report.add(Finding::new(Level::Error, about, text).next("take a directory outside of the watched one"));
+        return;
+    }
+    // Root may write anywhere; the unit, which is not root, is what counts.
+    if nix::unistd::geteuid().is_root()
+        && let Ok(Some(user)) = nix::unistd::User::from_name(UNIT_USER)
+        && let Ok(found) = std::fs::metadata(&to)
+        && found.uid() != user.uid.as_raw()
+        && found.mode() & 0o002 == 0
+    {
+        let text = format!("is not of user {UNIT_USER}, as whom the unit runs");
+        let next = format!("chown {UNIT_USER} {about}; or, to keep owners in the copy, the drop-in local-remote.conf");
+        report.add(Finding::new(Level::Note, about, text).next(next));
     }
 }
 
@@ -119,7 +135,8 @@ fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut R
         std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
     };
     let set = |name: &str, value: u64| {
-        format!("echo 'fs.inotify.{name} = {value}' >/etc/sysctl.d/60-sersync.conf && sysctl --system")
+        // Behind the package's own file, 60-sersync.conf, which one of the same name would replace.
+        format!("echo 'fs.inotify.{name} = {value}' >>/etc/sysctl.d/61-sersync.conf && sysctl --system")
     };
     if let Some(watches) = limit("max_user_watches") {
         let about = "fs.inotify.max_user_watches";
