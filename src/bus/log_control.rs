@@ -1,7 +1,7 @@
 //! `org.freedesktop.LogControl1`: lets `systemctl service-log-level sersync@www debug` change the level while the
 //! agent runs. The interface is systemd's, org.freedesktop.LogControl1(5).
 
-use super::authority::{Action, Authority};
+use super::authority::Authority;
 use super::error::Error;
 use crate::service::log::LogControl;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl LogControlObject {
         #[zbus(header)] call: Option<Header<'_>>,
     ) -> Result<(), Error> {
         if let Some(call) = call {
-            self.authority.authorize(bus, &call, Action::Manage).await?;
+            self.authority.authorize_setting(bus, &call, "LogLevel").await?;
         }
         self.log.set_level(&level).map_err(|error| Error::InvalidValue(error.to_string()))
     }
