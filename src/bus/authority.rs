@@ -57,22 +57,23 @@ impl Authority {
     pub async fn authorize(&self, bus: &Connection, call: &Header<'_>, action: Action) -> Result<(), Error> {
         let interactive = call.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
         let member = call.member().map(|member| member.to_string()).unwrap_or_default();
-        self.decide(bus, call, action, &format!("call {member} of {}", self.instance), interactive).await
+        self.decide(bus, call, action, &format!("call {member} of {}", self.instance), Some(interactive)).await
     }
 
     /// Whether the sender of `call` may set `property`. Nobody is asked for a password: zbus holds the tree of objects
     /// while it sets a property, so that waiting for people would hold up everybody else.
     pub async fn authorize_setting(&self, bus: &Connection, call: &Header<'_>, property: &str) -> Result<(), Error> {
-        self.decide(bus, call, Action::Manage, &format!("set {property} of {}", self.instance), false).await
+        self.decide(bus, call, Action::Manage, &format!("set {property} of {}", self.instance), None).await
     }
 
+    /// `interactive` is `None` where nobody can be asked, whatever the caller allows.
     async fn decide(
         &self,
         bus: &Connection,
         call: &Header<'_>,
         action: Action,
         what: &str,
-        interactive: bool,
+        interactive: Option<bool>,
     ) -> Result<(), Error> {
         let user = self.user(bus, call).await?;
         if is_trusted(user, nix::unistd::geteuid().as_raw()) {
@@ -82,6 +83,7 @@ impl Authority {
             None => Answer::Absent("it is not on a user's bus".into()),
             Some(polkit) => {
                 let (action, instance) = (action.id(), &*self.instance);
+                let interactive = interactive == Some(true);
                 polkit.ask(Question { bus, call, user, action, instance, interactive }).await
             }
         };
@@ -91,6 +93,9 @@ impl Authority {
             Answer::No => Error::NotAuthorized(format!(
                 "user {user} may not {what}: polkit does not allow {id}; try sudo, or a rule for it, polkit(8)"
             )),
+            Answer::PasswordWanted if interactive.is_none() => {
+                Error::NotAuthorized(format!("user {user} may not {what} ({id}): try sudo"))
+            }
             Answer::PasswordWanted => Error::AuthenticationRequired(format!(
                 "user {user} may not {what} without a password ({id}): let the call ask for it, or try sudo"
             )),

@@ -71,7 +71,7 @@ impl Machine {
         Some(machine)
     }
 
-    /// Installs the built programs with their units and the bus policy, as the README does.
+    /// Installs the built programs with their units, policies and catalogs, as the README does.
     pub fn install(&self) {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         for (binary, name) in
@@ -86,8 +86,17 @@ impl Machine {
                 0o644,
             );
         }
-        let policy = fs::read(project.join("dbus/org.sersync.Agent1.conf")).unwrap();
-        self.put("/usr/share/dbus-1/system.d/org.sersync.Agent1.conf", &policy, 0o644);
+        for (file, place) in [
+            ("dbus/org.sersync.Agent1.conf", "/usr/share/dbus-1/system.d"),
+            ("dbus/org.sersync.agent1.policy", "/usr/share/polkit-1/actions"),
+            ("systemd/catalog/sersync.catalog", "/usr/lib/systemd/catalog"),
+            ("systemd/catalog/sersync.zh_CN.catalog", "/usr/lib/systemd/catalog"),
+        ] {
+            let file = project.join(file);
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap();
+            self.put(&format!("{place}/{name}"), &fs::read(&file).unwrap(), 0o644);
+        }
+        self.run(&["journalctl", "--update-catalog"]);
         self.run(&["systemctl", "daemon-reload"]);
         self.run(&["systemctl", "reload", "dbus"]);
     }
@@ -123,14 +132,19 @@ impl Machine {
 
     /// Runs a command in it.
     pub fn output(&self, command: &[&str]) -> Output {
-        Command::new("nsenter")
+        self.command(command).output().unwrap()
+    }
+
+    /// A command that runs in it.
+    pub fn command(&self, command: &[&str]) -> Command {
+        let mut inside = Command::new("nsenter");
+        inside
             .args(["-t", &self.leader.to_string(), "-a", "--"])
             .args(command)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        inside
     }
 
     /// The last lines that the agents told.
