@@ -114,8 +114,7 @@ mod tests {
     fn what_goes_on_for_days_is_told_in_few_lines() {
         let (mut repeats, start) = (Repeats::default(), Instant::now());
         // A try every five minutes, for a week.
-        let told: Vec<_> =
-            (0..7 * 288).filter_map(|nth| repeats.happened(start + nth * 300 * SECOND)).collect();
+        let told: Vec<_> = (0..7 * 288).filter_map(|nth| repeats.happened(start + nth * 300 * SECOND)).collect();
         assert_eq!(told[0], Times { count: 1, within: Duration::ZERO });
         assert_eq!(told[1], Times { count: 2, within: 300 * SECOND });
         assert!(told.len() < 20, "{told:?}");

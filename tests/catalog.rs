@@ -185,13 +185,13 @@ fn journalctl_explains_what_happened() {
         let text = explained("C.UTF-8", down);
         if text.contains("Subject: The remote") { Ok(text) } else { Err(text) }
     });
-    assert!(english.contains("The remote 127.0.0.1::nothing is down"), "{english}");
-    assert!(english.contains("sersyncctl retry www 127.0.0.1::nothing\n"), "{english}");
-    assert!(!english.contains('@'), "a field is not filled in: {english}");
+    assert!(english.contains("The remote backup@127.0.0.1::nothing is down"), "{english}");
+    assert!(english.contains("sersyncctl retry www backup@127.0.0.1::nothing\n"), "{english}");
+    assert!(!english.contains("@SERSYNC"), "a field is not filled in: {english}");
     // Of a locale only its name matters to journalctl.
     machine.run(&["cp", "-r", "/usr/lib/locale/C.utf8", "/usr/lib/locale/zh_CN.utf8"]);
     let chinese = explained("zh_CN.UTF-8", down);
-    assert!(chinese.contains("远端 127.0.0.1::nothing 不可用"), "{chinese}");
+    assert!(chinese.contains("远端 backup@127.0.0.1::nothing 不可用"), "{chinese}");
 
     let systemctl = |arguments: &[&str]| machine.run(&[&["systemctl"], arguments].concat()).trim().to_owned();
     assert_eq!(systemctl(&["service-log-level", "sersync@www"]), "info");

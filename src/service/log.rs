@@ -13,7 +13,7 @@
 //! | `sersync_duration_usec` | `SERSYNC_DURATION_USEC` | microseconds |
 //! | `sersync_rsync_exit` | `SERSYNC_RSYNC_EXIT` | rsync's exit status |
 //!
-//! `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync` are on every entry by themselves. Lines for people carry no
+//! docs/journal.md lists which message has which. `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync` are on every entry by themselves. Lines for people carry no
 //! time: a terminal needs none, and whoever collects them stamps them.
 
 use anstyle::{AnsiColor, Style};
