@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::config::Confxml;
 use support::machine::Machine;
-use support::{SOON, eventually};
+use support::rsyncd::{Daemon, Plan};
+use support::scene::MODULE;
+use support::{SOON, eventually, until};
+use tempfile::TempDir;
 
 const CATALOGS: [&str; 2] = ["systemd/catalog/sersync.catalog", "systemd/catalog/sersync.zh_CN.catalog"];
 
@@ -164,57 +167,105 @@ fn the_catalogs_compile() {
     }
 }
 
+/// A machine with an instance `www` whose remote's daemon does not run.
+struct Ground {
+    machine: Machine,
+    daemon: Daemon,
+    remote: String,
+    place: TempDir,
+}
+
+impl Ground {
+    fn start() -> Option<Self> {
+        let place = tempfile::Builder::new().prefix("catalog-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let machine = Machine::boot(place.path())?;
+        machine.install();
+        let [source, copy] = ["source", "copy"].map(|name| place.path().join(name));
+        fs::create_dir(&source).unwrap();
+        let daemon = Plan::new(&place.path().join("rsyncd")).module(MODULE, &copy, &[]).stopped();
+        let config = Confxml::new(&source).daemon(&daemon, MODULE).write(&place.path().join("www.xml"));
+        machine.put("/etc/sersync/www.xml", &fs::read(config).unwrap(), 0o600);
+        let remote = format!("backup@{}::{MODULE}", daemon.socket().ip());
+        machine.run(&["systemctl", "start", "sersync@www"]);
+        Some(Self { machine, daemon, remote, place })
+    }
+
+    /// The entries of one message, explained.
+    fn entries(&self, message: &str, language: &str) -> String {
+        let (wanted, lang) = (format!("MESSAGE_ID={}", numbers()[message]), format!("LANG={language}"));
+        self.machine.run(&["env", &lang, "journalctl", "-x", "--no-pager", "-u", "sersync@www", &wanted])
+    }
+
+    fn awaits(&self, message: &str, text: &str) -> String {
+        eventually(message, SOON, || {
+            let entries = self.entries(message, "C.UTF-8");
+            if entries.contains(text) { Ok(entries) } else { Err(entries) }
+        })
+    }
+
+    fn attempts(&self) -> u64 {
+        let status = self.machine.output(&["sersyncctl", "status", "www", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status[0]["remotes"][0]["attempts"].as_u64().unwrap_or_else(|| panic!("{status:#}"))
+    }
+}
+
 #[test]
 fn journalctl_explains_what_happened() {
-    let place = tempfile::Builder::new().prefix("catalog-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let Some(machine) = Machine::boot(place.path()) else { return };
-    machine.install();
-    let source = place.path().join("source");
-    fs::create_dir(&source).unwrap();
-    // Nobody serves there.
-    let plan = Confxml::new(&source).address("127.0.0.1:9".parse().unwrap(), "nothing");
-    machine.put("/etc/sersync/www.xml", &fs::read(plan.write(&place.path().join("www.xml"))).unwrap(), 0o600);
-    machine.run(&["systemctl", "start", "sersync@www"]);
-    let down = &numbers()["REMOTE_DOWN"];
-    let explained = |language: &str, number: &str| {
-        let wanted = format!("MESSAGE_ID={number}");
-        let lang = format!("LANG={language}");
-        machine.run(&["env", &lang, "journalctl", "-x", "--no-pager", "-u", "sersync@www", "-n", "1", &wanted])
-    };
-    let english = eventually("the remote is told to be down", SOON, || {
-        let text = explained("C.UTF-8", down);
-        if text.contains("Subject: The remote") { Ok(text) } else { Err(text) }
-    });
-    assert!(english.contains("The remote backup@127.0.0.1::nothing is down"), "{english}");
-    assert!(english.contains("sersyncctl retry www backup@127.0.0.1::nothing\n"), "{english}");
+    let Some(mut ground) = Ground::start() else { return };
+    let remote = ground.remote.clone();
+    let english = ground.awaits("REMOTE_DOWN", &format!("Subject: The remote {remote} is down"));
+    assert!(english.contains(&format!("sersyncctl retry www {remote}\n")), "{english}");
     assert!(!english.contains("@SERSYNC"), "a field is not filled in: {english}");
     // Of a locale only its name matters to journalctl.
-    machine.run(&["cp", "-r", "/usr/lib/locale/C.utf8", "/usr/lib/locale/zh_CN.utf8"]);
-    let chinese = explained("zh_CN.UTF-8", down);
-    assert!(chinese.contains("远端 backup@127.0.0.1::nothing 不可用"), "{chinese}");
+    ground.machine.run(&["cp", "-r", "/usr/lib/locale/C.utf8", "/usr/lib/locale/zh_CN.utf8"]);
+    let chinese = ground.entries("REMOTE_DOWN", "zh_CN.UTF-8");
+    assert!(chinese.contains(&format!("远端 {remote} 不可用")), "{chinese}");
 
+    // Many tries within the first minute are one line, and the end says how many they were.
+    for _ in 0..20 {
+        let before = ground.attempts();
+        ground.machine.run(&["sersyncctl", "retry", "www"]);
+        until("one try more", SOON, || ground.attempts() > before);
+    }
+    let tries = ground.attempts();
+    let told = ground.entries("REMOTE_DOWN", "C.UTF-8").matches("Subject:").count() as u64;
+    assert!(tries > 20 && told <= 2, "{told} lines for {tries} tries");
+    ground.daemon.start();
+    ground.machine.run(&["sersyncctl", "retry", "www"]);
+    let back = ground.awaits("REMOTE_BACK", "answers again, after ");
+    let count = back.split("answers again, after ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(count.parse::<u64>().unwrap() >= tries, "{back}");
+}
+
+#[test]
+fn systemctl_sets_the_level_and_the_target() {
+    let Some(ground) = Ground::start() else { return };
+    let machine = &ground.machine;
     let systemctl = |arguments: &[&str]| machine.run(&[&["systemctl"], arguments].concat()).trim().to_owned();
     assert_eq!(systemctl(&["service-log-level", "sersync@www"]), "info");
     systemctl(&["service-log-level", "sersync@www", "debug"]);
     assert_eq!(systemctl(&["service-log-level", "sersync@www"]), "debug");
-    fs::write(source.join("file"), "content").unwrap();
+    fs::write(ground.place.path().join("source/file"), "content").unwrap();
     eventually("a word at the level debug", SOON, || {
         let lines = machine.run(&["journalctl", "--no-pager", "-p", "debug", "-u", "sersync@www", "-o", "cat"]);
         if lines.contains("pending: file") { Ok(()) } else { Err(lines) }
     });
     systemctl(&["service-log-level", "sersync@www", "info"]);
-    assert_eq!(systemctl(&["service-log-target", "sersync@www"]), "journal");
-    systemctl(&["service-log-target", "sersync@www", "console"]);
-    assert_eq!(systemctl(&["service-log-target", "sersync@www"]), "console");
-    systemctl(&["reload", "sersync@www"]);
-    eventually("a line without its fields", SOON, || {
-        let lines = machine.run(&["journalctl", "--no-pager", "-u", "sersync@www", "-o", "json", "-n", "20"]);
-        let told = lines.lines().find(|line| line.contains("the config was read again")).map(str::to_owned);
-        let told = told.ok_or(lines)?;
-        assert!(!told.contains("MESSAGE_ID"), "it came as a line, not by the journal's own way: {told}");
-        Ok::<_, String>(())
-    });
-    systemctl(&["service-log-target", "sersync@www", "journal"]);
+    assert_eq!(systemctl(&["service-log-level", "sersync@www"]), "info");
+
+    // An entry has fields, a line has none.
+    for (target, has_fields) in [("console", false), ("journal", true)] {
+        assert_ne!(systemctl(&["service-log-target", "sersync@www"]), target);
+        systemctl(&["service-log-target", "sersync@www", target]);
+        assert_eq!(systemctl(&["service-log-target", "sersync@www"]), target);
+        machine.run(&["sersyncctl", "reload", "www"]);
+        eventually("the reload is told in that way", SOON, || {
+            let last = machine.run(&["journalctl", "--no-pager", "-u", "sersync@www", "-o", "json", "-n", "1"]);
+            let is_told = last.contains("the config was read again") && last.contains("MESSAGE_ID") == has_fields;
+            if is_told { Ok(()) } else { Err(last) }
+        });
+    }
     let refused = machine.output(&["systemctl", "service-log-target", "sersync@www", "kmsg"]);
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && told.contains("take journal or console"), "{told}");
