@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use support::config::Confxml;
 use support::machine::{Machine, await_property};
@@ -54,7 +54,8 @@ fn answer(output: Output) -> Answer {
 /// A machine with the instance `www`, whose agent is no root, and the users alice and bob.
 struct Ground {
     machine: Machine,
-    _daemon: Daemon,
+    daemon: Daemon,
+    source: PathBuf,
     own: String,
 }
 
@@ -64,9 +65,9 @@ impl Ground {
         fs::create_dir(&source).unwrap();
         put(&source.join("file"), "content");
         let machine = Machine::boot(place)?;
-        for user in ["alice", "bob"] {
-            machine.run(&["useradd", "--create-home", user]);
-        }
+        machine.run(&["groupadd", "web"]);
+        machine.run(&["useradd", "--create-home", "--groups", "web", "alice"]);
+        machine.run(&["useradd", "--create-home", "bob"]);
         if machine.output(&["id", "sersync"]).status.code() != Some(0) {
             machine.run(&["useradd", "--system", "sersync"]);
         }
@@ -84,7 +85,7 @@ impl Ground {
         let pid = machine.property("sersync@www", "MainPID");
         let own = machine.run(&["stat", "-c", "%U", &format!("/proc/{pid}")]).trim().to_owned();
         assert_eq!(own, "sersync", "the agent under test shall not be root");
-        Some(Self { machine, _daemon: daemon, own })
+        Some(Self { machine, daemon, source, own })
     }
 
     /// Runs a command as `user`, without a terminal.
@@ -133,7 +134,7 @@ impl Ground {
         }
         let list = self.call(user, WWW, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", &[]);
         judge("GetManagedObjects", list, Needs::Nothing);
-        judge("sersyncctl status", self.run_as(user, &["sersyncctl", "status", "www"]), Needs::Nothing);
+        judge("sersyncctl list", self.run_as(user, &["sersyncctl", "list"]), Needs::Nothing);
         let pause = ["sersyncctl", "--no-ask-password", "retry", "www"];
         judge("sersyncctl retry", self.run_as(user, &pause), Needs::Manage);
         judge("sersyncctl pending", self.run_as(user, &["sersyncctl", "pending", "www"]), Needs::Inspect);
@@ -172,7 +173,7 @@ fn set_password(machine: &Machine) {
 /// A command on a terminal of its own, as a user sees it.
 struct Terminal {
     script: Child,
-    screen: std::path::PathBuf,
+    screen: PathBuf,
 }
 
 impl Terminal {
@@ -241,18 +242,17 @@ fn every_method_is_called() {
 #[test]
 fn each_caller_may_do_what_polkit_says_and_no_more() {
     let place = tempfile::Builder::new().prefix("authority-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let Some(ground) = Ground::start(place.path()) else { return };
-    let own = ground.own.clone();
-    let trusted = |what: &str| {
-        eprintln!("{what}: root and {own}");
-        for user in ["root", &own] {
+    let Some(mut ground) = Ground::start(place.path()) else { return };
+    let trusted = |ground: &Ground, what: &str| {
+        eprintln!("{what}: root and {}", ground.own);
+        for user in ["root", &ground.own] {
             ground.holds(user, Ok(()), Ok(()));
         }
     };
 
     eprintln!("polkit as it ships");
     ground.holds("alice", Ok(()), Err("org.sersync.agent1.manage"));
-    trusted("polkit as it ships");
+    trusted(&ground, "polkit as it ships");
     let asked = answer(ground.machine.output(&[&as_user("alice")[..], &["sersyncctl", "pause", "www"]].concat()));
     assert!(asked.as_ref().is_err_and(|told| told.contains("nobody authenticated")), "{asked:?}");
 
@@ -261,23 +261,21 @@ fn each_caller_may_do_what_polkit_says_and_no_more() {
     a_caller_that_leaves_is_not_asked_any_more(&ground, place.path());
 
     eprintln!("rules");
-    let rules = br#"polkit.addRule(function(action, subject) {
-        if (action.id == "org.sersync.agent1.manage" && action.lookup("instance") == "www" && subject.user == "alice")
-            return polkit.Result.YES;
-        if (action.id == "org.sersync.agent1.inspect" && subject.user == "bob")
-            return polkit.Result.NO;
-    });"#;
-    ground.machine.put("/etc/polkit-1/rules.d/40-sersync.rules", rules, 0o644);
+    // Those of the page, word for word.
+    ground.machine.put("/etc/polkit-1/rules.d/40-sersync.rules", on_the_page("polkit.addRule").as_bytes(), 0o644);
     until("the rules are in force", SOON, || ground.call("alice", WWW, AGENT, "Retry", &["as", "0"]).is_ok());
     ground.holds("alice", Ok(()), Ok(()));
     ground.holds("bob", Err("polkit does not allow org.sersync.agent1.inspect"), Err("org.sersync.agent1.manage"));
-    trusted("rules");
+    trusted(&ground, "rules");
+
+    eprintln!("failures that the bus holds back");
+    failures_are_held_back(&mut ground, place.path());
 
     eprintln!("a polkit that hangs");
     ground.machine.run(&["systemctl", "kill", "--signal=STOP", "polkit"]);
     let hung = ground.call("alice", WWW, AGENT, "Pause", &[]);
     assert!(hung.as_ref().is_err_and(|told| told.contains("did not answer within 5 s")), "{hung:?}");
-    trusted("a polkit that hangs");
+    trusted(&ground, "a polkit that hangs");
     ground.machine.run(&["systemctl", "kill", "--signal=CONT", "polkit"]);
 
     eprintln!("no polkit");
@@ -288,7 +286,7 @@ fn each_caller_may_do_what_polkit_says_and_no_more() {
     for user in ["alice", "bob"] {
         ground.holds(user, Err(nobody), Err(nobody));
     }
-    trusted("no polkit");
+    trusted(&ground, "no polkit");
 }
 
 fn a_password_is_asked_for(ground: &Ground, place: &Path) {
@@ -319,22 +317,81 @@ fn a_password_is_asked_for(ground: &Ground, place: &Path) {
 }
 
 fn a_caller_that_leaves_is_not_asked_any_more(ground: &Ground, place: &Path) {
-    let overheard = place.join("overheard");
-    let mut listener = ground
-        .machine
-        .command(&["busctl", "monitor", "--match=member='CancelCheckAuthorization'"])
-        .stdout(fs::File::create(&overheard).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let terminal = Terminal::start(ground, place, "alice", "C.UTF-8", "sersyncctl pause www");
+    let cancellations = "--match=member='CancelCheckAuthorization'";
+    let listener = Listener::start(ground, place, &["busctl", "monitor", cancellations]);
+    // What follows keeps the terminal, so that nothing ends because that does.
+    let terminal = Terminal::start(ground, place, "alice", "C.UTF-8", "sersyncctl pause www; cat");
     terminal.awaits("assword");
     ground.machine.run(&["pkill", "-KILL", "sersyncctl"]);
-    eventually("polkit's question is taken back", SOON, || {
-        let text = fs::read_to_string(&overheard).unwrap();
-        if text.contains("sersync-") { Ok(()) } else { Err(format!("overheard {text:?}")) }
-    });
+    listener.hears("sersync-");
     until("pkttyagent ends", SOON, || !ground.machine.output(&["pgrep", "pkttyagent"]).status.success());
-    let _ = listener.kill();
-    let _ = listener.wait();
+}
+
+/// Runs until dropped; what it says is in a file.
+struct Listener {
+    process: Child,
+    heard: PathBuf,
+}
+
+impl Listener {
+    fn start(ground: &Ground, place: &Path, command: &[&str]) -> Self {
+        let heard = place.join(format!("heard-{:08x}", fastrand::u32(..)));
+        let process = ground
+            .machine
+            .command(command)
+            .stdout(fs::File::create(&heard).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { process, heard }
+    }
+
+    fn heard(&self) -> String {
+        fs::read_to_string(&self.heard).unwrap()
+    }
+
+    fn hears(&self, text: &str) {
+        eventually("what is listened for", SOON, || {
+            let heard = self.heard();
+            if heard.contains(text) { Ok(()) } else { Err(format!("{text:?} is not in {heard:?}")) }
+        });
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The block of docs/dbus.md that begins so.
+fn on_the_page(start: &str) -> String {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dbus.md")).unwrap();
+    let block = page.split("```").find(|block| block.trim_start().starts_with(start));
+    block.unwrap_or_else(|| panic!("docs/dbus.md has no {start}")).to_owned()
+}
+
+fn failures_are_held_back(ground: &mut Ground, place: &Path) {
+    let policy = on_the_page("<busconfig>");
+    ground.machine.put("/etc/dbus-1/system.d/sersync-local.conf", policy.trim_start().as_bytes(), 0o644);
+    ground.machine.run(&["systemctl", "reload", "dbus"]);
+    let monitor = ["sersyncctl", "monitor", "www"];
+    let root = Listener::start(ground, place, &monitor);
+    let alice = Listener::start(ground, place, &[&as_user("alice")[..], &monitor].concat());
+    // Whoever has heard of a change listens.
+    let mut changes = 0;
+    until("both listen", SOON, || {
+        changes += 1;
+        put(&ground.source.join("file"), &format!("change {changes}"));
+        [&root, &alice].iter().all(|listener| listener.heard().contains("batch"))
+    });
+    ground.daemon.set_module(MODULE, &["read only = yes"]);
+    put(&ground.source.join("secret"), "content");
+    root.hears("failure  ");
+    alice.hears(", failed");
+    assert!(!alice.heard().contains("secret"), "{}", alice.heard());
+    ground.daemon.set_module(MODULE, &[]);
+    ground.machine.run(&["sersyncctl", "retry", "www"]);
+    ground.machine.run(&["sersyncctl", "wait", "www"]);
 }
