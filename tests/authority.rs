@@ -394,7 +394,7 @@ fn failures_are_held_back(ground: &mut Ground, place: &Path) {
     let mut changes = 0;
     until("both listen", SOON, || {
         changes += 1;
-        put(&ground.source.join("file"), &format!("change {changes}"));
+        put(&ground.source.join("file"), format!("change {changes}"));
         [&root, &alice].iter().all(|listener| listener.heard().contains("batch"))
     });
     ground.daemon.set_module(MODULE, &["read only = yes"]);

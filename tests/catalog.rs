@@ -230,7 +230,7 @@ fn journalctl_explains_what_happened() {
     }
     let tries = ground.attempts();
     let told = ground.entries("REMOTE_DOWN", "C.UTF-8").matches("Subject:").count() as u64;
-    assert!(tries >= 20 && told <= 2, "{told} lines for {tries} tries");
+    assert!(tries >= 20 && told * 4 <= tries, "{told} lines for {tries} tries");
     ground.daemon.start();
     ground.machine.run(&["sersyncctl", "retry", "www"]);
     let back = ground.awaits("REMOTE_BACK", "answers again, after ");
