@@ -117,14 +117,19 @@ impl Machine {
 
     /// Runs a command in it.
     pub fn output(&self, command: &[&str]) -> Output {
-        Command::new("nsenter")
+        self.command(command).output().unwrap()
+    }
+
+    /// A command that runs in it.
+    pub fn command(&self, command: &[&str]) -> Command {
+        let mut inside = Command::new("nsenter");
+        inside
             .args(["-t", &self.leader.to_string(), "-a", "--"])
             .args(command)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        inside
     }
 
     /// The last lines that the agents told.
