@@ -31,6 +31,7 @@ pub mod path;
 pub mod pending;
 pub mod plugin;
 pub mod print;
+pub mod repeats;
 pub mod service;
 pub mod transport;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! `sersyncctl`: asks and steers the running instances, over the bus and nothing else. Whatever it does, anybody can
 //! do with `busctl`: it holds no right and no knowledge of its own.
 
+mod asking;
 mod check;
 mod error;
 mod follow;
@@ -12,11 +13,13 @@ mod proxy;
 mod signals;
 mod status;
 mod table;
+mod terminal_agent;
 mod view;
 
 pub use error::CtlError;
 
-use crate::bus::{self, Which, names};
+use crate::bus::{self, Which};
+use asking::Asking;
 use clap::{Parser, Subcommand};
 use instances::{Instance, Presence};
 use proxy::AgentProxy;
@@ -41,6 +44,9 @@ pub struct Cli {
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
+    /// Fail where polkit wants a password, instead of asking for it
+    #[arg(long, global = true)]
+    no_ask_password: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -131,6 +137,7 @@ struct Session {
     json: bool,
     /// What the next command must carry: ` --user`, or nothing.
     user: &'static str,
+    asking: Asking,
 }
 
 impl Session {
@@ -138,18 +145,12 @@ impl Session {
         let (which, name, user) =
             if cli.user { (Which::Session, "user", " --user") } else { (Which::System, "system", "") };
         let bus = which.builder().build().await.map_err(|source| CtlError::NoBus { bus: name, user, source })?;
-        Ok(Self { bus, json: cli.json, user })
+        Ok(Self { bus, json: cli.json, user, asking: Asking::new(!cli.no_ask_password) })
     }
 
     /// The methods of a running instance.
-    async fn agent(&self, name: &str) -> Result<AgentProxy<'static>, CtlError> {
-        let proxy = AgentProxy::builder(&self.bus)
-            .destination(names::bus_name(name))
-            .path(names::agent_path(name))
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await?;
-        Ok(proxy)
+    async fn agent(&self, name: &str) -> Result<AgentProxy<'_>, CtlError> {
+        Ok(AgentProxy::new(&self.bus, name, &self.asking).await?)
     }
 
     /// Says why a call failed: an instance that does not run gets the words for that.

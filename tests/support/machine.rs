@@ -119,14 +119,19 @@ impl Machine {
 
     /// Runs a command in it.
     pub fn output(&self, command: &[&str]) -> Output {
-        Command::new("nsenter")
+        self.command(command).output().unwrap()
+    }
+
+    /// A command that runs in it.
+    pub fn command(&self, command: &[&str]) -> Command {
+        let mut inside = Command::new("nsenter");
+        inside
             .args(["-t", &self.leader.to_string(), "-a", "--"])
             .args(command)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        inside
     }
 
     /// The last lines that the agents told.
@@ -154,8 +159,8 @@ impl Drop for Machine {
     }
 }
 
-/// The image, made if it is not there. Two that make it at once: the second waits for the first.
-fn image() -> PathBuf {
+/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it at once: the second waits for the first.
+pub fn image() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join("lock")).unwrap();
