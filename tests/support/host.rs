@@ -16,8 +16,8 @@ pub struct Host {
 impl Host {
     /// One more host. It takes two addresses of 198.18.0.0/15, which RFC 2544 keeps for tests of networks.
     pub fn new() -> Self {
-        let (third, fourth) = (fastrand::u8(..), fastrand::u8(..64) * 4);
-        let [near, far] = [1, 2].map(|last| Ipv4Addr::new(198, 18 + fastrand::u8(..=1), third, fourth + last));
+        let (second, third, fourth) = (fastrand::u8(18..=19), fastrand::u8(..), fastrand::u8(..64) * 4);
+        let [near, far] = [1, 2].map(|last| Ipv4Addr::new(198, second, third, fourth + last));
         // 15 characters are all that a link's name may have.
         let name = format!("sst{:08x}", fastrand::u32(..));
         let host = Self { name, address: far.into() };
