@@ -24,6 +24,7 @@ mod forks;
 pub mod fuzzing;
 pub mod human;
 pub mod journal;
+pub mod language;
 pub mod message_ids;
 pub mod path;
 pub mod pending;

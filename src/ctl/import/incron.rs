@@ -291,7 +291,7 @@ fn plugin(
     let others: Vec<&String> = words.iter().filter(|word| !is_path(word)).collect();
     let for_a_shell =
         |word: &&String| word.contains(['$', '`', '|', ';', '&', '<', '>', '(', ')', '*', '?', '[', '~', '\n']);
-    let join = |words: &[String]| words.iter().map(|word| super::said::quoted(word)).collect::<Vec<_>>().join(" ");
+    let join = |words: &[String]| words.iter().map(|word| crate::ctl::next::quoted(word)).collect::<Vec<_>>().join(" ");
     let plain = Command { prefix: String::new(), suffix: String::new(), batch: false, include: None };
     let at = words.iter().position(|word| is_path(&word));
     match at {
@@ -349,7 +349,7 @@ fn script(command: &str, words: &[String], watch: &Path) -> Result<String, Strin
                 return Err(format!("{name} stands between single quotes, where a shell leaves it as it is"));
             }
             (_, '$', Some((_, value))) if !value.starts_with('$') => match quote {
-                None => script.push_str(&super::said::quoted(value)),
+                None => script.push_str(&crate::ctl::next::quoted(value)),
                 Some(_) if value.contains(['"', '$', '`', '\\']) => {
                     return Err(format!("{value} cannot stand between double quotes"));
                 }
@@ -381,7 +381,7 @@ fn script(command: &str, words: &[String], watch: &Path) -> Result<String, Strin
 }
 
 fn in_a_shell(script: &str) -> String {
-    format!("/bin/sh -c {} sh", super::said::quoted(script))
+    format!("/bin/sh -c {} sh", crate::ctl::next::quoted(script))
 }
 
 #[cfg(test)]

@@ -77,7 +77,9 @@ fn start_lines(rc: &[PathBuf], harvest: &mut Harvest) -> Result<Vec<StartLine>, 
         };
         for start in start_line::find(&String::from_utf8_lossy(&bytes)) {
             let otherwise = match &start.config {
-                Some(config) => format!("sersyncctl import sersync {}", super::said::quoted(&config.to_string_lossy())),
+                Some(config) => {
+                    format!("sersyncctl import sersync {}", crate::ctl::next::quoted(&config.to_string_lossy()))
+                }
                 None => "import the config that it reads: its name is in a variable".to_owned(),
             };
             let (number, text, drafts) = (start.number, start.text.clone(), Vec::new());
