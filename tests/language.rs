@@ -105,7 +105,11 @@ fn uses_in(file: &Path, found: &mut Vec<Use>) {
             continue;
         }
         let mut reader = Reader(&source[at + mark.len()..]);
-        let one = reader.literal().unwrap_or_else(|| panic!("{shown}: tr! without a text: {:.60}", reader.0));
+        let Some(one) = reader.literal() else {
+            // A remedy, which comes by the bus.
+            assert!(reader.0.starts_with("remedy)") || reader.0.starts_with("next)"), "{shown}: {:.60}", reader.0);
+            continue;
+        };
         let plural = reader.sign('|').then(|| reader.literal().unwrap());
         let mut arguments = BTreeSet::new();
         if plural.is_some() {
@@ -145,6 +149,13 @@ fn all_uses() -> Vec<Use> {
     for word in sersync::language::help::CLAPS_WORDS {
         found.push(Use { text: (word.to_owned(), None), place: "clap".to_owned(), arguments: None });
     }
+    for remedy in sersync::transport::remedies() {
+        found.push(Use {
+            text: (remedy.to_owned(), None),
+            place: "src/transport/fault.rs".to_owned(),
+            arguments: None,
+        });
+    }
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     files.iter().for_each(|file| uses_in(file, &mut found));
@@ -154,14 +165,16 @@ fn all_uses() -> Vec<Use> {
 
 /// The catalogue: each text's translation.
 fn catalogue() -> BTreeMap<Text, String> {
-    let read = rspolib::pofile(std::fs::read(CATALOGUE).unwrap()).unwrap();
-    let entries = read.entries.into_iter().filter(|entry| !entry.obsolete);
-    entries
-        .map(|entry| {
-            let translation = entry.msgstr.or_else(|| entry.msgstr_plural.into_iter().next()).unwrap_or_default();
-            ((entry.msgid, entry.msgid_plural), translation)
-        })
-        .collect()
+    let read = polib::po_file::parse(Path::new(CATALOGUE)).unwrap();
+    let entries = read.messages().map(|entry| match entry.msgid_plural() {
+        Ok(plural) => {
+            let forms = entry.msgstr_plural().unwrap();
+            assert_eq!(forms.len(), 1, "{plural}: Chinese has one form");
+            ((entry.msgid().to_owned(), Some(plural.to_owned())), forms[0].clone())
+        }
+        Err(_) => ((entry.msgid().to_owned(), None), entry.msgstr().unwrap().to_owned()),
+    });
+    entries.collect()
 }
 
 /// `{name}` of a text.

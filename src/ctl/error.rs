@@ -1,7 +1,7 @@
 //! [`CtlError`]: why a command of `sersyncctl` did not do its work. Each ends in what to type next.
 
 use super::next::{Scope, as_root};
-use super::words;
+use super::{sentences, words};
 use crate::bus;
 use std::fmt;
 use tr::tr;
@@ -65,7 +65,7 @@ impl CtlError {
                 tr!("{instance} is not running: {state}", instance, state = words::presence(state))
             }
             Self::Gone(_, instance) => tr!("{instance} stopped meanwhile", instance),
-            Self::Agent { source, .. } => answer(source),
+            Self::Agent { source, .. } => sentences::answer(source),
             Self::JobFailed { state, result, .. } => match state.as_str() {
                 "canceled" => tr!("the full sync was canceled: {result}", result),
                 _ => tr!("the full sync failed: {result}", result),
@@ -100,20 +100,6 @@ impl CtlError {
 impl fmt::Display for CtlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n{}", self.what(), words::next(&self.next()))
-    }
-}
-
-/// An agent's answer. Its own sentence is English and names what is at stake; where the kind of answer alone says more to
-/// somebody who reads no English, that stands before it.
-fn answer(error: &bus::Error) -> String {
-    match error {
-        bus::Error::NotAuthorized(said) => tr!("not authorized: {said}", said),
-        bus::Error::UnknownRemote(said) => tr!("unknown remote: {said}", said),
-        bus::Error::TimedOut(said) => tr!("the time ran out: {said}", said),
-        bus::Error::BadConfig(said) => tr!("the config was refused: {said}", said),
-        bus::Error::NoConfigFile(said) => tr!("no config file: {said}", said),
-        bus::Error::Stopping(said) => tr!("on its way out: {said}", said),
-        other => other.to_string(),
     }
 }
 

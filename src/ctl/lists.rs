@@ -2,6 +2,7 @@
 
 use super::error::CtlError;
 use super::proxy::AgentProxy;
+use super::sentences::reason;
 use super::table::{Cell, Table};
 use super::view::{now_usec, path_json, shown, time_json};
 use super::{List, Session, done, words};
@@ -37,7 +38,7 @@ pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
             Cell::from(attempts.to_string()).right(),
             when(*failed_at, now).into(),
             when(*next_try, now).into(),
-            safe(message.lines().next().unwrap_or_default()).into(),
+            reason(message.lines().next().unwrap_or_default()).into(),
         ]);
     }
     write!(anstream::stdout(), "{table}")?;

@@ -11,6 +11,7 @@ mod lists;
 mod monitor;
 mod next;
 mod proxy;
+mod sentences;
 mod signals;
 mod status;
 mod table;

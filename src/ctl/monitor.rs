@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::error::CtlError;
+use super::sentences::reason;
 use super::signals::Signals;
 use super::view::{now_usec, path_json, shown};
 use crate::bus::names;
@@ -92,7 +93,7 @@ impl Event {
             }
             Self::Failure { remote, path, error, message } => {
                 let first = message.lines().next().unwrap_or_default();
-                let (remote, path, error, reason) = (safe(remote), shown(path), safe(error), safe(first));
+                let (remote, path, error, reason) = (safe(remote), shown(path), safe(error), reason(first));
                 tr!("failure  {remote}: {path}: {error}: {reason}", remote, path, error, reason)
             }
             Self::Cleared { remote, path } => {

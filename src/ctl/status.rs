@@ -4,6 +4,7 @@ use super::Session;
 use super::error::CtlError;
 use super::instances::{self, Instance, Presence};
 use super::next::{Scope, quoted};
+use super::sentences::reason;
 use super::table::{Cell, Table};
 use super::view::{Remote, View, now_usec};
 use super::words;
@@ -364,7 +365,7 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
             }
             let _ = writeln!(text, "\n  {said}");
             for words in remote.last_error.lines() {
-                let _ = writeln!(text, "    {}", safe(words));
+                let _ = writeln!(text, "    {}", reason(words));
             }
         }
         if !remote.refused_options.is_empty() {

@@ -1,9 +1,9 @@
 //! `--help` in another language: clap builds the command in English, and every text in it is looked up.
 
-use super::{Language, translated};
+use super::{Catalogue, Language};
 use clap::builder::StyledStr;
 use clap::{Arg, Command};
-use tr::PoTranslator;
+use tr::Translator;
 
 /// clap's own words that are translated with ours.
 pub const CLAPS_WORDS: [&str; 7] = [
@@ -24,8 +24,8 @@ pub fn in_language(mut command: Command, language: Language) -> Command {
     translate(command, &catalogue)
 }
 
-fn translate(command: Command, catalogue: &PoTranslator) -> Command {
-    let word = |text: &str| translated(catalogue, text);
+fn translate(command: Command, catalogue: &Catalogue) -> Command {
+    let word = |text: &str| catalogue.translate(text, None).into_owned();
     let text = |text: Option<&StyledStr>| text.map(|text| word(&text.to_string()));
     let (about, long_about, after) =
         (text(command.get_about()), text(command.get_long_about()), text(command.get_after_help()));
@@ -48,8 +48,8 @@ fn translate(command: Command, catalogue: &PoTranslator) -> Command {
     }
 }
 
-fn translate_argument(mut argument: Arg, catalogue: &PoTranslator) -> Arg {
-    let word = |text: &str| translated(catalogue, text);
+fn translate_argument(mut argument: Arg, catalogue: &Catalogue) -> Arg {
+    let word = |text: &str| catalogue.translate(text, None).into_owned();
     let heading = match argument.get_help_heading() {
         Some(own) => word(own),
         None if argument.is_positional() => word("Arguments"),

@@ -6,7 +6,9 @@
 
 pub mod help;
 
-use tr::{PoTranslator, Translator};
+use polib::catalog::Catalog;
+use std::borrow::Cow;
+use tr::Translator;
 
 /// What translators write. gettext's format, read when it is needed and not before.
 const CHINESE: &[u8] = include_bytes!("../../po/zh_CN.po");
@@ -51,11 +53,11 @@ impl Language {
     }
 
     /// The translations; none for English.
-    fn catalogue(self) -> Option<PoTranslator> {
+    fn catalogue(self) -> Option<Catalogue> {
         match self {
             Self::English => None,
             // A test reads it; should it be unreadable all the same, English is left.
-            Self::Chinese => PoTranslator::from_vec_u8(CHINESE.to_vec()).ok(),
+            Self::Chinese => polib::po_file::parse_from_reader(CHINESE).ok().map(Catalogue),
         }
     }
 
@@ -67,9 +69,29 @@ impl Language {
     }
 }
 
-/// The catalogue's text for one of the source's.
-fn translated(catalogue: &PoTranslator, text: &str) -> String {
-    catalogue.translate(text, None).into_owned()
+/// The translations of one language whose words have one form for every number, as Chinese has.
+struct Catalogue(Catalog);
+
+impl Catalogue {
+    fn find<'c>(&'c self, text: &str, plural: Option<&str>) -> Option<&'c str> {
+        let message = self.0.find_message(None, text, plural)?;
+        let translation = match plural {
+            None => message.msgstr().ok()?,
+            Some(_) => message.msgstr_plural().ok()?.first()?.as_str(),
+        };
+        Some(translation).filter(|translation| !translation.is_empty())
+    }
+}
+
+impl Translator for Catalogue {
+    fn translate<'a>(&'a self, text: &'a str, _: Option<&'a str>) -> Cow<'a, str> {
+        self.find(text, None).unwrap_or(text).into()
+    }
+
+    fn ntranslate<'a>(&'a self, number: u64, one: &'a str, many: &'a str, _: Option<&'a str>) -> Cow<'a, str> {
+        let source = if number == 1 { one } else { many };
+        self.find(one, Some(many)).unwrap_or(source).into()
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +102,17 @@ mod tests {
         Language::asked_for(|name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn the_catalogue_can_be_read() {
+        let catalogue = Language::Chinese.catalogue().unwrap();
+        assert_eq!(catalogue.translate("The instance", None), "实例名");
+        assert_eq!(catalogue.translate("not in it", None), "not in it");
+        // One form for every number.
+        for number in [0, 1, 2] {
+            assert_eq!(catalogue.ntranslate(number, "{paths} path", "{paths} paths", None), "{paths} 个路径");
+        }
     }
 
     #[test]

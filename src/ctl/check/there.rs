@@ -140,7 +140,7 @@ fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
 /// A fault's text ends in what to do.
 fn explain(fault: &Fault) -> (String, Option<String>) {
     match fault.message.rsplit_once("; ") {
-        Some((what, next)) => (format!("{}: {what}", fault.name), Some(next.to_owned())),
+        Some((what, next)) => (format!("{}: {what}", fault.name), Some(tr!(next))),
         None => (format!("{}: {}", fault.name, fault.message), None),
     }
 }

@@ -4,16 +4,19 @@
 //! Names of instances and of remotes are those of this moment. An answer that does not come at once is left out: whoever
 //! presses Tab waits for it.
 
+mod bash;
+
 use super::check::configs_of;
 use super::instances::names_of_units;
 use super::next::Scope;
 use super::view::View;
 use crate::bus::{Which, names};
 use crate::config::check_instance_name;
+use bash::Bash;
 use clap::Command;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
-use clap_complete::env::Shells;
+use clap_complete::env::{Fish, Shells, Zsh};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -29,19 +32,20 @@ const VARIABLE: &str = "COMPLETE";
 
 /// Answers a shell and ends the process, if a shell asks.
 pub fn answer(command: impl Fn() -> Command) {
-    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(command).var(VARIABLE).shells(SHELLS).complete();
 }
 
 /// What `shell` has to load, for packages: `bash`, `zsh`, `fish`; `None` for a shell that is not known.
 pub fn registration(shell: &str) -> Option<String> {
     let mut script = Vec::new();
-    let shells = Shells::builtins();
     // A vector takes all that is written.
-    shells.completer(shell)?.write_registration(VARIABLE, NAME, NAME, NAME, &mut script).ok()?;
+    SHELLS.completer(shell)?.write_registration(VARIABLE, NAME, NAME, NAME, &mut script).ok()?;
     String::from_utf8(script).ok()
 }
 
 const NAME: &str = "sersyncctl";
+
+const SHELLS: Shells<'static> = Shells(&[&Bash, &Zsh, &Fish]);
 
 /// Names of instances: those with a config, those on the bus, those that systemd has in memory.
 pub fn instances_known() -> ArgValueCompleter {
@@ -134,10 +138,10 @@ fn in_time<T>(scope: Scope, ask: impl AsyncFnOnce(Connection) -> zbus::Result<T>
         Scope::System => Which::System,
         Scope::User => Which::Session,
     };
-    let answer = runtime.block_on(tokio::time::timeout(PATIENCE, async {
-        let bus = which.builder().build().await?;
-        ask(bus).await
-    }));
+    let answer = runtime.block_on(async {
+        let asking = async { ask(which.builder().build().await?).await };
+        tokio::time::timeout(PATIENCE, asking).await
+    });
     // Whatever still blocks a thread must not hold up the shell.
     runtime.shutdown_background();
     answer.ok()?.ok()
