@@ -91,7 +91,7 @@ impl CtlError {
             },
             Self::Import(error) => error.next(),
             Self::Bus(_) => "systemctl status dbus".to_owned(),
-            Self::CtrlC(_) => "ulimit -a".to_owned(),
+            Self::CtrlC(_) => "ulimit -n".to_owned(),
             Self::Output(_) => "df -h .".to_owned(),
         }
     }

@@ -87,7 +87,8 @@ async fn a_state_that_wants_attention_ends_in_the_next_command() {
     let _agent = on(&bus, engine.handle.clone()).await;
     assert!(!run(&bus, &["status", "www"]).await.out.contains("next:"), "all is well");
     assert!(!run(&bus, &["status"]).await.out.contains("next:"), "all is well");
-    let states: [(fn(&mut sersync::agent::Snapshot), &str); 5] = [
+    type Change = fn(&mut sersync::agent::Snapshot);
+    let states: [(Change, &str); 5] = [
         (|snapshot| snapshot.state = State::Starting, "sersyncctl wait www"),
         (|snapshot| snapshot.problems = vec!["the disk is ill".into()], "journalctl -u sersync@www -xe"),
         (|snapshot| snapshot.remotes[1] = down("web2:/srv/www"), "sersyncctl check www"),
@@ -210,7 +211,7 @@ async fn complaints_lists_and_help_are_told_in_chinese() {
     };
     assert_eq!(waited.err, "sersyncctl: 未能按时同步：web2\n下一步：sersyncctl status www\n");
     let help = run_in_chinese(&bus, &["resync", "--help"]).await.out;
-    for text in ["用法： sersyncctl resync", "参数:", "选项:", "使其与磁盘完全一致", "显示帮助"] {
+    for text in ["用法: sersyncctl resync", "参数:", "选项:", "使其与磁盘完全一致", "显示帮助"] {
         assert!(help.contains(text), "{text:?} in\n{help}");
     }
 }

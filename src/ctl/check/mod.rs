@@ -29,8 +29,8 @@ pub struct Options {
     /// Do not talk to the remotes
     #[arg(long)]
     no_probe: bool,
-    /// Give up on a remote after so long: 90, 90s, 5min
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::parse_timeout)]
+    /// Give up on a remote after so long: 90, 90s, 5min [default: 60s]
+    #[arg(long, value_name = "TIME", default_value = "60s", hide_default_value = true, value_parser = super::parse_timeout)]
     timeout: Duration,
 }
 
