@@ -6,6 +6,14 @@
 
 pub mod help;
 
+/// Marks a text in a table that is translated where it is shown, `tr!(reason)`, for the test that reads the source.
+macro_rules! text {
+    ($text:literal) => {
+        $text
+    };
+}
+pub(crate) use text;
+
 use polib::catalog::Catalog;
 use std::borrow::Cow;
 use tr::Translator;

@@ -231,3 +231,20 @@ async fn programs_are_spoken_to_in_english() {
     let other = finish(other).await;
     assert!(other.out.starts_with("名称"), "LANGUAGE comes before a locale that is not ours: {}", other.out);
 }
+
+#[tokio::test]
+async fn an_import_is_told_in_chinese() {
+    let bus = PrivateBus::start();
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/import");
+    for (source, file) in [("lsyncd", "lsyncd/unsupported.lua"), ("incron", "incron/mixed")] {
+        let file = format!("{corpus}/{file}");
+        let import = run_in_chinese(&bus, &["import", source, &file, "--dry-run"]).await;
+        // What is typed next stands below the line that says so.
+        let remarks = import.err.lines().take_while(|line| !line.starts_with("下一步："));
+        let remarks: Vec<_> = remarks.collect();
+        assert!(remarks.len() > 20, "{}", import.err);
+        for line in remarks {
+            assert!(line.chars().any(|c| ('\u{4e00}'..'\u{9fff}').contains(&c)), "{line}");
+        }
+    }
+}
