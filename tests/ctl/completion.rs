@@ -92,11 +92,9 @@ async fn bash_completes_a_line() {
         complete_line 'sersyncctl resync www nothing'
         cd / && complete_line 'sersyncctl check et'
     "#;
-    let directory = Path::new(env!("CARGO_BIN_EXE_sersyncctl")).parent().unwrap();
-    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
     let output = tokio::process::Command::new("bash")
         .args(["--norc", "-c", script])
-        .env("PATH", path)
+        .env("PATH", search_path())
         .env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address)
         .env("XDG_CONFIG_HOME", place.path())
         .output()
@@ -106,6 +104,43 @@ async fn bash_completes_a_line() {
     let errors = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines, ["www|", "web2:/srv/www|", "web1::www|", "www|", "/srv/www|", "|", "no space|etc/|"], "{errors}");
+}
+
+/// The programs of this build come first.
+fn search_path() -> String {
+    let directory = Path::new(env!("CARGO_BIN_EXE_sersyncctl")).parent().unwrap();
+    format!("{}:{}", directory.display(), std::env::var("PATH").unwrap())
+}
+
+#[tokio::test]
+async fn fish_completes_a_line() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("www"));
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("sersyncctl.fish");
+    std::fs::write(&file, sersync::ctl::completion::registration("fish").unwrap()).unwrap();
+    let script = "source $argv[1]; for line in 'pause w' 'resync www back' 'resync www backup@web1::w'
+        complete --do-complete \"sersyncctl $line\"; end";
+    let output = tokio::process::Command::new("fish")
+        .args(["--no-config", "-c", script])
+        .arg(&file)
+        .env("PATH", search_path())
+        .env("HOME", place.path())
+        .env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address)
+        .output()
+        .await;
+    let output = match output {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
+            return eprintln!("fish is not installed: nothing is completed in it");
+        }
+        Err(error) => panic!("fish: {error}"),
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| line.split('\t').next().unwrap()).collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(lines, ["www", "backup@web1::www", "backup@web1::www"], "{errors}");
 }
 
 #[test]

@@ -35,13 +35,24 @@ pub fn answer(command: impl Fn() -> Command) {
     CompleteEnv::with_factory(command).var(VARIABLE).shells(SHELLS).complete();
 }
 
-/// What `shell` has to load, for packages: `bash`, `zsh`, `fish`; `None` for a shell that is not known.
+/// What `shell` has to load, for packages: `bash`, `zsh`, `fish`; `None` for a shell that is not known. It is to be found
+/// under the names `sersyncctl`, `_sersyncctl` and `sersyncctl.fish`.
 pub fn registration(shell: &str) -> Option<String> {
     let mut script = Vec::new();
     // A vector takes all that is written.
     SHELLS.completer(shell)?.write_registration(VARIABLE, NAME, NAME, NAME, &mut script).ok()?;
+    if shell == "zsh" {
+        script.extend_from_slice(ZSH_AUTOLOAD.as_bytes());
+    }
     String::from_utf8(script).ok()
 }
+
+/// zsh loads a file of its function path at the first Tab key, as the body of a function; that key wants an answer, too.
+const ZSH_AUTOLOAD: &str = r#"
+if [[ $funcstack[1] == _sersyncctl ]]; then
+    _clap_dynamic_completer_sersyncctl "$@"
+fi
+"#;
 
 const NAME: &str = "sersyncctl";
 
