@@ -2,7 +2,7 @@
 //! itself.
 
 use crate::client::{ctl, finish, on};
-use crate::support::{Engine, PrivateBus, snapshot};
+use crate::support::{Engine, PATIENCE, PrivateBus, snapshot};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -112,6 +112,45 @@ fn search_path() -> String {
     format!("{}:{}", directory.display(), std::env::var("PATH").unwrap())
 }
 
+/// What a shell printed; `None` where it is not installed, which is no excuse in CI.
+async fn output_of(mut shell: tokio::process::Command) -> Option<std::process::Output> {
+    let name = shell.as_std().get_program().to_string_lossy().into_owned();
+    let output = shell.env("PATH", search_path()).kill_on_drop(true).output();
+    match tokio::time::timeout(PATIENCE, output).await.unwrap_or_else(|_| panic!("{name} does not end")) {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
+            eprintln!("{name} is not installed: nothing is completed in it");
+            None
+        }
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+/// Where compinit finds it, and on a terminal: the first Tab key is the one that loads it.
+#[tokio::test]
+async fn zsh_completes_at_the_first_tab_key() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("sersync")).unwrap();
+    std::fs::write(place.path().join("sersync/wiki.xml"), "").unwrap();
+    let script = sersync::ctl::completion::registration("zsh").unwrap();
+    std::fs::write(place.path().join("_sersyncctl"), script).unwrap();
+    let session = r#"
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell "fpath=($PLACE \$fpath); autoload -Uz compinit; compinit -u -D; echo re''ady"
+        zpty -r -m shell line '*ready*'
+        zpty -w -n shell $'sersyncctl --user pause wi\t'
+        zpty -r -m shell line '*pause wiki*' && print completed
+        zpty -d shell
+    "#;
+    let mut zsh = tokio::process::Command::new("zsh");
+    zsh.args(["-f", "-c", session]).env("PLACE", place.path()).env("XDG_CONFIG_HOME", place.path());
+    zsh.env("TERM", "dumb").env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/session");
+    let Some(output) = output_of(zsh).await else { return };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text, "completed\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[tokio::test]
 async fn fish_completes_a_line() {
     let bus = PrivateBus::start();
@@ -122,21 +161,10 @@ async fn fish_completes_a_line() {
     std::fs::write(&file, sersync::ctl::completion::registration("fish").unwrap()).unwrap();
     let script = "source $argv[1]; for line in 'pause w' 'resync www back' 'resync www backup@web1::w'
         complete --do-complete \"sersyncctl $line\"; end";
-    let output = tokio::process::Command::new("fish")
-        .args(["--no-config", "-c", script])
-        .arg(&file)
-        .env("PATH", search_path())
-        .env("HOME", place.path())
-        .env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address)
-        .output()
-        .await;
-    let output = match output {
-        Ok(output) => output,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && std::env::var_os("CI").is_none() => {
-            return eprintln!("fish is not installed: nothing is completed in it");
-        }
-        Err(error) => panic!("fish: {error}"),
-    };
+    let mut fish = tokio::process::Command::new("fish");
+    fish.args(["--no-config", "-c", script]).arg(&file).env("HOME", place.path());
+    fish.env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address);
+    let Some(output) = output_of(fish).await else { return };
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = text.lines().map(|line| line.split('\t').next().unwrap()).collect();
     let errors = String::from_utf8_lossy(&output.stderr);
