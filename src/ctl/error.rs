@@ -123,3 +123,42 @@ pub fn is_absent(error: &zbus::Error) -> bool {
     let zbus::Error::FDO(error) = error else { return false };
     matches!(**error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ends_in_what_to_type_next() {
+        let (system, user) = (Scope::System, Scope::User);
+        let stopped = |scope, state: &str| CtlError::NotRunning { scope, instance: "www".into(), state: state.into() };
+        let answered = |scope, source| CtlError::Agent { scope, instance: "www".into(), source };
+        let ended = |state: &str| CtlError::JobFailed {
+            scope: system,
+            instance: "www".into(),
+            state: state.into(),
+            result: "web2 refused".into(),
+        };
+        for (error, next) in [
+            (CtlError::NoBus(system, zbus::Error::InvalidReply), "systemctl status dbus.socket"),
+            (CtlError::NoInstance(user, "www".into()), "sersyncctl --user list"),
+            (stopped(system, "stopped (enabled)"), "systemctl start sersync@www"),
+            (stopped(user, "stopped (disabled)"), "systemctl --user enable --now sersync@www"),
+            (stopped(system, "failed"), "journalctl -u sersync@www -xe"),
+            (CtlError::Gone(system, "www".into()), "systemctl status sersync@www"),
+            (answered(user, bus::Error::NotAuthorized("no".into())), "systemctl --user status sersync@www"),
+            (answered(system, bus::Error::InvalidValue("no".into())), "journalctl -u sersync@www -xe"),
+            (answered(system, bus::Error::UnknownJob("no job 3".into())), "sersyncctl status www"),
+            (ended("failed"), "sersyncctl status www"),
+            (ended("canceled"), "sersyncctl resync www"),
+            (CtlError::Bus(zbus::Error::InvalidReply), "systemctl status dbus"),
+            (CtlError::Output(std::io::Error::from(std::io::ErrorKind::StorageFull)), "df -h ."),
+        ] {
+            let text = error.to_string();
+            assert_eq!(text.lines().last(), Some(format!("next: {next}").as_str()), "{text}");
+        }
+        let refused = answered(system, bus::Error::NotAuthorized("user 1000 may not call Pause".into())).to_string();
+        assert!(refused.starts_with("not authorized: user 1000 may not"), "{refused}");
+        assert!(refused.contains("\nnext: sudo sersyncctl"), "{refused}");
+    }
+}
