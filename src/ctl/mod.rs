@@ -21,7 +21,7 @@ mod words;
 pub use error::CtlError;
 
 use crate::bus::{self, Which, names};
-use crate::language::{Language, help};
+use crate::language::{Language, help, mistyped};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use completion::{instances_known, remotes_known};
 use instances::{Instance, Presence};
@@ -205,7 +205,13 @@ pub fn main() -> ExitCode {
     let command = || help::in_language(Cli::command(), language);
     completion::answer(command);
     language.speak();
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        // In English clap's own words are the better ones.
+        Err(error) if language == Language::English => error.exit(),
+        Err(error) => return mistyped::tell(&error),
+    };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => {

@@ -16,7 +16,7 @@ pub const CLAPS_WORDS: [&str; 7] = [
     "Print this message or the help of the given subcommand(s)",
 ];
 
-/// The command with its help in `language`. What was typed wrong clap tells in English.
+/// The command with its help in `language`. What was typed wrong is told by [`super::mistyped`].
 pub fn in_language(mut command: Command, language: Language) -> Command {
     let Some(catalogue) = language.catalogue() else { return command };
     // Only now it has what clap adds by itself: --help, --version, help.

@@ -5,6 +5,7 @@
 //! catalogue of its own.
 
 pub mod help;
+pub mod mistyped;
 
 /// Marks a text in a table that is translated where it is shown, `tr!(reason)`, for the test that reads the source.
 macro_rules! text {

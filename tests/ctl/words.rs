@@ -210,6 +210,9 @@ async fn complaints_lists_and_help_are_told_in_chinese() {
         () = refuse(&mut engine, CommandError::TimedOut("web2".into())) => unreachable!("it refuses without end"),
     };
     assert_eq!(waited.err, "sersyncctl: 未能按时同步：web2\n下一步：sersyncctl status www\n");
+    let mistyped = run_in_chinese(&bus, &["monitr", "www"]).await;
+    assert_eq!(mistyped.code, 2);
+    assert!(mistyped.err.starts_with("错误：没有命令 monitr\n是否想输入 monitor？\n\n用法："), "{}", mistyped.err);
     let help = run_in_chinese(&bus, &["resync", "--help"]).await.out;
     for text in ["用法: sersyncctl resync", "参数:", "选项:", "使其与磁盘完全一致", "显示帮助"] {
         assert!(help.contains(text), "{text:?} in\n{help}");
