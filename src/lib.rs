@@ -5,6 +5,7 @@
 //! that set and hands them to `transport`, which makes the remote equal to what is on disk now with one rsync run.
 //! `plugin` is told of each path that has arrived.
 //! `bus` and `service` show the agent's snapshot on D-Bus and to systemd, and send commands; `ctl` is `sersyncctl`.
+//! `generator` tells systemd what an instance needs before it starts.
 
 #![deny(missing_docs)]
 
@@ -22,6 +23,7 @@ mod forks;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod generator;
 pub mod human;
 pub mod journal;
 pub mod language;
@@ -30,6 +32,7 @@ pub mod path;
 pub mod pending;
 pub mod plugin;
 pub mod print;
+pub mod repeats;
 pub mod service;
 pub mod transport;
 pub mod watch;

@@ -432,9 +432,9 @@ const STOCK: &str = r#"<policy context="default">
     <allow send_destination="org.freedesktop.DBus"/>
   </policy>"#;
 
-/// With the policy that ships. Needs root, to call as another user.
+/// With the policy that ships, on a bus without polkit. Needs root, to call as another user.
 #[tokio::test]
-async fn others_may_read_and_change_nothing() {
+async fn others_may_read_properties_and_change_nothing() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can call as another user");
         return;
@@ -455,9 +455,9 @@ async fn others_may_read_and_change_nothing() {
     };
     let (read, text) = nobody(&["get-property", WWW, WWW_PATH, names::AGENT, "State"]).await;
     assert!(read, "{text}");
-    let (listed, text) = nobody(&["call", WWW, WWW_PATH, names::AGENT, "ListPending", "uu", "0", "0"]).await;
-    assert!(listed, "{text}");
-    for (member, arguments) in [("Pause", &[][..]), ("Retry", &["as", "0"]), ("FullSync", &["as", "0"])] {
+    let refused: [(&str, &[&str]); 4] =
+        [("Pause", &[]), ("Retry", &["as", "0"]), ("FullSync", &["as", "0"]), ("ListPending", &["uu", "0", "0"])];
+    for (member, arguments) in refused {
         let call = [&["call", WWW, WWW_PATH, names::AGENT, member], arguments].concat();
         let (done, text) = nobody(&call).await;
         assert!(!done && text.contains("user 65534 may not call"), "{member}: {text}");

@@ -109,7 +109,7 @@ fn uses_in(file: &Path, found: &mut Vec<Use>) {
         let Some(one) = reader.literal() else {
             // A text of a table, where it stands in text!().
             let name = reader.0.split(')').next().unwrap();
-            assert!(["remedy", "next", "why", "reason", "instead"].contains(&name), "{shown}: tr!({name})");
+            assert!(["remedy", "why", "reason", "instead"].contains(&name), "{shown}: tr!({name})");
             continue;
         };
         let plural = reader.sign('|').then(|| reader.literal().unwrap());

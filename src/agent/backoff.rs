@@ -57,10 +57,9 @@ impl Backoff {
         self.next_try = self.next_try.min(self.next_try_for_change);
     }
 
-    /// A run succeeded. Returns for how long runs had failed, if they had.
-    pub fn succeeded(&mut self, wall: SystemTime) -> Option<Duration> {
-        let since = std::mem::take(self).failing_since?;
-        Some(wall.duration_since(since).unwrap_or_default())
+    /// A run succeeded.
+    pub fn succeeded(&mut self) {
+        *self = Self::default();
     }
 
     /// The next run may start at once.
@@ -93,7 +92,7 @@ mod tests {
         backoff.failed(fault.clone(), LONGEST_PAUSE, now, wall);
         backoff.failed(fault, LONGEST_PAUSE, now, wall);
         assert_eq!(backoff.attempts(), 13, "failures at once count once");
-        assert!(backoff.succeeded(wall).is_some());
+        backoff.succeeded();
         assert_eq!((backoff.attempts(), backoff.next_try(now)), (0, None));
     }
 

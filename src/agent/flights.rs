@@ -6,6 +6,7 @@ use super::remote::{Flight, LongRuns, Pace, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::config::Deletions;
 use crate::failpoint::may_die_here;
+use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
-/// So many failed paths of one run are told one by one.
+/// So many failed paths of one run are told one by one, at most.
 const TOLD_AT_MOST: usize = 10;
 
 /// So often, at most, the journal tells of a loop.
@@ -223,7 +224,7 @@ impl Engine {
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
             None if nothing_sent => {}
-            None => self.remote_answered(at, wall),
+            None => self.remote_answered(at, now, wall),
         }
         if full && full_result.is_ok() {
             let remote = &mut self.remotes[at];
@@ -234,7 +235,7 @@ impl Engine {
             self.listen_for_echoes(at, &outcome.stamps, now);
         }
         self.tell_synced(at, outcome.synced);
-        self.tell_failures(at, changes.added, changes.cleared);
+        self.tell_failures(at, changes.added, changes.cleared, now);
         if !nothing_sent {
             self.notify(Notice::BatchFinished {
                 remote: self.remotes[at].name.clone(),
@@ -287,44 +288,54 @@ impl Engine {
         let remote = &mut self.remotes[at];
         let before = remote.backoff.attempts();
         remote.backoff.failed(Arc::new(fault.clone()), longest, now, wall);
-        let attempts = remote.backoff.attempts();
-        if attempts > before && attempts.is_power_of_two() {
+        // Runs side by side that fail together are one failure.
+        if remote.backoff.attempts() > before
+            && let Some(times) = remote.down_told.happened(now)
+        {
             let pause = remote.backoff.next_try(now).map_or(0.0, |(at, _)| (at - now).as_secs_f64());
+            let still = match times.count {
+                1 => String::new(),
+                tries => format!("{} still down, {tries} tries in {}: ", remote.name, human::rough(times.within)),
+            };
             tracing::warn!(
                 message_id = message_ids::REMOTE_DOWN,
                 sersync_remote = remote.name,
                 sersync_paths = remote.set.waiting(),
                 sersync_rsync_exit = fault.exit,
-                "{}: {} (try {attempts}, the next in {pause:.0} s; nothing is lost)",
+                "{still}{}: {} (the next try in {pause:.0} s; nothing is lost)",
                 fault.name,
                 fault.message
             );
         }
     }
 
-    fn remote_answered(&mut self, at: usize, wall: SystemTime) {
+    fn remote_answered(&mut self, at: usize, now: Instant, wall: SystemTime) {
         let remote = &mut self.remotes[at];
         remote.last_success = Some(wall);
         self.last_sync_at = Some(wall);
-        if let Some(down_for) = remote.backoff.succeeded(wall) {
+        remote.backoff.succeeded();
+        if let Some(times) = remote.down_told.ended(now) {
             tracing::info!(
                 message_id = message_ids::REMOTE_BACK,
                 sersync_remote = remote.name,
-                "answers again after {:.0} s",
-                down_for.as_secs_f64()
+                "{} answers again, after {} in {}",
+                remote.name,
+                human::plural(times.count, "failed try", "failed tries"),
+                human::rough(times.within)
             );
         }
     }
 
     /// Tells of paths that failed or were mended; of a whole batch only the first few failures.
-    fn tell_failures(&mut self, at: usize, added: Vec<RelPath>, cleared: Vec<RelPath>) {
+    fn tell_failures(&mut self, at: usize, added: Vec<RelPath>, cleared: Vec<RelPath>, now: Instant) {
         if !(added.is_empty() && cleared.is_empty()) {
             self.fail_log.changed();
         }
         let told: Vec<Failure> = added.iter().take(TOLD_AT_MOST).filter_map(|path| self.failure(at, path)).collect();
         // A remote that is down as a whole was told of already.
         if self.remotes[at].backoff.attempts() == 0 {
-            for failure in &told {
+            let share = self.remotes[at].paths_told.share(added.len(), now);
+            for failure in told.iter().take(share.lines) {
                 tracing::warn!(
                     message_id = message_ids::PATH_FAILED,
                     sersync_remote = failure.remote,
@@ -334,8 +345,9 @@ impl Engine {
                     failure.fault.message
                 );
             }
-            if added.len() > told.len() {
-                tracing::warn!("and {} more paths; see `sersyncctl failures`", added.len() - told.len());
+            if share.others > 0 {
+                let others = human::plural(share.others as u64, "more path", "more paths");
+                tracing::warn!("{}: and {others} failed; see `sersyncctl failures`", self.remotes[at].name);
             }
         }
         for failure in told {

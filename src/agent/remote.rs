@@ -10,6 +10,7 @@ use crate::config::Destination;
 use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Entry, Kind, Lane, PendingSet, Seq};
+use crate::repeats::{Ration, Repeats};
 use crate::transport::{Capabilities, Endpoint, Fault, Progress, SharedConnection, Totals};
 use crate::watch::Change;
 use std::collections::HashMap;
@@ -106,6 +107,10 @@ pub struct Remote {
     pub refusals_told: Vec<&'static str>,
     /// Its failures since its last success.
     pub backoff: Backoff,
+    /// How often the journal tells that it is down.
+    pub down_told: Repeats,
+    /// How many of its failed paths the journal names.
+    pub paths_told: Ration,
     /// What runs.
     pub flights: HashMap<BatchId, Flight>,
     /// What was sent since start.
@@ -137,6 +142,8 @@ impl Remote {
             capabilities: Capabilities::default(),
             refusals_told: Vec::new(),
             backoff: Backoff::default(),
+            down_told: Repeats::default(),
+            paths_told: Ration::default(),
             flights: HashMap::new(),
             totals: Totals::default(),
             last_success: None,

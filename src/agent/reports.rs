@@ -35,12 +35,18 @@ impl Engine {
             Report::Events(_) => {}
             Report::Overflowed => {
                 let root = self.roots[at].path.clone();
-                tracing::warn!(
-                    message_id = message_ids::OVERFLOW,
-                    "{}: more events than the kernel's queue holds; the tree is walked again, nothing is lost. \
-                     `sysctl fs.inotify.max_queued_events` sets the queue's length",
-                    root.display()
-                );
+                if let Some(times) = self.roots[at].overflows_told.happened_again(Instant::now()) {
+                    let again = match times.count {
+                        1 => String::new(),
+                        count => format!(" ({count} times in {})", human::rough(times.within)),
+                    };
+                    tracing::warn!(
+                        message_id = message_ids::OVERFLOW,
+                        "{}: more events than the kernel's queue holds{again}; the tree is walked again, nothing is \
+                         lost. `sysctl fs.inotify.max_queued_events` sets the queue's length",
+                        root.display()
+                    );
+                }
                 self.notify(Notice::Overflowed { root });
             }
             Report::RootMissing(why) => {

@@ -3,6 +3,7 @@
 use super::keeper::Keeper;
 use crate::config::Config;
 use crate::path::RelPath;
+use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
 use crate::watch::{self, Kept, Report, Watch};
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct Root {
     pub identity: Option<RootIdentity>,
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
+    /// How often the journal tells of overflows.
+    pub overflows_told: Repeats,
     watch: Watch,
     /// Reports of this watch that were taken in.
     reports_taken: u64,
@@ -73,6 +76,7 @@ impl Root {
             condition,
             identity,
             unwatched,
+            overflows_told: Repeats::default(),
             watch,
             reports_taken: 0,
             may_be_resumed,

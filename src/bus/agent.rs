@@ -59,6 +59,10 @@ impl AgentObject {
         Self { handle, authority, announced }
     }
 
+    async fn inspect(&self, bus: &Connection, call: &Header<'_>) -> Result<(), Error> {
+        self.authority.authorize(bus, call, Action::Inspect).await
+    }
+
     async fn manage(&self, bus: &Connection, call: &Header<'_>) -> Result<(), Error> {
         self.authority.authorize(bus, call, Action::Manage).await
     }
@@ -229,13 +233,27 @@ impl AgentObject {
     }
 
     #[zbus(out_args("failures"))]
-    async fn list_failures(&self, offset: u32, limit: u32) -> Result<Vec<FailureRow>, Error> {
+    async fn list_failures(
+        &self,
+        offset: u32,
+        limit: u32,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<Vec<FailureRow>, Error> {
+        self.inspect(bus, &call).await?;
         let failures = self.handle.failures(offset as usize, rows(limit)).await?;
         Ok(failures.into_iter().map(failure_row).collect())
     }
 
     #[zbus(out_args("paths"))]
-    async fn list_pending(&self, offset: u32, limit: u32) -> Result<Vec<PendingRow>, Error> {
+    async fn list_pending(
+        &self,
+        offset: u32,
+        limit: u32,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<Vec<PendingRow>, Error> {
+        self.inspect(bus, &call).await?;
         let pending = self.handle.pending(offset as usize, rows(limit)).await?;
         Ok(pending.into_iter().map(pending_row).collect())
     }

@@ -1,20 +1,23 @@
-//! [`Authority`]: who may do what. Everybody may read; root and the agent's own user may change something.
+//! [`Authority`]: who may do what. Root and the agent's own user may do all; for others polkit decides, by the actions
+//! of `org.sersync.agent1.policy`, and where there is no polkit they may do neither.
 //!
-//! One function decides, so that polkit can join it: it gets the caller's message and the [`Action`], named as in
-//! `org.sersync.agent1.policy`. The caller's user comes from the bus, never from the caller.
+//! Every method that changes something or shows names of files asks here first. The caller's user comes from the bus,
+//! never from the caller. Properties need no permission: they show states and counts.
 
+use super::Which;
 use super::error::Error;
+use super::polkit::{Answer, Polkit, Question};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use zbus::Connection;
 use zbus::fdo::DBusProxy;
-use zbus::message::Header;
+use zbus::message::{Flags, Header};
 use zbus::names::OwnedUniqueName;
 
 /// What a caller wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Read state, lists, and wait.
+    /// See the names of files.
     Inspect,
     /// Change what the agent does.
     Manage,
@@ -34,26 +37,79 @@ impl Action {
 const REMEMBERED: usize = 256;
 
 /// Decides for one connection to the bus: unique names are not used twice on one bus, but another bus has its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Authority {
+    instance: String,
     users: Mutex<HashMap<OwnedUniqueName, u32>>,
+    /// On a user's bus there is none: nobody but that user and root comes there.
+    polkit: Option<Polkit>,
 }
 
 impl Authority {
-    /// Whether the sender of `call` may do `action`.
+    /// For the instance of that name, on such a bus.
+    pub(super) fn new(instance: &str, which: &Which) -> Self {
+        let polkit = (*which != Which::Session).then(Polkit::default);
+        Self { instance: instance.to_owned(), users: Mutex::default(), polkit }
+    }
+
+    /// Whether the sender of the method call `call` may do `action`. Waits for people to type a password, if the call
+    /// allows it.
     pub async fn authorize(&self, bus: &Connection, call: &Header<'_>, action: Action) -> Result<(), Error> {
-        if action == Action::Inspect {
-            return Ok(());
-        }
-        let user = self.user(bus, call).await?;
-        if may_manage(user, nix::unistd::geteuid().as_raw()) {
-            return Ok(());
-        }
+        let interactive = call.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
         let member = call.member().map(|member| member.to_string()).unwrap_or_default();
-        Err(Error::NotAuthorized(format!(
-            "user {user} may not call {member} ({}): only root and the agent's own user may; try sudo",
-            action.id()
-        )))
+        self.decide(bus, call, action, &format!("call {member} of {}", self.instance), Some(interactive)).await
+    }
+
+    /// Whether the sender of `call` may set `property`. Nobody is asked for a password: zbus holds the tree of objects
+    /// while it sets a property, so that waiting for people would hold up everybody else.
+    pub async fn authorize_setting(&self, bus: &Connection, call: &Header<'_>, property: &str) -> Result<(), Error> {
+        self.decide(bus, call, Action::Manage, &format!("set {property} of {}", self.instance), None).await
+    }
+
+    /// `interactive` is `None` where nobody can be asked, whatever the caller allows.
+    async fn decide(
+        &self,
+        bus: &Connection,
+        call: &Header<'_>,
+        action: Action,
+        what: &str,
+        interactive: Option<bool>,
+    ) -> Result<(), Error> {
+        let user = self.user(bus, call).await?;
+        if is_trusted(user, nix::unistd::geteuid().as_raw()) {
+            return Ok(());
+        }
+        let answer = match &self.polkit {
+            None => Answer::Absent("it is not on a user's bus".into()),
+            Some(polkit) => {
+                let (action, instance) = (action.id(), &*self.instance);
+                let interactive = interactive == Some(true);
+                polkit.ask(Question { bus, call, user, action, instance, interactive }).await
+            }
+        };
+        let id = action.id();
+        Err(match answer {
+            Answer::Yes => return Ok(()),
+            Answer::No => Error::NotAuthorized(format!(
+                "user {user} may not {what}: polkit does not allow {id}; try sudo, or a rule for it, polkit(8)"
+            )),
+            Answer::PasswordWanted if interactive.is_none() => {
+                Error::NotAuthorized(format!("user {user} may not {what} ({id}): try sudo"))
+            }
+            Answer::PasswordWanted => Error::AuthenticationRequired(format!(
+                "user {user} may not {what} without a password ({id}): let the call ask for it, or try sudo"
+            )),
+            Answer::NotAuthenticated => Error::NotAuthorized(format!(
+                "user {user} may not {what}: nobody authenticated for {id}; try again on a terminal, or try sudo"
+            )),
+            Answer::TooMany => Error::NotAuthorized(format!(
+                "user {user} may not {what}: too many calls of this user wait for {id}; end them first"
+            )),
+            Answer::Absent(why) => Error::NotAuthorized(format!(
+                "user {user} may not {what} ({id}): without polkit ({why}) only root and the agent's own user may; try \
+                 sudo, or see systemctl status polkit"
+            )),
+        })
     }
 
     async fn user(&self, bus: &Connection, call: &Header<'_>) -> Result<u32, Error> {
@@ -81,7 +137,7 @@ impl Authority {
     }
 }
 
-fn may_manage(user: u32, own: u32) -> bool {
+fn is_trusted(user: u32, own: u32) -> bool {
     user == 0 || user == own
 }
 
@@ -90,10 +146,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_and_the_agents_own_user_manage() {
-        assert!(may_manage(0, 988));
-        assert!(may_manage(988, 988));
-        assert!(!may_manage(1000, 988));
-        assert!(!may_manage(1000, 0));
+    fn root_and_the_agents_own_user_need_no_polkit() {
+        assert!(is_trusted(0, 988));
+        assert!(is_trusted(988, 988));
+        assert!(!is_trusted(1000, 988));
+        assert!(!is_trusted(1000, 0));
     }
 }

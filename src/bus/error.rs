@@ -13,6 +13,8 @@ pub enum Error {
     Bus(zbus::Error),
     /// The caller may not do that.
     NotAuthorized(String),
+    /// The caller may do that after a password, and the call did not allow to ask for it.
+    AuthenticationRequired(String),
     /// A remote of that name is not in the config.
     UnknownRemote(String),
     /// There is no such full sync, or it was forgotten long after its end.

@@ -1,7 +1,7 @@
-//! `org.freedesktop.LogControl1`: lets `systemctl service-log-level sersync@www debug` change the level while the
-//! agent runs. The interface is systemd's, org.freedesktop.LogControl1(5).
+//! `org.freedesktop.LogControl1`: lets `systemctl service-log-level` and `service-log-target` change the level and
+//! the target while the agent runs. The interface is systemd's, org.freedesktop.LogControl1(5).
 
-use super::authority::{Action, Authority};
+use super::authority::Authority;
 use super::error::Error;
 use crate::service::log::LogControl;
 use std::sync::Arc;
@@ -29,14 +29,27 @@ impl LogControlObject {
         #[zbus(header)] call: Option<Header<'_>>,
     ) -> Result<(), Error> {
         if let Some(call) = call {
-            self.authority.authorize(bus, &call, Action::Manage).await?;
+            self.authority.authorize_setting(bus, &call, "LogLevel").await?;
         }
         self.log.set_level(&level).map_err(|error| Error::InvalidValue(error.to_string()))
     }
 
-    #[zbus(property(emits_changed_signal = "const"))]
+    #[zbus(property(emits_changed_signal = "false"))]
     fn log_target(&self) -> &'static str {
         self.log.target()
+    }
+
+    #[zbus(property)]
+    async fn set_log_target(
+        &self,
+        target: String,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Option<Header<'_>>,
+    ) -> Result<(), Error> {
+        if let Some(call) = call {
+            self.authority.authorize_setting(bus, &call, "LogTarget").await?;
+        }
+        self.log.set_target(&target).map_err(|error| Error::InvalidValue(error.to_string()))
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

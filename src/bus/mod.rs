@@ -13,6 +13,7 @@ mod job;
 mod log_control;
 pub mod names;
 pub mod neighbours;
+mod polkit;
 mod publisher;
 mod remote;
 
@@ -139,7 +140,7 @@ struct Place {
 impl Place {
     /// Connects, puts the objects there, and takes the name last.
     async fn enter(&self) -> Result<Publisher, ServeError> {
-        let authority = Arc::new(Authority::default());
+        let authority = Arc::new(Authority::new(&self.handle.snapshot().instance, &self.which));
         let (announced, highest_job) = watch::channel(0);
         let agent = AgentObject::new(self.handle.clone(), Arc::clone(&authority), highest_job);
         let log = LogControlObject { log: self.log.clone(), authority: Arc::clone(&authority) };

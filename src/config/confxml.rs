@@ -3,13 +3,14 @@
 //! Reads on after a mistake, so that all of them are told at once. What it returns is to be used only when none of
 //! them was an error.
 
+use super::access::{self, Access};
 use super::mistake::nearest;
 use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
     AgentSettings, Config, Deletions, Destination, EventSwitches, FILE_LIMIT, FailLog, FullSyncAtStart, PluginName,
-    Root, RsyncOptions, Secret, TemporaryNames, address, crontab, password, plugins, schema,
+    Root, RsyncOptions, TemporaryNames, address, crontab, plugins, schema,
 };
 use crate::filter::Filter;
 use std::io::{self, Read};
@@ -272,88 +273,7 @@ fn rsync_options(
     };
     let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
     let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
-    RsyncOptions { params, ssh: ssh_options(reading, child("ssh")), timeout, password_file: None }
-}
-
-/// What `<ssh identity options>` adds to ssh's command line.
-fn ssh_options(reading: &mut Reading<'_>, ssh: Option<&Element>) -> Vec<String> {
-    let Some(ssh) = ssh else { return Vec::new() };
-    let mut words = Vec::new();
-    if ssh.attribute("identity").is_some()
-        && let Some(path) = reading.absolute_path(ssh, "identity", "the private key's file")
-    {
-        words.extend(["-i".to_owned(), path.display().to_string()]);
-    }
-    if let Some(options) = ssh.attribute("options") {
-        match shlex::split(&options.value) {
-            Some(split) if split.iter().all(|word| !word.contains(['"', '\''])) => words.extend(split),
-            Some(_) => {
-                let message = "a word for ssh holds a quotation mark, which rsync cannot hand on";
-                let help = "put this option into the ~/.ssh/config of the agent's user";
-                reading.error(options.value_span.clone(), message, help);
-            }
-            None => {
-                let help = "close it, as in options=\"-o 'ProxyCommand=nc %h 22'\"";
-                reading.error(options.value_span.clone(), "a quotation mark is not closed", help);
-            }
-        }
-    }
-    words
-}
-
-/// How all remotes of a config are reached: `<ssh>`, `<auth>`, `<userDefinedPort>`.
-struct Access {
-    ssh: bool,
-    user: Option<String>,
-    password: Option<Secret>,
-    password_file: Option<PathBuf>,
-    port: Option<u16>,
-}
-
-impl Access {
-    fn read(reading: &mut Reading<'_>, rsync: Option<&Element>) -> Self {
-        let child = |name| rsync.and_then(|rsync| rsync.child(name));
-        let ssh = reading.flag(child("ssh"), "start", false);
-        let port = reading.port(child("userDefinedPort"), "port").unwrap_or(874);
-        let port = reading.flag(child("userDefinedPort"), "start", false).then_some(port);
-        let port = if ssh { reading.port(child("ssh"), "port").or(port) } else { port };
-        let (user, file) = match child("auth") {
-            Some(auth) if reading.flag(Some(auth), "start", false) => Self::auth(reading, auth, ssh),
-            _ => (None, None),
-        };
-        let (password, password_file) = file.unzip();
-        Self { ssh, user, password, password_file, port }
-    }
-
-    /// The user, and the password with the file that it is from.
-    fn auth(reading: &mut Reading<'_>, auth: &Element, ssh: bool) -> (Option<String>, Option<(Secret, PathBuf)>) {
-        let user = reading.text_of(auth, "users", "the user that rsyncd.conf names in `auth users`").and_then(
-            |(text, span)| {
-                address::user(text).map_err(|error| reading.error(span, error.to_string(), "one user's name")).ok()
-            },
-        );
-        if ssh {
-            if let Some(attribute) = auth.attribute("passwordfile") {
-                let message = "the password file is not used: ssh asks for no rsync password";
-                reading.warn(
-                    attribute.value_span.clone(),
-                    message,
-                    "remove it; ssh needs a key that works without questions",
-                );
-            }
-            return (user, None);
-        }
-        let help = "the file that holds the rsyncd password, mode 0600";
-        let path = reading.absolute_path(auth, "passwordfile", help);
-        let span = auth.attribute("passwordfile").map(|attribute| attribute.value_span.clone());
-        let password = path.zip(span).and_then(|(path, span)| {
-            let read = password::read(&path);
-            let password =
-                read.map_err(|error| reading.error_elsewhere(span, error.to_string(), error.help(&path))).ok()?;
-            Some((password, path))
-        });
-        (user, password)
-    }
+    RsyncOptions { params, ssh: access::ssh_options(reading, child("ssh")), timeout, password_file: None }
 }
 
 /// The roots, each with the element it comes from.

@@ -4,17 +4,20 @@
 //! elements (`tree`), elements become values (`confxml`), and each step tells what is wrong with the place where it
 //! is wrong (`mistake`). Nothing here knows of D-Bus, systemd or inotify.
 
+mod access;
 mod address;
 mod allowance;
 mod command_line;
 mod command_words;
 mod confxml;
+mod credential;
 mod crontab;
 #[cfg(test)]
 mod hostile_test;
 mod instance;
 mod lookalike;
 mod mistake;
+mod needs;
 mod params;
 mod password;
 mod plugins;
@@ -31,6 +34,7 @@ pub use command_line::{CommandLineError, alone_from_command_line, from_command_l
 pub use command_words::CommandLine;
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
+pub use needs::{Needs, needs};
 pub use params::takes_value;
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
 #[cfg(fuzzing)]
@@ -92,15 +96,21 @@ const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Reads and checks the config file at `path`, and the password file that it names.
 pub fn load(path: &Path) -> Result<Loaded, Mistakes> {
-    load_for(path, None)
+    parse_for(&contents(path)?, path, None, given_credentials())
 }
 
 /// The same for `-m`: remotes, and how they are reached, do not count.
 pub fn load_alone(path: &Path, plugin: PluginName) -> Result<Loaded, Mistakes> {
-    load_for(path, Some(plugin))
+    parse_for(&contents(path)?, path, Some(plugin), given_credentials())
 }
 
-fn load_for(path: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
+/// The same for somebody who is not the unit, and has what systemd would give it in the directory `credentials`.
+pub fn load_with_credentials(path: &Path, credentials: &Path) -> Result<Loaded, Mistakes> {
+    parse_for(&contents(path)?, path, None, Some(credentials.to_owned()))
+}
+
+/// What the file at `path` holds.
+pub fn contents(path: &Path) -> Result<Vec<u8>, Mistakes> {
     let whole_file = |message: String, help: &str| {
         let (severity, file, help) = (Severity::Error, path.to_path_buf(), Some(help.to_owned()));
         Mistakes(vec![Mistake { severity, file, place: None, elsewhere: false, message, help }])
@@ -112,22 +122,32 @@ fn load_for(path: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> 
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(whole_file("the file has more than 4 MiB".to_owned(), "it is probably no config"));
     }
-    parse_for(&bytes, path, alone)
+    Ok(bytes)
+}
+
+/// Where systemd put the credentials of the unit that this process belongs to.
+fn given_credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|directory| directory.is_absolute())
 }
 
 /// The same for bytes that were read from `origin` already. Reads the password file that they name.
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Loaded, Mistakes> {
-    parse_for(bytes, origin, None)
+    parse_for(bytes, origin, None, given_credentials())
 }
 
 /// The same for a file that is to be used later or elsewhere: what is wrong with the files that it names, such as a
 /// password file that is still missing, is among the warnings.
 pub fn inspect(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
-    usable(read(bytes, origin, alone), |mistake| !mistake.elsewhere)
+    usable(read(bytes, origin, alone, given_credentials()), |mistake| !mistake.elsewhere)
 }
 
-fn parse_for(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> Result<Loaded, Mistakes> {
-    usable(read(bytes, origin, alone), |_| true)
+fn parse_for(
+    bytes: &[u8],
+    origin: &Path,
+    alone: Option<PluginName>,
+    credentials: Option<PathBuf>,
+) -> Result<Loaded, Mistakes> {
+    usable(read(bytes, origin, alone, credentials), |_| true)
 }
 
 fn usable((config, found): (Config, Vec<Mistake>), counts: fn(&Mistake) -> bool) -> Result<Loaded, Mistakes> {
@@ -137,9 +157,14 @@ fn usable((config, found): (Config, Vec<Mistake>), counts: fn(&Mistake) -> bool)
     }
 }
 
-fn read(bytes: &[u8], origin: &Path, alone: Option<PluginName>) -> (Config, Vec<Mistake>) {
+fn read(
+    bytes: &[u8],
+    origin: &Path,
+    alone: Option<PluginName>,
+    credentials: Option<PathBuf>,
+) -> (Config, Vec<Mistake>) {
     let (source, doubt) = source::Source::decode(bytes, origin.to_path_buf());
-    let mut reading = reading::Reading::new(&source);
+    let mut reading = reading::Reading::new(&source).with_credentials(credentials);
     if let Some(doubt) = doubt {
         reading.warn(0..source.text.lines().next().unwrap_or_default().len(), doubt.message, doubt.help);
     }
@@ -303,7 +328,7 @@ pub struct RsyncOptions {
     /// `<commonParams params>`, split into words as a shell would, without what the runs decide
     /// themselves (`-r`, `-R`, `--delete…`) and without `-u` unless [`AgentSettings::keep_newer`].
     pub params: Vec<String>,
-    /// `<ssh identity options>`: words for the command line of ssh.
+    /// `<ssh identity credential options>`: words for the command line of ssh.
     pub ssh: Vec<String>,
     /// `<timeout>`: rsync's I/O timeout.
     pub timeout: Option<Duration>,

@@ -1,6 +1,6 @@
-//! The rsyncd password, from the file that `<auth>` names.
+//! The rsyncd password, from the file that `<auth>` names, or from the one that holds a credential of the unit.
 //!
-//! The file is refused unless its owner alone can read it: rsync itself would refuse it when others can, and a
+//! A file is refused unless its owner alone can read it: rsync itself would refuse it when others can, and a
 //! password that a group knows is none. This is the one place that reads a password from a file.
 
 use super::Secret;
@@ -50,13 +50,23 @@ impl PasswordError {
 
 /// The first line of the file at `path`, without its end.
 pub(super) fn read(path: &Path) -> Result<Secret, PasswordError> {
+    read_line(path, true)
+}
+
+/// The same of a file in the unit's own directory of credentials. systemd lets the unit's user in by an access control
+/// list, whose mask stands in the place of the group's rights: the mode says nothing here.
+pub(super) fn read_credential(path: &Path) -> Result<Secret, PasswordError> {
+    read_line(path, false)
+}
+
+fn read_line(path: &Path, owner_alone: bool) -> Result<Secret, PasswordError> {
     // Asked before opening: opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(PasswordError::Unreadable)?.is_file() {
         return Err(PasswordError::NotRegular);
     }
     let file = std::fs::File::open(path).map_err(PasswordError::Unreadable)?;
     let mode = file.metadata().map_err(PasswordError::Unreadable)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if owner_alone && mode & 0o077 != 0 {
         return Err(PasswordError::Open(mode));
     }
     let mut bytes = Vec::new();
@@ -88,6 +98,7 @@ mod tests {
         assert_eq!(file(b"s3cret", 0o400).unwrap().reveal(), "s3cret");
         assert!(matches!(file(b"s3cret", 0o640), Err(PasswordError::Open(0o640))));
         assert!(matches!(file(b"s3cret", 0o604), Err(PasswordError::Open(0o604))));
+        assert_eq!(read_credential(&place.path().join("password")).unwrap().reveal(), "s3cret");
         assert!(matches!(file(b"\ns3cret", 0o600), Err(PasswordError::Empty)));
         assert!(matches!(file(b"", 0o600), Err(PasswordError::Empty)));
         assert!(matches!(file(b"\xff\xfe", 0o600), Err(PasswordError::NotText)));

@@ -18,11 +18,22 @@ pub(super) struct Reading<'a> {
     source: &'a Source,
     found: Vec<(usize, Mistake)>,
     expressions: Allowance,
+    credentials: Option<PathBuf>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(source: &'a Source) -> Self {
-        Self { source, found: Vec::new(), expressions: Allowance::new() }
+        Self { source, found: Vec::new(), expressions: Allowance::new(), credentials: None }
+    }
+
+    /// The same, where credentials are files of that directory.
+    pub(super) fn with_credentials(self, directory: Option<PathBuf>) -> Self {
+        Self { credentials: directory, ..self }
+    }
+
+    /// The directory of credentials, if there is one.
+    pub(super) fn credentials(&self) -> Option<&Path> {
+        self.credentials.as_deref()
     }
 
     pub(super) fn text(&self) -> &'a str {

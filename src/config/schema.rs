@@ -1,7 +1,8 @@
 //! Which elements and attributes a config file may hold.
 //!
 //! The table finds what is unknown, misplaced or written twice; what values mean, and what holds where they are
-//! missing, is read elsewhere. docs/config.md explains each of them; a test holds it against this table.
+//! missing, is read elsewhere. docs/config.md and sersync.xml(5) explain each of them; tests hold them against
+//! this table.
 
 use super::mistake::nearest;
 use super::reading::Reading;
@@ -84,10 +85,10 @@ pub(super) static HEAD: ElementRule = one(
                     &[],
                     &[
                         one("commonParams", &["params"], &[]),
-                        one("auth", &["start", "users", "passwordfile"], &[]),
+                        one("auth", &["start", "users", "passwordfile", "credential"], &[]),
                         one("userDefinedPort", &["start", "port"], &[]),
                         one("timeout", &["start", "time"], &[]),
-                        one("ssh", &["start", "port", "identity", "options"], &[]),
+                        one("ssh", &["start", "port", "identity", "credential", "options"], &[]),
                     ],
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),
@@ -210,6 +211,34 @@ mod tests {
             }
         }
         rows
+    }
+
+    /// The same rows, as the manual page sersync.xml(5) has them: `.B ELEMENT ATTRIBUTE\fR=\fIDEFAULT`.
+    fn in_the_manual() -> Rows {
+        let mut rows = Rows::new();
+        let mut parent = String::new();
+        let page = include_str!("../../packaging/man/sersync.xml.5").split(".SH ELEMENTS").nth(1).unwrap();
+        let mut lines = page.split("\n.SH ").next().unwrap().lines();
+        while let Some(line) = lines.next() {
+            if let Some(heading) = line.strip_prefix(".SS ") {
+                parent = heading.strip_prefix("In ").unwrap_or_default().to_owned();
+            } else if line == ".TP" {
+                let row = lines.next().and_then(|row| row.strip_prefix(".B ")).unwrap();
+                let (names, default) = match row.split_once("\\fR=\\fI") {
+                    Some((names, default)) => (names, Some(default.replace("\\-", "-"))),
+                    None => (row, None),
+                };
+                let (element, attribute) = names.split_once(' ').unwrap_or((names, ""));
+                let key = (parent.clone(), element.to_owned(), attribute.to_owned());
+                assert!(rows.insert(key, default).is_none(), "twice: {row}");
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn the_manual_page_has_the_names_and_defaults_of_the_documentation() {
+        assert_eq!(in_the_manual(), documented());
     }
 
     fn known(parent: &str, rule: &'static ElementRule, found: &mut Vec<(String, String, String)>) {

@@ -105,8 +105,8 @@ impl fmt::Display for CtlError {
 
 fn after_answer(scope: Scope, instance: &str, error: &bus::Error) -> String {
     match error {
-        bus::Error::NotAuthorized(_) if scope == Scope::System => as_root(),
-        bus::Error::NotAuthorized(_) => scope.systemctl("status", instance),
+        bus::Error::NotAuthorized(_) | bus::Error::AuthenticationRequired(_) if scope == Scope::System => as_root(),
+        bus::Error::NotAuthorized(_) | bus::Error::AuthenticationRequired(_) => scope.systemctl("status", instance),
         // What it has, and what is behind.
         bus::Error::UnknownRemote(_) | bus::Error::UnknownJob(_) | bus::Error::TimedOut(_) => {
             scope.ctl("status", instance)

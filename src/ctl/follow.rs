@@ -12,7 +12,6 @@ use std::io::{IsTerminal, Write};
 use tokio::signal::unix::{SignalKind, signal};
 use tr::tr;
 use zbus::OwnedObjectPath;
-use zbus::proxy::CacheProperties;
 
 /// Starts a full sync; with `wait`, shows its progress and returns when it ended well.
 pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: bool) -> Result<(), CtlError> {
@@ -59,12 +58,8 @@ pub async fn cancel(session: &Session, name: &str) -> Result<(), CtlError> {
     let view = View::read(&session.bus, &bus_name, name).await.map_err(Into::into);
     let view = done(session, name, view).await?;
     for job in &view.jobs {
-        let proxy = JobProxy::builder(&session.bus)
-            .destination(bus_name.as_str())
-            .path(names::job_path(name, crate::agent::snapshot::JobId(job.id)))
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
+        let path = names::job_path(name, crate::agent::snapshot::JobId(job.id));
+        let proxy = JobProxy::new(&session.bus, name, path, &session.asking).await?;
         done(session, name, proxy.cancel().await).await?;
     }
     if session.json {

@@ -1,6 +1,7 @@
 //! `sersyncctl`: asks and steers the running instances, over the bus and nothing else. Whatever it does, anybody can
 //! do with `busctl`: it holds no right and no knowledge of its own.
 
+mod asking;
 mod check;
 pub mod completion;
 mod error;
@@ -15,13 +16,15 @@ mod sentences;
 mod signals;
 mod status;
 mod table;
+mod terminal_agent;
 mod view;
 mod words;
 
 pub use error::CtlError;
 
-use crate::bus::{self, Which, names};
+use crate::bus::{self, Which};
 use crate::language::{Language, help, mistyped};
+use asking::Asking;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use completion::{instances_known, remotes_known};
 use instances::{Instance, Presence};
@@ -49,6 +52,9 @@ pub struct Cli {
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
+    /// Fail where polkit wants a password, instead of asking for it
+    #[arg(long, global = true)]
+    no_ask_password: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -149,24 +155,19 @@ struct Session {
     bus: Connection,
     json: bool,
     scope: Scope,
+    asking: Asking,
 }
 
 impl Session {
     async fn open(cli: &Cli) -> Result<Self, CtlError> {
         let (which, scope) = if cli.user { (Which::Session, Scope::User) } else { (Which::System, Scope::System) };
         let bus = which.builder().build().await.map_err(|source| CtlError::NoBus(scope, source))?;
-        Ok(Self { bus, json: cli.json, scope })
+        Ok(Self { bus, json: cli.json, scope, asking: Asking::new(!cli.no_ask_password) })
     }
 
     /// The methods of a running instance.
-    async fn agent(&self, name: &str) -> Result<AgentProxy<'static>, CtlError> {
-        let proxy = AgentProxy::builder(&self.bus)
-            .destination(names::bus_name(name))
-            .path(names::agent_path(name))
-            .cache_properties(zbus::proxy::CacheProperties::No)
-            .build()
-            .await?;
-        Ok(proxy)
+    async fn agent(&self, name: &str) -> Result<AgentProxy<'_>, CtlError> {
+        Ok(AgentProxy::new(&self.bus, name, &self.asking).await?)
     }
 
     /// Says why a call failed: an instance that does not run gets the words for that.

@@ -3,6 +3,7 @@
 
 use crate::bus;
 use crate::human::safe;
+use crate::transport::remedies;
 use tr::tr;
 
 /// Why a method was not carried out.
@@ -12,7 +13,9 @@ pub fn answer(error: &bus::Error) -> String {
 
 fn known(error: &bus::Error) -> Option<String> {
     match error {
-        bus::Error::NotAuthorized(said) => Some(tr!("not authorized: {reason}", reason = said)),
+        bus::Error::NotAuthorized(said) | bus::Error::AuthenticationRequired(said) => {
+            Some(tr!("not authorized: {reason}", reason = said))
+        }
         bus::Error::UnknownRemote(said) => unknown_remote(said),
         bus::Error::TimedOut(said) => {
             said.strip_prefix("not in sync in time: ").map(|remotes| tr!("not in sync in time: {remotes}", remotes))
@@ -37,12 +40,18 @@ fn unknown_remote(said: &str) -> Option<String> {
     Some(tr!("no remote {remote} in this instance; it has: {others}", remote, others))
 }
 
-/// Why a path or a run failed: rsync's words as they are, and behind the last semicolon what to do.
+/// Why a path or a run failed: rsync's words as they are, and behind them what to do.
 pub fn reason(message: &str) -> String {
-    let Some((words, remedy)) = message.rsplit_once("; ") else { return safe(message) };
-    let remedy = remedy.trim_end();
-    let remedy = tr!(remedy);
-    tr!("{words}; {remedy}", words = safe(words), remedy = safe(&remedy))
+    match remedied(message) {
+        Some((words, remedy)) => tr!("{words}; {remedy}", words = safe(words), remedy = safe(&remedy)),
+        None => safe(message),
+    }
+}
+
+/// A fault's words, and what to do about it, where that is known.
+pub fn remedied(message: &str) -> Option<(&str, String)> {
+    let (words, remedy) = remedies().find_map(|remedy| Some((message.strip_suffix(remedy)?, remedy)))?;
+    Some((words.strip_suffix("; ")?, tr!(remedy)))
 }
 
 #[cfg(test)]
@@ -68,7 +77,11 @@ mod tests {
 
     #[test]
     fn a_remedy_follows_rsyncs_words() {
-        assert_eq!(reason("auth failed; check\u{1b} it"), "auth failed; check\\u{1b} it");
+        for remedy in remedies() {
+            let message = format!("rsync: \u{1b}; it failed; {remedy}");
+            assert_eq!(remedied(&message), Some(("rsync: \u{1b}; it failed", remedy.to_owned())));
+            assert_eq!(reason(&message), format!("rsync: \\u{{1b}}; it failed; {remedy}"));
+        }
         assert_eq!(reason("no remedy"), "no remedy");
     }
 }

@@ -32,8 +32,16 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Not for a program that the agent starts: a secret, and what systemd gave the agent for itself.
-const KEPT_BACK: [&str; 7] =
-    ["RSYNC_PASSWORD", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+const KEPT_BACK: [&str; 8] = [
+    "RSYNC_PASSWORD",
+    "CREDENTIALS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
 
 /// A program to run.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! The paths that one target is still to be told of.
 //!
 //! A path that waits waits once. A path that is being told of may wait again: it is not taken before that call has
-//! ended. Above its limit the queue takes no new path and counts what it refused. Pure: no I/O, no clock.
+//! ended. Above its limit the queue takes no new path. Pure: no I/O, no clock.
 
 use super::event::Cause;
 use crate::path::RelPath;
@@ -71,7 +71,6 @@ pub(super) struct Queue {
     parked: BTreeSet<(Instant, u64, Place)>,
     running: HashMap<Place, ()>,
     next: u64,
-    refused: u64,
 }
 
 impl Queue {
@@ -83,7 +82,6 @@ impl Queue {
             parked: BTreeSet::new(),
             running: HashMap::new(),
             next: 0,
-            refused: 0,
         }
     }
 
@@ -92,8 +90,6 @@ impl Queue {
         let has_room = self.waiting.contains_key(&told.place) || self.waiting.len() < self.limit;
         if has_room {
             self.put(Item { told, attempts: 0 }, None);
-        } else {
-            self.refused += 1;
         }
         has_room
     }
@@ -184,11 +180,6 @@ impl Queue {
         waiting.sort_by_key(|waiting| waiting.order);
         waiting.into_iter().map(|waiting| waiting.item.told).collect()
     }
-
-    /// Paths for which there was no room.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
 }
 
 #[cfg(test)]
@@ -242,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_counts_but_keeps_what_it_has() {
+    fn a_full_queue_refuses_but_keeps_what_it_has() {
         let (mut queue, now) = (Queue::new(2), Instant::now());
         assert!(queue.push(told("a", "x")) && queue.push(told("b", "x")) && !queue.push(told("c", "x")));
         assert!(queue.push(told("a", "y")), "it waits already");
         let taken = queue.take(1, now).remove(0);
         assert!(queue.push(told("d", "x")));
         queue.again(taken, None);
-        assert_eq!((queue.waiting(), queue.refused()), (3, 1), "what was taken has its place");
+        assert_eq!(queue.waiting(), 3, "what was taken has its place");
     }
 }

@@ -3,8 +3,10 @@
 use super::queue::{Item, Place, Queue, Told};
 use super::target::{CallError, Target};
 use super::unfinished::Unfinished;
+use crate::human;
 use crate::message_ids;
 use crate::pending::{LONGEST_PAUSE, backoff};
+use crate::repeats::{Ration, Repeats};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,9 +18,6 @@ const WAITING_AT_MOST: usize = 100_000;
 
 /// A new status at most so often.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
-
-/// So many paths that were given up are told one by one, until a call succeeds again.
-const TOLD_AT_MOST: u32 = 10;
 
 /// How one target is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,7 +76,9 @@ impl Running {
             calls: JoinSet::new(),
             in_hand: HashMap::new(),
             failures: 0,
-            given_up: 0,
+            down_told: Repeats::default(),
+            given_up_told: Ration::default(),
+            crowd_told: Repeats::default(),
             next_try: None,
             status,
             publish,
@@ -127,8 +128,12 @@ struct Worker {
     in_hand: HashMap<Id, Vec<Item>>,
     /// Failures of the target as a whole since its last success.
     failures: u32,
-    /// Paths given up since the last success.
-    given_up: u32,
+    /// How often the journal tells that it is down.
+    down_told: Repeats,
+    /// How many of the paths that are given up the journal names.
+    given_up_told: Ration,
+    /// How often the journal tells that too many paths wait.
+    crowd_told: Repeats,
     next_try: Option<Instant>,
     status: Status,
     publish: watch::Sender<Status>,
@@ -178,12 +183,12 @@ impl Worker {
         for told in told.iter().filter(|told| self.target.wants(&told.place)) {
             if !self.queue.push(told.clone()) {
                 self.status.failed += 1;
-                if self.queue.refused().is_power_of_two() {
+                if let Some(times) = self.crowd_told.happened_again(Instant::now()) {
                     tracing::error!(
                         message_id = message_ids::PLUGIN_FAILED,
                         sersync_path = %told.place.path.display(),
                         "{} {}: {WAITING_AT_MOST} paths wait, so that it will not hear of this one (nor of {} others)",
-                        self.status.plugin, self.status.target, self.queue.refused() - 1
+                        self.status.plugin, self.status.target, times.count - 1
                     );
                 }
             }
@@ -222,17 +227,24 @@ impl Worker {
     fn succeeded(&mut self, items: &[Item]) {
         items.iter().for_each(|item| self.queue.done(&item.told.place));
         self.status.done += items.len() as u64;
-        if self.failures > 0 {
-            tracing::info!(
-                message_id = message_ids::PLUGIN_BACK,
-                "{} {}: answers again",
-                self.status.plugin,
-                self.status.target
-            );
-        }
-        (self.failures, self.given_up, self.next_try) = (0, 0, None);
+        self.answered();
         self.status.last_error.clear();
         self.status.failing_since = None;
+    }
+
+    /// It does not have to be waited for any more.
+    fn answered(&mut self) {
+        (self.failures, self.next_try) = (0, None);
+        if let Some(times) = self.down_told.ended(Instant::now()) {
+            tracing::info!(
+                message_id = message_ids::PLUGIN_BACK,
+                "{} {}: answers again, after {} in {}",
+                self.status.plugin,
+                self.status.target,
+                human::plural(times.count, "failed try", "failed tries"),
+                human::rough(times.within)
+            );
+        }
     }
 
     fn failed(&mut self, items: Vec<Item>, error: &CallError) {
@@ -245,13 +257,16 @@ impl Worker {
                 self.failures += 1;
                 let pause = backoff(self.failures, LONGEST_PAUSE).mul_f64(1.0 - fastrand::f64() / 4.0);
                 self.next_try = Some(now + pause);
-                if self.failures.is_power_of_two() {
+                if let Some(times) = self.down_told.happened(now) {
+                    let still = match times.count {
+                        1 => String::new(),
+                        tries => format!("still down, {tries} tries in {}: ", human::rough(times.within)),
+                    };
                     tracing::warn!(
                         message_id = message_ids::PLUGIN_DOWN,
                         sersync_paths = self.queue.waiting() + items.len(),
-                        "{} {error} (try {}, the next in {:.0} s; its paths wait)",
+                        "{} {still}{error} (the next try in {:.0} s; its paths wait)",
                         self.status.plugin,
-                        self.failures,
                         pause.as_secs_f64()
                     );
                 }
@@ -260,7 +275,7 @@ impl Worker {
             return;
         }
         // It did answer, only not as it should.
-        (self.failures, self.next_try) = (0, None);
+        self.answered();
         let retries = self.target.calls().retries;
         for mut item in items {
             item.attempts += 1;
@@ -276,15 +291,18 @@ impl Worker {
 
     fn give_up(&mut self, place: &Place, error: &CallError) {
         self.status.failed += 1;
-        self.given_up = self.given_up.saturating_add(1);
-        if self.given_up > TOLD_AT_MOST {
+        let share = self.given_up_told.share(1, Instant::now());
+        if share.lines == 0 {
             return;
         }
-        let last = if self.given_up == TOLD_AT_MOST { "; others that fail now are counted only" } else { "" };
+        let before = match share.others {
+            0 => String::new(),
+            others => format!(", as for {} before it", human::plural(others as u64, "other", "others")),
+        };
         tracing::error!(
             message_id = message_ids::PLUGIN_FAILED,
             sersync_path = %place.path.display(),
-            "{} {error}: given up for {}{last}",
+            "{} {error}: given up for {}{before}",
             self.status.plugin, place.path.display()
         );
     }

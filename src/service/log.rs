@@ -1,5 +1,5 @@
 //! Where the agent's words go: to journald with fields, when the agent's standard error is the journal's; else to
-//! standard error as lines for people. The level can be changed at run time through [`LogControl`].
+//! standard error as lines for people. Both can be changed at run time through [`LogControl`].
 //!
 //! Fields that other parts of the agent put on their tracing events, and their names in the journal:
 //!
@@ -13,40 +13,96 @@
 //! | `sersync_duration_usec` | `SERSYNC_DURATION_USEC` | microseconds |
 //! | `sersync_rsync_exit` | `SERSYNC_RSYNC_EXIT` | rsync's exit status |
 //!
-//! `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync` are on every entry by themselves. Lines for people carry no
+//! docs/journal.md lists which message has which. `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync` are on every entry by themselves. Lines for people carry no
 //! time: a terminal needs none, and whoever collects them stamps them.
 
 use anstyle::{AnsiColor, Style};
 use std::fmt::{self, Write};
 use std::os::fd::AsFd;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Identity, Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// What `SYSLOG_IDENTIFIER` says.
 pub const IDENTIFIER: &str = "sersync";
 /// The variable that sets the level at start: a name that [`LogControl::set_level`] takes, or `trace`.
 pub const LEVEL_VARIABLE: &str = "SERSYNC_LOG";
 
+/// The names of org.freedesktop.LogControl1(5) for where words go.
+const JOURNAL: &str = "journal";
+const CONSOLE: &str = "console";
+
 /// A level that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no log level; take emerg, alert, crit, err, warning, notice, info or debug")]
 pub struct UnknownLevel(String);
 
-/// Changes what is logged while the agent runs.
+/// A target that is none, or is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// Not one of ours.
+    #[error("{0:?} is no log target of sersync; take journal or console")]
+    Unknown(String),
+    /// journald does not answer.
+    #[error("the journal cannot be reached ({0}): see systemctl status systemd-journald")]
+    NoJournal(#[source] std::io::Error),
+}
+
+/// Changes what is logged while the agent runs, and where.
 #[derive(Debug, Clone)]
 pub struct LogControl {
     level: Arc<dyn Filter>,
-    target: &'static str,
+    target: Arc<Target>,
+}
+
+/// Where words go: below the filter of levels.
+type Below = Layered<reload::Layer<LevelFilter, Registry>, Registry>;
+type Output = Box<dyn Layer<Below> + Send + Sync>;
+
+/// The output in use, and what it takes to make another one.
+struct Target {
+    output: reload::Handle<Output, Below>,
+    name: Mutex<&'static str>,
+    instance: String,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("name", &*self.name()).finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    fn new(instance: &str, name: &'static str, output: Output) -> (Self, reload::Layer<Output, Below>) {
+        let (layer, handle) = reload::Layer::new(output);
+        (Self { output: handle, name: Mutex::new(name), instance: instance.to_owned() }, layer)
+    }
+
+    fn name(&self) -> MutexGuard<'_, &'static str> {
+        // A name is whole at any time.
+        self.name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, wanted: &str) -> Result<(), TargetError> {
+        let (name, output): (_, Output) = match wanted {
+            JOURNAL => (JOURNAL, Box::new(journal(&self.instance).map_err(TargetError::NoJournal)?)),
+            CONSOLE => (CONSOLE, Box::new(console())),
+            other => return Err(TargetError::Unknown(other.to_owned())),
+        };
+        // Fails only when the subscriber is gone, and then nothing is logged anyway.
+        let _ = self.output.reload(output);
+        *self.name() = name;
+        Ok(())
+    }
 }
 
 /// The part of a reload handle that does not depend on the layers below it.
@@ -86,7 +142,12 @@ impl LogControl {
 
     /// `journal` or `console`.
     pub fn target(&self) -> &'static str {
-        self.target
+        *self.target.name()
+    }
+
+    /// Sends all that follows to `journal` or `console`.
+    pub fn set_target(&self, target: &str) -> Result<(), TargetError> {
+        self.target.set(target)
     }
 }
 
@@ -101,28 +162,24 @@ pub fn init(instance: &str, debug: bool, detached: bool) -> Result<LogControl, T
     let asked = variable.map(|level| parse_level(&level));
     let level = asked.as_ref().and_then(|level| level.as_ref().ok().copied()).unwrap_or(wish);
     let (filter, handle) = reload::Layer::new(level);
-    let subscriber = tracing_subscriber::registry().with(filter);
-    let target = match journal(instance, detached) {
-        Some(journal) => {
-            subscriber.with(journal).try_init()?;
-            "journal"
-        }
-        None => {
-            let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(Stderr);
-            subscriber.with(lines).try_init()?;
-            "console"
-        }
+    let journal = (detached || is_journal_listening()).then(|| journal(instance).ok()).flatten();
+    let (name, output): (_, Output) = match journal {
+        Some(journal) => (JOURNAL, Box::new(journal)),
+        None => (CONSOLE, Box::new(console())),
     };
+    let (target, output) = Target::new(instance, name, output);
+    tracing_subscriber::registry().with(filter).with(output).try_init()?;
     if let Some(Err(error)) = asked {
         tracing::warn!("{LEVEL_VARIABLE}: {error}");
     }
-    Ok(LogControl { level: Arc::new(handle), target })
+    Ok(LogControl { level: Arc::new(handle), target: Arc::new(target) })
 }
 
 /// A control over nothing, for a process that does not log.
 pub fn silent() -> LogControl {
     let (_, handle) = reload::Layer::<LevelFilter, Registry>::new(LevelFilter::INFO);
-    LogControl { level: Arc::new(handle), target: "console" }
+    let (target, _) = Target::new("", CONSOLE, Box::new(Identity::new()));
+    LogControl { level: Arc::new(handle), target: Arc::new(target) }
 }
 
 fn parse_level(name: &str) -> Result<LevelFilter, UnknownLevel> {
@@ -136,24 +193,29 @@ fn parse_level(name: &str) -> Result<LevelFilter, UnknownLevel> {
     }
 }
 
-/// The journal, when standard error leads there (or nowhere) and journald answers.
-fn journal(instance: &str, detached: bool) -> Option<tracing_journald::Layer> {
-    if !detached {
-        let stream = std::env::var("JOURNAL_STREAM").ok()?;
-        let stderr = nix::sys::stat::fstat(std::io::stderr().as_fd()).ok()?;
-        if parse_stream(&stream)? != (stderr.st_dev, stderr.st_ino) {
-            return None;
-        }
-    }
+/// Whether standard error leads to the journal.
+fn is_journal_listening() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").ok().and_then(|stream| parse_stream(&stream));
+    let stderr = nix::sys::stat::fstat(std::io::stderr().as_fd()).map(|stderr| (stderr.st_dev, stderr.st_ino));
+    stream.is_some() && stream == stderr.ok()
+}
+
+/// The journal, if journald answers.
+fn journal(instance: &str) -> std::io::Result<tracing_journald::Layer> {
     let levels = PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
-    let layer = tracing_journald::layer().ok()?;
-    Some(
-        layer
-            .with_field_prefix(None)
-            .with_syslog_identifier(IDENTIFIER.to_owned())
-            .with_priority_mappings(levels)
-            .with_custom_fields([("SERSYNC_INSTANCE", instance)]),
-    )
+    Ok(tracing_journald::layer()?
+        .with_field_prefix(None)
+        .with_syslog_identifier(IDENTIFIER.to_owned())
+        .with_priority_mappings(levels)
+        .with_custom_fields([("SERSYNC_INSTANCE", instance)]))
+}
+
+/// Lines for people.
+fn console<S>() -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    tracing_subscriber::fmt::layer().event_format(Lines).with_writer(Stderr)
 }
 
 /// `$JOURNAL_STREAM` of systemd.exec(5): device and inode, in decimal, joined by a colon.
@@ -279,7 +341,7 @@ mod tests {
         let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
         let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-        let control = LogControl { level: Arc::new(handle), target: "console" };
+        let control = LogControl { level: Arc::new(handle), ..silent() };
         tracing::subscriber::with_default(subscriber, || act(&control));
         paper.read()
     }

@@ -74,7 +74,12 @@ const REMEDIES: [(&str, &str, &str); 35] = [
         "raise `max connections` in the server's rsyncd.conf, or lower <streams perRemote> here",
     ),
     ("module is read only", name::READ_ONLY, "set `read only = no` for the module in the server's rsyncd.conf"),
-    ("Read-only file system", name::READ_ONLY, "the remote's file system is mounted read-only"),
+    (
+        "Read-only file system",
+        name::READ_ONLY,
+        "the remote's file system is mounted read-only; if it is a directory of this machine that the config has only \
+         just named: `systemctl daemon-reload`, then restart the unit",
+    ),
     ("access denied to", name::PERMISSION_DENIED, "check `hosts allow` and `hosts deny` in the server's rsyncd.conf"),
     (
         "Permission denied (publickey",

@@ -3,7 +3,7 @@
 //! The image is made once by debootstrap, below the target directory, and never written to: each machine has a layer of
 //! its own in memory above it. The network is the host's, so what listens on loopback there is reached from within.
 
-use super::{SOON, eventually, is_root, skip};
+use super::{SOON, eventually, installed, is_root, skip};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use std::time::Duration;
 const BOOT: Duration = Duration::from_secs(120);
 
 /// What the image has besides a minimal Debian.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,rsync,procps,iproute2";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,dbus,rsync,procps,iproute2,openssh-client,libpam-systemd,dbus-user-session";
 
 /// A running machine. Ends when dropped.
 #[derive(Debug)]
@@ -71,25 +72,20 @@ impl Machine {
         Some(machine)
     }
 
-    /// Installs the built programs with their units and the bus policy, as the README does.
+    /// Installs the built programs and all that belongs to them, as a package does.
     pub fn install(&self) {
-        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for (binary, name) in
-            [(env!("CARGO_BIN_EXE_sersync"), "sersync"), (env!("CARGO_BIN_EXE_sersyncctl"), "sersyncctl")]
-        {
-            self.put(&format!("/usr/bin/{name}"), &fs::read(binary).unwrap(), 0o755);
+        for file in installed::all() {
+            self.put(&file.to, &fs::read(file.from).unwrap(), file.mode);
         }
-        for unit in ["sersync@.service", "sersync.target"] {
-            self.put(
-                &format!("/etc/systemd/system/{unit}"),
-                &fs::read(project.join("systemd").join(unit)).unwrap(),
-                0o644,
-            );
-        }
-        let policy = fs::read(project.join("dbus/org.sersync.Agent1.conf")).unwrap();
-        self.put("/usr/share/dbus-1/system.d/org.sersync.Agent1.conf", &policy, 0o644);
+        self.run(&["systemd-sysusers", "sersync.conf"]);
+        self.run(&["systemd-tmpfiles", "--create", "sersync.conf"]);
         self.run(&["systemctl", "daemon-reload"]);
         self.run(&["systemctl", "reload", "dbus"]);
+    }
+
+    /// Installs a .deb, or what it is an upgrade of. Its dependencies are in the image.
+    pub fn install_package(&self, package: &Path) {
+        self.run(&["apt-get", "install", "-y", "-q", "--no-install-recommends", &package.display().to_string()]);
     }
 
     /// Writes a file of the machine, in one step.
@@ -123,14 +119,19 @@ impl Machine {
 
     /// Runs a command in it.
     pub fn output(&self, command: &[&str]) -> Output {
-        Command::new("nsenter")
+        self.command(command).output().unwrap()
+    }
+
+    /// A command that runs in it.
+    pub fn command(&self, command: &[&str]) -> Command {
+        let mut inside = Command::new("nsenter");
+        inside
             .args(["-t", &self.leader.to_string(), "-a", "--"])
             .args(command)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        inside
     }
 
     /// The last lines that the agents told.
@@ -158,13 +159,15 @@ impl Drop for Machine {
     }
 }
 
-/// The image, made if it is not there. Two that make it at once: the second waits for the first.
-fn image() -> PathBuf {
+/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it at once: the second waits for the first.
+pub fn image() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join("lock")).unwrap();
     lock.lock().unwrap();
-    let (image, fresh) = (place.join("image"), place.join("image.new"));
+    // Named by what it holds: another list of packages is another image.
+    let image = place.join(format!("image-{:08x}", crc32fast::hash(PACKAGES.as_bytes())));
+    let fresh = place.join("image.new");
     if image.exists() {
         return image;
     }

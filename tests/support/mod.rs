@@ -8,6 +8,8 @@
 
 pub mod agent;
 pub mod config;
+pub mod host;
+pub mod installed;
 pub mod listener;
 pub mod machine;
 pub mod plugins;

@@ -3,10 +3,10 @@
 
 use super::{SOON, eventually, is_root, skip};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The running daemon. Ends when dropped.
@@ -15,6 +15,12 @@ pub struct Sshd {
     child: Child,
     /// A `PATH` in which `ssh` knows [`Sshd::HOST`].
     pub path: std::ffi::OsString,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The private key that it lets in.
+    pub key: PathBuf,
+    /// Its own public key.
+    pub host_key: String,
 }
 
 impl Sshd {
@@ -82,7 +88,7 @@ impl Sshd {
         let path = std::env::join_paths(
             std::iter::once(at("bin")).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
         );
-        let running = Self { child, path: path.unwrap() };
+        let running = Self { child, path: path.unwrap(), address: (address, port).into(), key: at("login"), host_key };
         eventually("a login by ssh", SOON, || {
             let login = Command::new(at("bin/ssh")).args(["-o", "BatchMode=yes", Self::HOST, "true"]).output().unwrap();
             if login.status.success() {

@@ -4,9 +4,13 @@ use super::report::{Finding, Level, Report};
 use crate::config::{self, Config, Destination};
 use crate::human::count;
 use nix::unistd::{AccessFlags, access};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tr::tr;
+
+/// Whose rights the system's instances have.
+const UNIT_USER: &str = "sersync";
 
 /// Counting directories is given up after so long.
 const COUNT_FOR: Duration = Duration::from_secs(5);
@@ -122,6 +126,22 @@ fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
     if to.starts_with(&from) || from.starts_with(&to) {
         let text = tr!("and {root} hold one another: the copy would be copied into itself", root = root.display());
         report.add(Finding::new(Level::Error, about, text).next(tr!("take a directory outside of the watched one")));
+        return;
+    }
+    // Root may write anywhere; the unit, which is not root, is what counts.
+    if nix::unistd::geteuid().is_root()
+        && let Ok(Some(user)) = nix::unistd::User::from_name(UNIT_USER)
+        && let Ok(found) = std::fs::metadata(&to)
+        && found.uid() != user.uid.as_raw()
+        && found.mode() & 0o002 == 0
+    {
+        let text = tr!("is not of user {user}, as whom the unit runs", user = UNIT_USER);
+        let next = tr!(
+            "chown {user} {directory}; or, to keep owners in the copy, the drop-in local-remote.conf",
+            user = UNIT_USER,
+            directory = about
+        );
+        report.add(Finding::new(Level::Note, about, text).next(next));
     }
 }
 
@@ -130,7 +150,8 @@ fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut R
         std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
     };
     let set = |name: &str, value: u64| {
-        format!("echo 'fs.inotify.{name} = {value}' >/etc/sysctl.d/60-sersync.conf && sysctl --system")
+        // Behind the package's own file, 60-sersync.conf, which one of the same name would replace.
+        format!("echo 'fs.inotify.{name} = {value}' >>/etc/sysctl.d/61-sersync.conf && sysctl --system")
     };
     if let Some(watches) = limit("max_user_watches") {
         let about = "fs.inotify.max_user_watches";

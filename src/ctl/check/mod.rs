@@ -1,8 +1,10 @@
 //! `check`: whether a config will work here, before it has to: what is wrong in the file, what this machine lacks, what
 //! each remote lets us do. Asks no agent and no bus; changes nothing that stays.
 
+mod credentials;
 mod here;
 mod report;
+mod scratch;
 mod there;
 
 pub use report::{Finding, Level};
@@ -63,7 +65,7 @@ pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, 
 /// A name without a slash that is no file here is an instance's.
 fn config_file(given: &str, scope: Scope) -> PathBuf {
     let path = PathBuf::from(given);
-    if given.contains('/') || path.exists() {
+    if given.contains('/') || path.is_file() {
         return path;
     }
     configs_of(scope).join(format!("{given}.xml"))
@@ -94,7 +96,21 @@ fn user_configs() -> PathBuf {
 
 async fn check(file: &Path, options: &Options) -> Report {
     let mut report = Report::new(file);
-    let config = match config::load(file) {
+    let gathered = match credentials::Gathered::of(file) {
+        Ok(gathered) => gathered,
+        Err(error) => {
+            let text = tr!("cannot be gathered: {error}", error);
+            report.add(
+                Finding::new(Level::Error, tr!("credentials"), text).next(tr!("check as root, with room in /run")),
+            );
+            return report;
+        }
+    };
+    let loaded = match &gathered {
+        Some(gathered) => config::load_with_credentials(file, gathered.directory()),
+        None => config::load(file),
+    };
+    let config = match loaded {
         Ok(loaded) => {
             for warning in loaded.warnings {
                 report.add(Finding::of_mistake(&warning));
@@ -122,7 +138,10 @@ async fn check(file: &Path, options: &Options) -> Report {
         report.add(Finding::new(Level::Note, tr!("the file"), note.clone()));
     }
     here::look(&config, file, &mut report);
-    if !options.no_probe {
+    let missing: Vec<Finding> = gathered.iter().flat_map(|gathered| gathered.findings()).collect();
+    let is_complete = missing.is_empty();
+    missing.into_iter().for_each(|finding| report.add(finding));
+    if !options.no_probe && is_complete {
         probe_all(&config, options.timeout, &mut report).await;
     }
     report

@@ -1,6 +1,8 @@
 //! What a remote lets us do, and what would make it better.
 
 use super::report::{Finding, Level};
+use super::scratch::Scratch;
+use crate::ctl::sentences::remedied;
 use crate::human::bytes;
 use crate::transport::{Endpoint, Fault, Probe, probe};
 use std::time::Duration;
@@ -25,7 +27,7 @@ pub async fn look(endpoint: &Endpoint, deletes: bool, timeout: Duration) -> Vec<
             return vec![Finding::new(Level::Error, about, text).next(tr!("set TMPDIR to a directory with room"))];
         }
     };
-    match tokio::time::timeout(timeout, probe(endpoint, &scratch.0)).await {
+    match tokio::time::timeout(timeout, probe(endpoint, scratch.path())).await {
         Ok(found) => judge(&about, &found, deletes),
         Err(_) => {
             let text = tr!("no answer within {seconds} s", seconds = timeout.as_secs());
@@ -139,32 +141,13 @@ fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
 
 /// A fault's text ends in what to do.
 fn explain(fault: &Fault) -> (String, Option<String>) {
-    match fault.message.rsplit_once("; ") {
-        Some((what, next)) => (format!("{}: {what}", fault.name), Some(tr!(next))),
+    let other = || fault.message.rsplit_once("; ").map(|(what, next)| (what, next.to_owned()));
+    match remedied(&fault.message).or_else(other) {
+        Some((what, next)) => (format!("{}: {what}", fault.name), Some(next)),
         None => (format!("{}: {}", fault.name, fault.message), None),
     }
 }
 
 fn millis(time: Duration) -> String {
     format!("{:.0}", time.as_secs_f64() * 1e3)
-}
-
-/// A directory of our own, removed at the end.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new() -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("sersync-check-{:016x}", fastrand::u64(..)));
-        // It must not be there yet: somebody else might own it.
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left in a temporary directory does no harm.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

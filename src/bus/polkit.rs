@@ -1,0 +1,202 @@
+//! [`Polkit`]: asks polkit whether a caller may do something, and has it ask the caller for a password when it must.
+//!
+//! A question is put without interaction first; that answer comes at once, or polkit counts as absent. Only when a
+//! password is wanted and the caller allowed it does a second question wait for people: until they answer, until the
+//! caller leaves the bus, or [`PATIENCE`]. Each caller's questions wait in that caller's own tasks, and no user has more
+//! than [`QUESTIONS_AT_ONCE`] of them, so that nobody can use up what others need. Nothing is remembered here:
+//! polkit itself remembers who has authenticated.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use zbus::Connection;
+use zbus::fdo::DBusProxy;
+use zbus::message::Header;
+use zbus::names::UniqueName;
+use zbus::proxy::{CacheProperties, MethodFlags};
+use zbus_polkit::policykit1::{AuthorityProxy, AuthorizationResult, CheckAuthorizationFlags, Subject};
+
+/// polkit answers from memory, but it may have to be started first.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Who has not typed a password by then is not there.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// So many questions about one user may wait for an answer.
+const QUESTIONS_AT_ONCE: usize = 16;
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The caller may.
+    Yes,
+    /// The caller may not, whoever they are.
+    No,
+    /// The caller may after a password, and did not allow to be asked for it.
+    PasswordWanted,
+    /// The caller may after a password, and there is nobody who could ask for it, or it was not given.
+    NotAuthenticated,
+    /// Too many questions about this user wait already.
+    TooMany,
+    /// polkit is not there, or does not answer; the text says which.
+    Absent(String),
+}
+
+/// What is to be known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    /// The bus on which the call came.
+    pub bus: &'a Connection,
+    /// The call; its sender is the one who wants something.
+    pub call: &'a Header<'a>,
+    /// The sender's user.
+    pub user: u32,
+    /// The action's name in org.sersync.agent1.policy.
+    pub action: &'static str,
+    /// The instance, which rules and texts can name.
+    pub instance: &'a str,
+    /// Whether the sender may be asked for a password.
+    pub interactive: bool,
+}
+
+/// polkit, as one instance asks it.
+#[derive(Debug, Default)]
+pub(super) struct Polkit {
+    waiting: Mutex<HashMap<u32, usize>>,
+    cancellations: AtomicU64,
+}
+
+impl Polkit {
+    /// Puts the question, and waits for the answer.
+    pub async fn ask(&self, question: Question<'_>) -> Answer {
+        let Some(_place) = Place::take(self, question.user) else { return Answer::TooMany };
+        match tokio::time::timeout(ANSWER_TIME, self.check(question, "")).await {
+            Err(_) => Answer::Absent(format!("it did not answer within {} s", ANSWER_TIME.as_secs())),
+            Ok(Err(error)) => Answer::Absent(error.to_string()),
+            Ok(Ok(result)) if result.is_authorized => Answer::Yes,
+            Ok(Ok(result)) if !result.is_challenge => Answer::No,
+            Ok(Ok(_)) if !question.interactive => Answer::PasswordWanted,
+            Ok(Ok(_)) => self.ask_people(question).await,
+        }
+    }
+
+    async fn ask_people(&self, question: Question<'_>) -> Answer {
+        let id = format!("sersync-{}", self.cancellations.fetch_add(1, Ordering::Relaxed));
+        tokio::select! {
+            result = self.check(question, &id) => match result {
+                Ok(result) if result.is_authorized => Answer::Yes,
+                Ok(_) => Answer::NotAuthenticated,
+                Err(error) => Answer::Absent(error.to_string()),
+            },
+            // Who has left hears no answer; polkit takes its question back.
+            () = left(question) => {
+                self.cancel(question.bus, &id).await;
+                Answer::NotAuthenticated
+            }
+            () = tokio::time::sleep(PATIENCE) => {
+                self.cancel(question.bus, &id).await;
+                Answer::NotAuthenticated
+            }
+        }
+    }
+
+    /// With a cancellation id, people are asked.
+    async fn check(&self, question: Question<'_>, cancellation: &str) -> zbus::Result<AuthorizationResult> {
+        let subject =
+            Subject::new_for_message_header(question.call).map_err(|error| zbus::Error::Failure(error.to_string()))?;
+        let flags = match cancellation {
+            "" => CheckAuthorizationFlags::empty(),
+            _ => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
+        };
+        let details = HashMap::from([("instance", question.instance)]);
+        let body = (subject, question.action, details, flags, cancellation);
+        let polkit = authority(question.bus).await?;
+        // Not its method `check_authorization`: the connection's time limit is too short for people.
+        let result = polkit.inner().call_with_flags("CheckAuthorization", MethodFlags::empty(), &body).await?;
+        // Only a call that wants no reply is without.
+        result.ok_or(zbus::Error::InvalidReply)
+    }
+
+    async fn cancel(&self, bus: &Connection, cancellation: &str) {
+        let cancelling = async { authority(bus).await?.cancel_check_authorization(cancellation).await };
+        if let Err(error) = cancelling.await {
+            tracing::debug!(%error, "a question to polkit could not be taken back");
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        // The map is whole after any panic: every change to it is one call.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn authority(bus: &Connection) -> zbus::Result<AuthorityProxy<'static>> {
+    AuthorityProxy::builder(bus).cache_properties(CacheProperties::No).build().await
+}
+
+/// Returns when the sender has left the bus. Without a bus that tells of it, never.
+async fn left(question: Question<'_>) {
+    let gone = async {
+        let sender: &UniqueName<'_> = question.call.sender().ok_or(zbus::Error::MissingField)?;
+        let bus = DBusProxy::new(question.bus).await?;
+        let mut changes = pin!(bus.receive_name_owner_changed_with_args(&[(0, sender.as_str()), (2, "")]).await?);
+        // It may have left before anybody listened.
+        if bus.name_has_owner(sender.clone().into()).await? {
+            poll_fn(|context| futures_core::Stream::poll_next(changes.as_mut(), context)).await;
+        }
+        Ok::<_, zbus::Error>(())
+    };
+    if gone.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// One question's place among those of its user.
+struct Place<'a> {
+    polkit: &'a Polkit,
+    user: u32,
+}
+
+impl<'a> Place<'a> {
+    fn take(polkit: &'a Polkit, user: u32) -> Option<Self> {
+        let mut waiting = polkit.waiting();
+        let count = waiting.entry(user).or_default();
+        if *count >= QUESTIONS_AT_ONCE {
+            return None;
+        }
+        *count += 1;
+        Some(Self { polkit, user })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.polkit.waiting();
+        if let Some(count) = waiting.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_with_many_questions_leaves_room_for_others() {
+        let polkit = Polkit::default();
+        let mut places: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| Place::take(&polkit, 1000).unwrap()).collect();
+        assert!(Place::take(&polkit, 1000).is_none());
+        assert!(Place::take(&polkit, 1001).is_some());
+        places.pop();
+        assert!(Place::take(&polkit, 1000).is_some());
+        places.clear();
+        assert!(polkit.waiting().is_empty(), "nothing is kept of who waits no more");
+    }
+}
