@@ -1,7 +1,7 @@
 //! An administrator's first days with the package: installed, three instances enabled, three hosts mirrored to, asked,
 //! reloaded, cut off, upgraded under load, removed. All of it in a booted system, with the .deb that is built here.
 //!
-//! `SERSYNC_TEST_PACKAGES` names the folder that `packaging/build` filled.
+//! `SERSYNC_TEST_PACKAGES` names the directory that `packaging/build` wrote.
 
 mod support;
 
@@ -14,6 +14,7 @@ use std::thread;
 use support::config::Confxml;
 use support::host::Host;
 use support::machine::{Machine, await_property};
+use support::packages::Packages;
 use support::rsyncd::{Daemon, PASSWORD, Plan};
 use support::sshd::Sshd;
 use support::tree::{assert_converged, put};
@@ -37,15 +38,7 @@ struct Site {
 impl Site {
     /// `None`, with the reason printed, where it cannot be.
     fn prepare() -> Option<Self> {
-        let Some(packages) = std::env::var_os("SERSYNC_TEST_PACKAGES") else {
-            support::left_out("SERSYNC_TEST_PACKAGES names no folder with built packages");
-            return None;
-        };
-        let package = fs::read_dir(&packages)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .expect("packaging/build deb makes it");
+        let package = Packages::given()?.file("deb");
         // Not in /tmp, of which the machine has one of its own.
         let place = tempfile::Builder::new().prefix("installed-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let machine = Machine::boot(place.path())?;

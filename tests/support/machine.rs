@@ -3,7 +3,7 @@
 //! The image is made once by debootstrap, below the target directory, and never written to: each machine has a layer of
 //! its own in memory above it. The network is the host's, so what listens on loopback there is reached from within.
 
-use super::{SOON, eventually, installed, is_root, skip};
+use super::{SOON, contents, eventually, is_root, skip};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ impl Machine {
 
     /// Installs the built programs and all that belongs to them, as a package does.
     pub fn install(&self) {
-        for file in installed::all() {
-            self.put(&file.to, &fs::read(file.from).unwrap(), file.mode);
+        for (file, to, mode) in contents::installed() {
+            self.put(&to, &fs::read(file).unwrap(), mode);
         }
         self.run(&["systemd-sysusers", "sersync.conf"]);
         self.run(&["systemd-tmpfiles", "--create", "sersync.conf"]);
@@ -159,7 +159,8 @@ impl Drop for Machine {
     }
 }
 
-/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it at once: the second waits for the first.
+/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it
+/// at once: the second waits for the first.
 pub fn image() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
     fs::create_dir_all(&place).unwrap();
