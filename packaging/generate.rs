@@ -12,6 +12,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use jiff::{Timestamp, tz::TimeZone};
+use sersync::ctl::completion::registration;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
@@ -41,9 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (shell, place) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
         let place = directory.join(place);
         fs::create_dir_all(&place)?;
-        for (command, name) in [(agent(), "sersync"), (client(), "sersyncctl")] {
-            complete(command, name, shell, &place)?;
-        }
+        complete(agent(), "sersync", shell, &place)?;
+        let asking = registration(&shell.to_string()).ok_or_else(|| format!("{shell}: sersyncctl does not know it"))?;
+        fs::write(place.join(completion_file("sersyncctl", shell)), asking)?;
     }
 
     let changes = include_str!("../CHANGELOG.md");
@@ -189,16 +190,20 @@ fn escaped(line: &str) -> String {
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
 }
 
-/// A completion under the name that the shell looks for.
+/// The name that the shell looks for.
+fn completion_file(program: &str, shell: Shell) -> String {
+    match shell {
+        Shell::Zsh => format!("_{program}"),
+        Shell::Fish => format!("{program}.fish"),
+        _ => program.to_owned(),
+    }
+}
+
+/// The completion of a program that cannot be asked for names: what it has is what its command line says.
 fn complete(mut command: Command, name: &str, shell: Shell, place: &Path) -> Result<(), Box<dyn Error>> {
-    let file = match shell {
-        Shell::Zsh => format!("_{name}"),
-        Shell::Fish => format!("{name}.fish"),
-        _ => name.to_owned(),
-    };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    fs::write(place.join(file), script)?;
+    fs::write(place.join(completion_file(name, shell)), script)?;
     Ok(())
 }
 

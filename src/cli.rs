@@ -5,11 +5,12 @@ use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
 use crate::bus::neighbours::{self, Link};
 use crate::bus::{self, Bus};
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
+use crate::language::{Language, help};
 use crate::message_ids;
 use crate::print;
 use crate::service::fd_store::FdStore;
 use crate::service::{log, notify, status};
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,7 +97,8 @@ pub fn main() -> ExitCode {
     let _failpoints = fail::FailScenario::setup();
     // Before anything else opens descriptors.
     let store = FdStore::from_env();
-    let cli = Cli::parse();
+    let command = help::in_language(Cli::command(), Language::of_environment());
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     if let Some(watch) = cli.watch.as_ref().filter(|_| cli.print.print) {
         return print::run(watch, &cli.print);
     }

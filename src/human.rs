@@ -1,7 +1,8 @@
 //! How numbers, times, sizes and foreign text read to people: in `systemctl status` and in `sersyncctl`. Plain
-//! functions of their arguments; nothing here knows where a value comes from.
+//! functions of their arguments and of the language that is spoken; nothing here knows where a value comes from.
 
 use std::time::Duration;
+use tr::tr;
 
 /// `1 204`: thousands parted by a space, as SI does.
 pub fn count(number: u64) -> String {
@@ -24,26 +25,26 @@ pub fn plural(number: u64, one: &str, many: &str) -> String {
 /// `3 min`: one unit, rounded down, as one says it.
 pub fn rough(duration: Duration) -> String {
     match duration.as_secs() {
-        0 if duration.is_zero() => "0 s".to_owned(),
-        0 if duration.as_millis() == 0 => "under 1 ms".to_owned(),
-        0 => format!("{} ms", duration.as_millis()),
-        s @ 1..60 => format!("{s} s"),
-        s @ 60..3600 => format!("{} min", s / 60),
-        s @ 3600..172_800 => format!("{} h", s / 3600),
-        s => format!("{} days", count(s / 86_400)),
+        0 if duration.is_zero() => tr!("{seconds} s", seconds = 0),
+        0 if duration.as_millis() == 0 => tr!("under 1 ms"),
+        0 => tr!("{milliseconds} ms", milliseconds = duration.as_millis()),
+        s @ 1..60 => tr!("{seconds} s", seconds = s),
+        s @ 60..3600 => tr!("{minutes} min", minutes = s / 60),
+        s @ 3600..172_800 => tr!("{hours} h", hours = s / 3600),
+        s => tr!("{days} days", days = count(s / 86_400)),
     }
 }
 
 /// `3 min ago`, `in 5 s`, `never`: a time of D-Bus (microseconds since 1970, 0 for never) seen from `now`.
 pub fn when(usec: u64, now_usec: u64) -> String {
     if usec == 0 {
-        return "never".to_owned();
+        return tr!("never");
     }
     let apart = rough(Duration::from_micros(usec.abs_diff(now_usec)));
     match usec.cmp(&now_usec) {
-        std::cmp::Ordering::Greater => format!("in {apart}"),
-        _ if now_usec - usec < 1_000_000 => "just now".to_owned(),
-        _ => format!("{apart} ago"),
+        std::cmp::Ordering::Greater => tr!("in {time}", time = apart),
+        _ if now_usec - usec < 1_000_000 => tr!("just now"),
+        _ => tr!("{time} ago", time = apart),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod fuzzing;
 pub mod generator;
 pub mod human;
 pub mod journal;
+pub mod language;
 pub mod message_ids;
 pub mod path;
 pub mod pending;

@@ -301,8 +301,10 @@ fn each_caller_may_do_what_polkit_says_and_no_more() {
 }
 
 fn a_password_is_asked_for(ground: &Ground, place: &Path) {
-    for (language, words) in [("C.UTF-8", "required to manage a mirror"), ("zh_CN.UTF-8", "管理同步实例需要认证")]
-    {
+    for (language, words, paused) in [
+        ("C.UTF-8", "required to manage a mirror", "www is paused"),
+        ("zh_CN.UTF-8", "管理同步实例需要认证", "www 已暂停"),
+    ] {
         let mut terminal = Terminal::start(ground, place, "alice", language, "sersyncctl pause www");
         terminal.awaits("assword");
         terminal.awaits(words);
@@ -310,7 +312,7 @@ fn a_password_is_asked_for(ground: &Ground, place: &Path) {
         ground.holds("root", Ok(()), Ok(()));
         terminal.types(PASSWORD);
         let (done, screen) = terminal.ends();
-        assert!(done && screen.contains("www is paused"), "{screen}");
+        assert!(done && screen.contains(paused), "{screen}");
         let state = ground.machine.run(&["busctl", "get-property", NAME, WWW, AGENT, "State"]);
         assert_eq!(state.trim(), "s \"paused\"");
         ground.call("root", WWW, AGENT, "Resume", &[]).unwrap();

@@ -131,6 +131,7 @@ impl Stage {
         Command::new(env!("CARGO_BIN_EXE_sersyncctl"))
             .arg("--user")
             .args(arguments)
+            .env("LC_ALL", "C.UTF-8")
             .env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address)
             .output()
             .unwrap()

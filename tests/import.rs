@@ -73,7 +73,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
         command.arg("import").args(words).current_dir(self.path("old"));
         // No bus is needed.
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere").output().unwrap()
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere").env("LC_ALL", "C.UTF-8").output().unwrap()
     }
 
     /// Imports into `new`.

@@ -42,6 +42,7 @@ impl Ward {
     /// Whether it reads its config again, and what it says to that.
     fn reload(&self) -> (bool, String) {
         let mut ctl = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+        ctl.env("LC_ALL", "C.UTF-8");
         let ctl = ctl.args(["--user", "reload", INSTANCE]).env("DBUS_SESSION_BUS_ADDRESS", &self.bus.address);
         let output = ctl.output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -1,64 +1,164 @@
 //! [`CtlError`]: why a command of `sersyncctl` did not do its work. Each ends in what to type next.
 
+use super::next::{Scope, as_root};
+use super::{sentences, words};
 use crate::bus;
+use std::fmt;
+use tr::tr;
 use zbus::fdo;
 
 /// Why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CtlError {
     /// No bus, no answers.
-    #[error("no connection to the {bus} bus: {source}\nnext: systemctl{user} status dbus.socket")]
-    NoBus {
-        /// `system` or `user`.
-        bus: &'static str,
-        /// ` --user` or nothing.
-        user: &'static str,
-        /// Why.
-        source: zbus::Error,
-    },
+    NoBus(Scope, #[source] zbus::Error),
     /// Neither the bus nor systemd knows the instance.
-    #[error("there is no instance {0:?}\nnext: sersyncctl{1} list")]
-    NoInstance(String, &'static str),
+    NoInstance(Scope, String),
     /// systemd knows it, the bus does not.
-    #[error("{0} is {1}\nnext: systemctl{2} start sersync@{0}")]
-    NotRunning(String, String, &'static str),
-    /// It runs and does not answer.
-    #[error("{0} does not answer\nnext: journalctl{1} -u sersync@{0}")]
-    NoAnswer(String, &'static str),
+    NotRunning {
+        /// Whose it is.
+        scope: Scope,
+        /// Its name.
+        instance: String,
+        /// What systemd says.
+        state: String,
+    },
     /// It went away meanwhile.
-    #[error("{0} stopped meanwhile\nnext: systemctl{1} status sersync@{0}")]
-    Gone(String, &'static str),
+    Gone(Scope, String),
     /// The agent's own words.
-    #[error("{0}")]
-    Agent(bus::Error),
+    Agent {
+        /// Whose it is.
+        scope: Scope,
+        /// Its name.
+        instance: String,
+        /// What it answered.
+        source: bus::Error,
+    },
     /// The agent's own words, on a full sync.
-    #[error("the full sync is {state}: {result}\nnext: sersyncctl{user} status {instance}")]
     JobFailed {
+        /// Whose it is.
+        scope: Scope,
         /// The instance.
         instance: String,
         /// `failed` or `canceled`.
         state: String,
         /// The sentence of the job.
         result: String,
-        /// ` --user` or nothing.
-        user: &'static str,
     },
     /// Nothing could be imported.
-    #[error(transparent)]
     Import(#[from] super::import::ImportError),
     /// The bus broke.
-    #[error("the message bus failed: {0}")]
     Bus(#[from] zbus::Error),
     /// No way to hear Ctrl-C.
-    #[error("cannot listen for Ctrl-C: {0}")]
     CtrlC(std::io::Error),
     /// Output failed, such as a full disk; a closed pipe is none.
-    #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl CtlError {
+    fn what(&self) -> String {
+        match self {
+            Self::NoBus(Scope::System, source) => tr!("no connection to the system bus: {source}", source),
+            Self::NoBus(Scope::User, source) => tr!("no connection to the user bus: {source}", source),
+            Self::NoInstance(_, name) => tr!("there is no instance {name}", name = format_args!("{name:?}")),
+            Self::NotRunning { instance, state, .. } => {
+                tr!("{instance} is not running: {state}", instance, state = words::presence(state))
+            }
+            Self::Gone(_, instance) => tr!("{instance} stopped meanwhile", instance),
+            Self::Agent { source, .. } => sentences::answer(source),
+            Self::JobFailed { state, result, .. } => match state.as_str() {
+                "canceled" => tr!("the full sync was canceled: {result}", result),
+                _ => tr!("the full sync failed: {result}", result),
+            },
+            Self::Import(error) => error.what(),
+            Self::Bus(error) => tr!("the message bus failed: {error}", error),
+            Self::CtrlC(error) => tr!("cannot listen for Ctrl-C: {error}", error),
+            Self::Output(error) => tr!("cannot write: {error}", error),
+        }
+    }
+
+    /// What to type next.
+    fn next(&self) -> String {
+        match self {
+            Self::NoBus(scope, _) => format!("systemctl{} status dbus.socket", scope.flag()),
+            Self::NoInstance(scope, _) => format!("sersyncctl{} list", scope.flag()),
+            Self::NotRunning { scope, instance, state } => scope.bring_up(instance, state),
+            Self::Gone(scope, instance) => scope.systemctl("status", instance),
+            Self::Agent { scope, instance, source } => after_answer(*scope, instance, source),
+            Self::JobFailed { scope, instance, state, .. } => match state.as_str() {
+                "canceled" => scope.ctl("resync", instance),
+                _ => scope.ctl("status", instance),
+            },
+            Self::Import(error) => error.next(),
+            Self::Bus(_) => "systemctl status dbus".to_owned(),
+            Self::CtrlC(_) => "ulimit -n".to_owned(),
+            Self::Output(_) => "df -h .".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for CtlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.what(), words::next(&self.next()))
+    }
+}
+
+fn after_answer(scope: Scope, instance: &str, error: &bus::Error) -> String {
+    match error {
+        bus::Error::NotAuthorized(_) | bus::Error::AuthenticationRequired(_) if scope == Scope::System => as_root(),
+        bus::Error::NotAuthorized(_) | bus::Error::AuthenticationRequired(_) => scope.systemctl("status", instance),
+        // What it has, and what is behind.
+        bus::Error::UnknownRemote(_) | bus::Error::UnknownJob(_) | bus::Error::TimedOut(_) => {
+            scope.ctl("status", instance)
+        }
+        bus::Error::BadConfig(_) => scope.ctl("check", instance),
+        bus::Error::NoConfigFile(_) => scope.systemctl("enable --now", instance),
+        bus::Error::Stopping(_) => scope.systemctl("start", instance),
+        bus::Error::InvalidValue(_) | bus::Error::Bus(_) => scope.journal(instance),
+    }
 }
 
 /// Whether an error means that nobody owns the bus name.
 pub fn is_absent(error: &zbus::Error) -> bool {
     let zbus::Error::FDO(error) = error else { return false };
     matches!(**error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ends_in_what_to_type_next() {
+        let (system, user) = (Scope::System, Scope::User);
+        let stopped = |scope, state: &str| CtlError::NotRunning { scope, instance: "www".into(), state: state.into() };
+        let answered = |scope, source| CtlError::Agent { scope, instance: "www".into(), source };
+        let ended = |state: &str| CtlError::JobFailed {
+            scope: system,
+            instance: "www".into(),
+            state: state.into(),
+            result: "web2 refused".into(),
+        };
+        for (error, next) in [
+            (CtlError::NoBus(system, zbus::Error::InvalidReply), "systemctl status dbus.socket"),
+            (CtlError::NoInstance(user, "www".into()), "sersyncctl --user list"),
+            (stopped(system, "stopped (enabled)"), "systemctl start sersync@www"),
+            (stopped(user, "stopped (disabled)"), "systemctl --user enable --now sersync@www"),
+            (stopped(system, "failed"), "journalctl -u sersync@www -xe"),
+            (CtlError::Gone(system, "www".into()), "systemctl status sersync@www"),
+            (answered(user, bus::Error::NotAuthorized("no".into())), "systemctl --user status sersync@www"),
+            (answered(system, bus::Error::InvalidValue("no".into())), "journalctl -u sersync@www -xe"),
+            (answered(system, bus::Error::UnknownJob("no job 3".into())), "sersyncctl status www"),
+            (ended("failed"), "sersyncctl status www"),
+            (ended("canceled"), "sersyncctl resync www"),
+            (CtlError::Bus(zbus::Error::InvalidReply), "systemctl status dbus"),
+            (CtlError::Output(std::io::Error::from(std::io::ErrorKind::StorageFull)), "df -h ."),
+        ] {
+            let text = error.to_string();
+            assert_eq!(text.lines().last(), Some(format!("next: {next}").as_str()), "{text}");
+        }
+        let refused = answered(system, bus::Error::NotAuthorized("user 1000 may not call Pause".into())).to_string();
+        assert!(refused.starts_with("not authorized: user 1000 may not"), "{refused}");
+        assert!(refused.contains("\nnext: sudo sersyncctl"), "{refused}");
+    }
 }

@@ -4,12 +4,13 @@ use super::error::CtlError;
 use super::proxy::JobProxy;
 use super::signals::Signals;
 use super::view::{Job, View};
-use super::{Session, done};
+use super::{Session, done, words};
 use crate::bus::names;
-use crate::human::{bytes, plural};
+use crate::human::{bytes, count};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use tokio::signal::unix::{SignalKind, signal};
+use tr::tr;
 use zbus::OwnedObjectPath;
 
 /// Starts a full sync; with `wait`, shows its progress and returns when it ended well.
@@ -21,7 +22,8 @@ pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: boo
         if session.json {
             writeln!(anstream::stdout(), "{}", serde_json::json!({ "job": id }))?;
         }
-        return session.say(&format!("full sync {id} is under way; see: sersyncctl{} status {name}", session.user));
+        session.say(&tr!("full sync {id} is under way", id))?;
+        return session.say_next(&session.scope.ctl("status", name));
     }
     // One handler for the whole command: a Ctrl-C while a signal is looked at counts too.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CtlError::CtrlC)?;
@@ -64,10 +66,12 @@ pub async fn cancel(session: &Session, name: &str) -> Result<(), CtlError> {
         let ids: Vec<_> = view.jobs.iter().map(|job| job.id).collect();
         writeln!(anstream::stdout(), "{}", serde_json::json!({ "canceled": ids }))?;
     }
-    match view.jobs.len() {
-        0 => session.say("no full sync runs or waits"),
-        count => session.say(&format!("{} canceled", plural(count as u64, "full sync", "full syncs"))),
+    if view.jobs.is_empty() {
+        return session.say(&tr!("no full sync runs or waits"));
     }
+    let jobs = count(view.jobs.len() as u64);
+    session.say(&tr!("{jobs} full sync canceled" | "{jobs} full syncs canceled" % view.jobs.len(), jobs = jobs))?;
+    session.say_next(&session.scope.ctl("resync", name))
 }
 
 /// The number at the end of a job's object path.
@@ -101,17 +105,22 @@ impl<'s> Progress<'s> {
             writeln!(anstream::stdout(), "{}", job.to_json())?;
         } else if let Some(bar) = &self.bar {
             bar.set_position((job.progress * 1000.0) as u64);
-            bar.set_message(format!("{} sent, {}", bytes(job.bytes_sent), job.state));
+            bar.set_message(tr!(
+                "{bytes} sent, {state}",
+                bytes = bytes(job.bytes_sent),
+                state = words::state(&job.state)
+            ));
         } else {
             let tenth = (job.progress * 10.0) as u64;
             if self.told != Some(tenth) && !job.is_over() {
                 self.told = Some(tenth);
                 let percent = (job.progress * 100.0).floor();
-                self.session.say(&format!(
-                    "full sync {}: {}, {percent:.0} %, {} sent",
-                    job.id,
-                    job.state,
-                    bytes(job.bytes_sent)
+                self.session.say(&tr!(
+                    "full sync {id}: {state}, {percent} %, {bytes} sent",
+                    id = job.id,
+                    state = words::state(&job.state),
+                    percent,
+                    bytes = bytes(job.bytes_sent)
                 ))?;
             }
         }
@@ -122,8 +131,8 @@ impl<'s> Progress<'s> {
         if let Some(bar) = &self.bar {
             bar.abandon();
         }
-        let (user, name) = (self.session.user, self.name);
-        let text = format!("full sync {} goes on; to end it: sersyncctl{user} resync {name} --cancel", self.id);
+        let cancel = format!("{} --cancel", self.session.scope.ctl("resync", self.name));
+        let text = tr!("full sync {id} goes on; to end it: {command}", id = self.id, command = cancel);
         writeln!(anstream::stderr(), "{text}")?;
         Ok(())
     }
@@ -133,14 +142,14 @@ impl<'s> Progress<'s> {
             bar.finish_and_clear();
         }
         if job.state == "done" {
-            let result = if job.result.is_empty() { "done" } else { &job.result };
-            return self.session.say(&format!("full sync {}: {result}", job.id));
+            let result = if job.result.is_empty() { words::state("done") } else { job.result.clone() };
+            return self.session.say(&tr!("full sync {id}: {result}", id = job.id, result));
         }
         Err(CtlError::JobFailed {
+            scope: self.session.scope,
             instance: self.name.to_owned(),
             state: job.state.clone(),
             result: job.result.clone(),
-            user: self.session.user,
         })
     }
 }

@@ -7,6 +7,7 @@ use super::view::View;
 use crate::bus::names;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use zbus::Connection;
 use zbus::fdo::DBusProxy;
 
 /// An agent answers from memory; one that takes longer is stuck.
@@ -86,6 +87,13 @@ async fn stopped(session: &Session) -> BTreeMap<String, String> {
         found.insert(name, stopped_state(&unit.3, &file));
     }
     found
+}
+
+/// The instances whose units systemd has in memory, running or not.
+pub async fn names_of_units(bus: &Connection) -> Vec<String> {
+    let Ok(systemd) = SystemdProxy::new(bus).await else { return Vec::new() };
+    let units = systemd.list_units_by_patterns(&[], &["sersync@*.service"]).await.unwrap_or_default();
+    units.iter().filter_map(|unit| instance_of_unit(&unit.0)).collect()
 }
 
 /// An instance that systemd would start, though its unit is not in memory.

@@ -2,13 +2,15 @@
 
 use super::error::CtlError;
 use super::proxy::AgentProxy;
+use super::sentences::reason;
 use super::table::{Cell, Table};
 use super::view::{now_usec, path_json, shown, time_json};
-use super::{List, Session, done};
+use super::{List, Session, done, words};
 use crate::bus::{Error, FailureRow, PendingRow};
-use crate::human::{plural, safe, when};
+use crate::human::{count, safe, when};
 use serde_json::Value;
 use std::io::Write;
+use tr::tr;
 
 /// So many lines fit what a person reads at once.
 const LINES: usize = 50;
@@ -23,10 +25,11 @@ pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
         return print_json(rows.iter().map(failure_json));
     }
     if rows.is_empty() {
-        return session.say("no path has failed");
+        return session.say(&tr!("no path has failed"));
     }
     let now = now_usec();
-    let mut table = Table::new(&["REMOTE", "PATH", "ERROR", "TRIES", "LAST", "NEXT", "REASON"]);
+    let mut table =
+        Table::new([tr!("REMOTE"), tr!("PATH"), tr!("ERROR"), tr!("TRIES"), tr!("LAST"), tr!("NEXT"), tr!("REASON")]);
     for (remote, path, error, message, attempts, failed_at, next_try) in &rows {
         table.row([
             safe(remote).into(),
@@ -35,11 +38,12 @@ pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
             Cell::from(attempts.to_string()).right(),
             when(*failed_at, now).into(),
             when(*next_try, now).into(),
-            safe(message.lines().next().unwrap_or_default()).into(),
+            reason(message.lines().next().unwrap_or_default()).into(),
         ]);
     }
     write!(anstream::stdout(), "{table}")?;
-    tell_of_more(session, list, more, "failures")
+    tell_of_more(session, list, more, "failures")?;
+    session.say_next(&session.scope.ctl("retry", &list.name))
 }
 
 /// Prints the pending paths.
@@ -50,16 +54,17 @@ pub async fn pending(session: &Session, list: &List) -> Result<(), CtlError> {
         return print_json(rows.iter().map(pending_json));
     }
     if rows.is_empty() {
-        return session.say("nothing is pending");
+        return session.say(&tr!("nothing is pending"));
     }
     let now = now_usec();
-    let mut table = Table::new(&["REMOTE", "PATH", "KIND", "SINCE", ""]);
+    let mut table = Table::new([tr!("REMOTE"), tr!("PATH"), tr!("KIND"), tr!("SINCE"), String::new()]);
     for (remote, path, kind, since, in_flight) in &rows {
-        let flight = if *in_flight { "in flight" } else { "" };
-        table.row([safe(remote), shown(path), safe(kind), when(*since, now), flight.to_owned()].map(Cell::from));
+        let flight = if *in_flight { tr!("in flight") } else { String::new() };
+        table.row([safe(remote), shown(path), words::kind(kind), when(*since, now), flight].map(Cell::from));
     }
     write!(anstream::stdout(), "{table}")?;
-    tell_of_more(session, list, more, "pending")
+    tell_of_more(session, list, more, "pending")?;
+    session.say_next(&session.scope.ctl("wait", &list.name))
 }
 
 /// All rows that the caller wants, and whether there are more.
@@ -97,8 +102,13 @@ fn tell_of_more(session: &Session, list: &List, more: bool, verb: &str) -> Resul
     if !more {
         return Ok(());
     }
-    let lines = plural(list.lines.unwrap_or(LINES) as u64, "path", "paths");
-    session.say(&format!("the first {lines}; for all: sersyncctl{} {verb} {} --all", session.user, list.name))
+    let shown = list.lines.unwrap_or(LINES) as u64;
+    let all = format!("{} --all", session.scope.ctl(verb, &list.name));
+    session.say(&tr!(
+        "the first path; for all: {command}" | "the first {paths} paths; for all: {command}" % shown,
+        paths = count(shown),
+        command = all
+    ))
 }
 
 fn print_json(rows: impl Iterator<Item = Value>) -> Result<(), CtlError> {

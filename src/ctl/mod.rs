@@ -3,29 +3,37 @@
 
 mod asking;
 mod check;
+pub mod completion;
 mod error;
 mod follow;
 mod import;
 mod instances;
 mod lists;
 mod monitor;
+mod next;
 mod proxy;
+mod sentences;
 mod signals;
 mod status;
 mod table;
 mod terminal_agent;
 mod view;
+mod words;
 
 pub use error::CtlError;
 
 use crate::bus::{self, Which};
+use crate::language::{Language, help, mistyped};
 use asking::Asking;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use completion::{instances_known, remotes_known};
 use instances::{Instance, Presence};
+use next::Scope;
 use proxy::AgentProxy;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
+use tr::tr;
 use zbus::Connection;
 
 /// See and steer sersync instances.
@@ -56,6 +64,7 @@ enum Verb {
     /// Show whether all is in sync: a line for each instance, or the details of those named (default)
     Status {
         /// Instances, such as www
+        #[arg(add = instances_known())]
         names: Vec<String>,
     },
     /// List the instances, running or not
@@ -63,8 +72,10 @@ enum Verb {
     /// Make remotes equal to what is on disk, whatever they hold now, and show the progress
     Resync {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
         /// Its remotes; none means all
+        #[arg(add = remotes_known())]
         remotes: Vec<String>,
         /// Return at once
         #[arg(long)]
@@ -76,8 +87,10 @@ enum Verb {
     /// Try what failed at once, without waiting for its next try
     Retry {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
         /// Its remotes; none means all
+        #[arg(add = remotes_known())]
         remotes: Vec<String>,
     },
     /// Show the paths that failed, with the reasons
@@ -87,16 +100,19 @@ enum Verb {
     /// Send nothing until `resume`; changes gather meanwhile
     Pause {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
     },
     /// Go on sending after `pause`
     Resume {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
     },
     /// Return when all that is on disk now has reached every remote
     Wait {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
         /// Give up after so long: 90, 90s, 5min, 1h, 500ms
         #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
@@ -105,6 +121,7 @@ enum Verb {
     /// Read the config file again
     Reload {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
     },
     /// Check configs before an agent runs with them: the file, this machine, each remote
@@ -114,6 +131,7 @@ enum Verb {
     /// Print what happens, as it happens, until Ctrl-C
     Monitor {
         /// The instance
+        #[arg(add = instances_known())]
         name: String,
     },
 }
@@ -121,6 +139,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 struct List {
     /// The instance
+    #[arg(add = instances_known())]
     name: String,
     /// Print at most so many [default: 50; with --json all]
     #[arg(short = 'n', long, value_name = "COUNT")]
@@ -135,17 +154,15 @@ struct List {
 struct Session {
     bus: Connection,
     json: bool,
-    /// What the next command must carry: ` --user`, or nothing.
-    user: &'static str,
+    scope: Scope,
     asking: Asking,
 }
 
 impl Session {
     async fn open(cli: &Cli) -> Result<Self, CtlError> {
-        let (which, name, user) =
-            if cli.user { (Which::Session, "user", " --user") } else { (Which::System, "system", "") };
-        let bus = which.builder().build().await.map_err(|source| CtlError::NoBus { bus: name, user, source })?;
-        Ok(Self { bus, json: cli.json, user, asking: Asking::new(!cli.no_ask_password) })
+        let (which, scope) = if cli.user { (Which::Session, Scope::User) } else { (Which::System, Scope::System) };
+        let bus = which.builder().build().await.map_err(|source| CtlError::NoBus(scope, source))?;
+        Ok(Self { bus, json: cli.json, scope, asking: Asking::new(!cli.no_ask_password) })
     }
 
     /// The methods of a running instance.
@@ -158,14 +175,19 @@ impl Session {
         match error {
             bus::Error::Bus(error) if error::is_absent(&error) => match instances::one(self, name).await {
                 Ok(Some(Instance { presence: Presence::Stopped(state), .. })) => {
-                    CtlError::NotRunning(name.to_owned(), state, self.user)
+                    CtlError::NotRunning { scope: self.scope, instance: name.to_owned(), state }
                 }
-                Ok(Some(_)) => CtlError::Gone(name.to_owned(), self.user),
-                Ok(None) => CtlError::NoInstance(name.to_owned(), self.user),
+                Ok(Some(_)) => CtlError::Gone(self.scope, name.to_owned()),
+                Ok(None) => CtlError::NoInstance(self.scope, name.to_owned()),
                 Err(error) => error,
             },
-            error => CtlError::Agent(error),
+            source => CtlError::Agent { scope: self.scope, instance: name.to_owned(), source },
         }
+    }
+
+    /// Says how to go on.
+    fn say_next(&self, command: &str) -> Result<(), CtlError> {
+        self.say(&words::next(command))
     }
 
     /// Prints one line for people; programs get nothing but JSON.
@@ -177,8 +199,31 @@ impl Session {
     }
 }
 
+/// The program. In what a program reads, and in what it may log of our complaints, there is English alone.
+pub fn main() -> ExitCode {
+    let for_programs = std::env::args_os().any(|word| word == "--json");
+    let language = if for_programs { Language::English } else { Language::of_environment() };
+    let command = || help::in_language(Cli::command(), language);
+    completion::answer(command);
+    language.speak();
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        // In English clap's own words are the better ones.
+        Err(error) if language == Language::English => error.exit(),
+        Err(error) => return mistyped::tell(&error),
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => {
+            eprintln!("sersyncctl: {}", tr!("the system does not let it start: {error}", error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs one command and returns its exit status.
-pub async fn run(cli: Cli) -> ExitCode {
+async fn run(cli: Cli) -> ExitCode {
     match obey(cli).await {
         Ok(code) => code,
         // Whoever reads has read enough.
@@ -210,20 +255,21 @@ async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
         Verb::Pending(list) => lists::pending(&session, &list).await?,
         Verb::Pause { name } => {
             done(&session, &name, session.agent(&name).await?.pause().await).await?;
-            session.say(&format!("{name} is paused: changes gather until sersyncctl{} resume {name}", session.user))?;
+            session.say(&tr!("{instance} is paused: changes gather meanwhile", instance = name))?;
+            session.say_next(&session.scope.ctl("resume", &name))?;
         }
         Verb::Resume { name } => {
             done(&session, &name, session.agent(&name).await?.resume().await).await?;
-            session.say(&format!("{name} goes on"))?;
+            session.say(&tr!("{instance} goes on", instance = name))?;
         }
         Verb::Wait { name, timeout } => {
             let usec = timeout.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
             done(&session, &name, session.agent(&name).await?.wait_synced(usec).await).await?;
-            session.say(&format!("{name} is in sync"))?;
+            session.say(&tr!("{instance} is in sync", instance = name))?;
         }
         Verb::Reload { name } => {
             done(&session, &name, session.agent(&name).await?.reload().await).await?;
-            session.say(&format!("{name} has read its config"))?;
+            session.say(&tr!("{instance} has read its config", instance = name))?;
         }
         // Done before a bus was looked for.
         Verb::Check(_) | Verb::Import(_) => {}
@@ -237,11 +283,12 @@ async fn retry(session: &Session, name: &str, remotes: &[String]) -> Result<(), 
     if session.json {
         writeln!(anstream::stdout(), "{}", serde_json::json!({ "retried": count }))?;
     }
-    match count {
-        0 => session.say("nothing had failed"),
-        1 => session.say("1 path is tried again"),
-        many => session.say(&format!("{} paths are tried again", crate::human::count(many))),
+    if count == 0 {
+        return session.say(&tr!("nothing had failed"));
     }
+    let paths = crate::human::count(count);
+    session.say(&tr!("{paths} path is tried again" | "{paths} paths are tried again" % count, paths = paths))?;
+    session.say_next(&session.scope.ctl("failures", name))
 }
 
 async fn done<T>(session: &Session, name: &str, answer: Result<T, bus::Error>) -> Result<T, CtlError> {
@@ -260,16 +307,15 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
         "" | "s" | "sec" => 1000,
         "min" | "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("{unit:?} is no unit; take ms, s, min or h")),
+        _ => return Err(tr!("{unit} is no unit; take ms, s, min or h", unit = format_args!("{unit:?}"))),
     };
-    let number: u64 = number.parse().map_err(|_| "a time is a number and a unit, such as 90s or 5min".to_owned())?;
-    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(|| format!("{text} is too long"))
+    let number: u64 = number.parse().map_err(|_| tr!("a time is a number and a unit, such as 90s or 5min"))?;
+    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(|| tr!("{time} is too long", time = text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

@@ -2,15 +2,17 @@
 
 use super::Session;
 use super::error::CtlError;
+use super::sentences::reason;
 use super::signals::Signals;
 use super::view::{now_usec, path_json, shown};
 use crate::bus::names;
-use crate::human::{bytes, plural, rough, safe};
+use crate::human::{bytes, count, rough, safe};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tr::tr;
 use zbus::{Message, OwnedVariant};
 
 /// Prints until Ctrl-C.
@@ -81,27 +83,33 @@ impl Event {
     fn to_line(&self) -> String {
         match self {
             Self::Batch { remote, paths, bytes: sent, duration_usec, success } => {
-                let paths = plural(*paths, "path", "paths");
+                let paths = tr!("{paths} path" | "{paths} paths" % *paths, paths = count(*paths));
                 let time = rough(Duration::from_micros(*duration_usec));
-                let end = if *success { "" } else { ", failed" };
-                format!("batch    {}: {paths}, {}, {time}{end}", safe(remote), bytes(*sent))
+                let (remote, bytes) = (safe(remote), bytes(*sent));
+                match success {
+                    true => tr!("batch    {remote}: {paths}, {bytes}, {time}", remote, paths, bytes, time),
+                    false => tr!("batch    {remote}: {paths}, {bytes}, {time}, failed", remote, paths, bytes, time),
+                }
             }
             Self::Failure { remote, path, error, message } => {
                 let first = message.lines().next().unwrap_or_default();
-                format!("failure  {}: {}: {}: {}", safe(remote), shown(path), safe(error), safe(first))
+                let (remote, path, error, reason) = (safe(remote), shown(path), safe(error), reason(first));
+                tr!("failure  {remote}: {path}: {error}: {reason}", remote, path, error, reason)
             }
-            Self::Cleared { remote, path } => format!("cleared  {}: {}", safe(remote), shown(path)),
-            Self::FullSync { job, success, result } => {
-                let end = if *success { "done" } else { "not done" };
-                format!("resync   job {job} {end}: {}", safe(result))
+            Self::Cleared { remote, path } => {
+                tr!("cleared  {remote}: {path}", remote = safe(remote), path = shown(path))
             }
+            Self::FullSync { job, success, result } => match success {
+                true => tr!("resync   job {job} done: {result}", job, result = safe(result)),
+                false => tr!("resync   job {job} not done: {result}", job, result = safe(result)),
+            },
             Self::Overflow { root } => {
-                format!("overflow {}: the tree is walked again", safe(&String::from_utf8_lossy(root)))
+                tr!("overflow {root}: the tree is walked again", root = safe(&String::from_utf8_lossy(root)))
             }
             Self::Changed { object, properties } => {
                 let properties: Vec<_> =
                     properties.iter().map(|(name, value)| format!("{name}={}", to_json(value))).collect();
-                format!("change   {}: {}", safe(object), safe(&properties.join(" ")))
+                tr!("change   {object}: {properties}", object = safe(object), properties = safe(&properties.join(" ")))
             }
         }
     }

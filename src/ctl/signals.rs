@@ -1,6 +1,7 @@
 //! [`Signals`]: what one running instance sends, until it leaves the bus.
 
 use super::error::CtlError;
+use super::next::Scope;
 use super::{Session, done};
 use crate::bus::names;
 use futures_core::Stream;
@@ -14,7 +15,7 @@ use zbus::{MatchRule, Message, MessageStream};
 /// The signals of one instance, from the moment of the making on.
 pub struct Signals {
     instance: String,
-    user: &'static str,
+    scope: Scope,
     sent: MessageStream,
     owner: MessageStream,
 }
@@ -41,12 +42,12 @@ impl Signals {
             .path_namespace(names::agent_path(instance))
             .build()?;
         let sent = MessageStream::for_match_rule(all, &session.bus, None).await?;
-        Ok(Self { instance: instance.to_owned(), user: session.user, sent, owner })
+        Ok(Self { instance: instance.to_owned(), scope: session.scope, sent, owner })
     }
 
     /// The next one. Safe to drop and to call again: nothing is lost between.
     pub async fn next(&mut self) -> Result<Message, CtlError> {
-        let gone = || CtlError::Gone(self.instance.clone(), self.user);
+        let gone = || CtlError::Gone(self.scope, self.instance.clone());
         poll_fn(|context| {
             // What it said before it went comes first.
             if let Poll::Ready(message) = Pin::new(&mut self.sent).poll_next(context) {

@@ -3,22 +3,30 @@
 use super::Session;
 use super::error::CtlError;
 use super::instances::{self, Instance, Presence};
+use super::next::{Scope, quoted};
+use super::sentences::reason;
 use super::table::{Cell, Table};
 use super::view::{Remote, View, now_usec};
+use super::words;
 use crate::bus::PluginRow;
-use crate::human::{bytes, count, plural, rough, safe, when};
+use crate::human::{bytes, count, rough, safe, when};
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
+use tr::tr;
+use unicode_width::UnicodeWidthStr;
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BUSY: Style = AnsiColor::Yellow.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const IDLE: Style = Style::new();
 const BOLD: Style = Style::new().bold();
+
+/// The widest label of the details.
+const LABEL: usize = 11;
 
 /// The exit status: as an LSB init script answers `status`, so that monitoring knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +60,7 @@ pub async fn run(session: &Session, names: &[String]) -> Result<ExitCode, CtlErr
         write!(out, "{}", parts.join("\n"))?;
     }
     for name in &unknown {
-        let error = CtlError::NoInstance((*name).clone(), session.user);
+        let error = CtlError::NoInstance(session.scope, (*name).clone());
         writeln!(anstream::stderr(), "sersyncctl: {error}")?;
     }
     let worst = found.iter().map(verdict).max();
@@ -72,7 +80,7 @@ pub async fn list(session: &Session) -> Result<(), CtlError> {
         writeln!(out, "{}", nothing(session))?;
         return Ok(());
     }
-    let mut table = Table::new(&["NAME", "STATE", "WATCHES", "REMOTES"]);
+    let mut table = Table::new([tr!("NAME"), tr!("STATE"), tr!("WATCHES"), tr!("REMOTES")]);
     for instance in &found {
         let (roots, remotes) = match &instance.presence {
             Presence::Running(view) => (
@@ -118,10 +126,10 @@ fn state(presence: &Presence) -> (Style, String) {
                 "degraded" => BAD,
                 _ => BUSY,
             };
-            (style, view.agent.state.clone())
+            (style, words::state(&view.agent.state))
         }
-        Presence::Silent => (BAD, "does not answer".to_owned()),
-        Presence::Stopped(state) => (if state == "failed" { BAD } else { IDLE }, state.clone()),
+        Presence::Silent => (BAD, tr!("does not answer")),
+        Presence::Stopped(state) => (if state == "failed" { BAD } else { IDLE }, words::presence(state)),
     }
 }
 
@@ -131,8 +139,12 @@ fn dot(style: Style) -> String {
 }
 
 fn nothing(session: &Session) -> String {
-    let place = if session.user.is_empty() { "/etc/sersync/NAME.xml" } else { "~/.config/sersync/NAME.xml" };
-    format!("No instances. Write {place}, then: systemctl{} enable --now sersync@NAME", session.user)
+    let place = match session.scope {
+        Scope::System => "/etc/sersync/NAME.xml",
+        Scope::User => "~/.config/sersync/NAME.xml",
+    };
+    let command = session.scope.systemctl("enable --now", "NAME");
+    tr!("No instances. Write {file}, then: {command}", file = place, command)
 }
 
 fn overview(found: &[Instance], session: &Session) -> String {
@@ -141,11 +153,12 @@ fn overview(found: &[Instance], session: &Session) -> String {
     }
     let now = now_usec();
     let terminal = std::io::stdout().is_terminal();
-    let mut headings = vec!["NAME", "STATE", "IN SYNC", "PENDING", "FAILED", "LAG", "LAST SYNC"];
+    let mut headings =
+        vec![tr!("NAME"), tr!("STATE"), tr!("IN SYNC"), tr!("PENDING"), tr!("FAILED"), tr!("LAG"), tr!("LAST SYNC")];
     if terminal {
-        headings.insert(0, " ");
+        headings.insert(0, " ".to_owned());
     }
-    let mut table = Table::new(&headings);
+    let mut table = Table::new(headings);
     for instance in found {
         let (style, state) = state(&instance.presence);
         let mut row = Vec::new();
@@ -165,67 +178,111 @@ fn overview(found: &[Instance], session: &Session) -> String {
         }
         table.row(row);
     }
-    table.to_string()
+    let mut text = table.to_string();
+    let attention = found.iter().filter(|instance| verdict(instance) != Verdict::InSync).map(|one| quoted(&one.name));
+    let attention: Vec<String> = attention.collect();
+    if !attention.is_empty() {
+        let command = format!("sersyncctl{} status {}", session.scope.flag(), attention.join(" "));
+        text.push_str(&words::next(&command));
+        text.push('\n');
+    }
+    text
 }
 
 fn details(instance: &Instance, session: &Session) -> String {
     let (style, state) = state(&instance.presence);
     let mut text = format!("{}{BOLD}{}{BOLD:#} - {style}{state}{style:#}\n", dot(style), safe(&instance.name));
     match &instance.presence {
-        Presence::Running(view) => running(&mut text, view, session),
-        Presence::Silent => {
-            line(&mut text, "Next", &format!("journalctl{} -u sersync@{}", session.user, instance.name))
-        }
-        Presence::Stopped(_) => {
-            line(&mut text, "Next", &format!("systemctl{} start sersync@{}", session.user, instance.name));
-        }
+        Presence::Running(view) => running(&mut text, view),
+        Presence::Silent | Presence::Stopped(_) => {}
+    }
+    if let Some(command) = next_for(instance, session.scope) {
+        text.push_str(&words::next(&command));
+        text.push('\n');
     }
     text
+}
+
+/// What to type about an instance that is not as it should be.
+fn next_for(instance: &Instance, scope: Scope) -> Option<String> {
+    let name = instance.name.as_str();
+    let view = match &instance.presence {
+        Presence::Silent => return Some(scope.journal(name)),
+        Presence::Stopped(state) => return Some(scope.bring_up(name, state)),
+        Presence::Running(view) => view,
+    };
+    let is_failing = |remote: &Remote| !remote.last_error_name.is_empty();
+    Some(match &view.agent {
+        agent if agent.state == "paused" => scope.ctl("resume", name),
+        agent if agent.failure_count > 0 => scope.ctl("failures", name),
+        // Its words are above; this finds out what is wrong with it now.
+        _ if view.remotes.iter().any(is_failing) => scope.ctl("check", name),
+        agent if !agent.problems.is_empty() || agent.state == "degraded" => scope.journal(name),
+        _ if !view.is_in_sync() => scope.ctl("wait", name),
+        _ => return None,
+    })
 }
 
 /// One line of details, its label at the right of a column as `systemctl status` has it.
 fn line(text: &mut String, label: &str, value: &str) {
     // Writing to a string cannot fail; so below.
-    let _ = writeln!(text, "{label:>11}: {value}");
+    let pad = LABEL.saturating_sub(label.width());
+    let _ = writeln!(text, "{:pad$}{label}: {value}", "");
 }
 
-fn running(text: &mut String, view: &View, session: &Session) {
+fn running(text: &mut String, view: &View) {
     let now = now_usec();
     let agent = &view.agent;
     for problem in &agent.problems {
-        line(text, "Problem", &format!("{BAD}{}{BAD:#}", safe(problem)));
+        line(text, &tr!("Problem"), &format!("{BAD}{}{BAD:#}", safe(problem)));
     }
     if !agent.config_path.is_empty() {
-        line(text, "Config", &path(&agent.config_path));
+        line(text, &tr!("Config"), &path(&agent.config_path));
     }
     let roots: Vec<_> = agent.watch_roots.iter().map(|root| path(root)).collect();
-    let directories = plural(agent.watched_directories, "directory", "directories");
-    line(text, "Watches", &format!("{} ({directories})", roots.join(", ")));
-    let from = safe(&agent.started_from);
-    line(text, "Started", &format!("{} ({from}), version {}", when(agent.started_at, now), safe(&agent.version)));
-    let oldest =
-        if agent.queue_depth > 0 { format!(", the oldest for {}", lag(agent.lag_usec)) } else { String::new() };
-    line(text, "Pending", &format!("{}{oldest}", count(agent.queue_depth)));
-    if agent.failure_count > 0 {
-        let next =
-            format!("{}; see: sersyncctl{} failures {}", count(agent.failure_count), session.user, agent.instance);
-        line(text, "Failed", &next);
-    }
-    line(text, "Last sync", &when(agent.last_sync_at, now));
-    let next = if agent.next_full_sync_at == 0 {
-        String::new()
-    } else {
-        format!(", next {}", when(agent.next_full_sync_at, now))
+    let watches = tr!(
+        "{roots} ({directories} directory)" | "{roots} ({directories} directories)" % agent.watched_directories,
+        roots = roots.join(", "),
+        directories = count(agent.watched_directories)
+    );
+    line(text, &tr!("Watches"), &watches);
+    let started = tr!(
+        "{time} ({how}), version {version}",
+        time = when(agent.started_at, now),
+        how = words::started_from(&agent.started_from),
+        version = safe(&agent.version)
+    );
+    line(text, &tr!("Started"), &started);
+    let pending = match agent.queue_depth {
+        0 => count(0),
+        some => tr!("{paths}, the oldest for {time}", paths = count(some), time = lag(agent.lag_usec)),
     };
-    line(text, "Full sync", &format!("{}{next}", when(agent.last_full_sync_at, now)));
+    line(text, &tr!("Pending"), &pending);
+    if agent.failure_count > 0 {
+        line(text, &tr!("Failed"), &count(agent.failure_count));
+    }
+    line(text, &tr!("Last sync"), &when(agent.last_sync_at, now));
+    let last = when(agent.last_full_sync_at, now);
+    let full_sync = match agent.next_full_sync_at {
+        0 => last,
+        next => tr!("{last}, next {next}", last, next = when(next, now)),
+    };
+    line(text, &tr!("Full sync"), &full_sync);
     for job in &view.jobs {
         let percent = (job.progress * 100.0).floor();
-        line(text, "Job", &format!("{} {}, {percent:.0} %, {} sent", job.id, safe(&job.state), bytes(job.bytes_sent)));
+        let (state, bytes) = (words::state(&job.state), bytes(job.bytes_sent));
+        let said = tr!("{id} {state}, {percent} %, {bytes} sent", id = job.id, state, percent, bytes);
+        line(text, &tr!("Job"), &said);
     }
-    let changes = plural(agent.files_synced, "change", "changes");
-    line(text, "Sent", &format!("{changes}, {}", bytes(agent.bytes_sent)));
+    let sent = tr!(
+        "{changes} change, {bytes}" | "{changes} changes, {bytes}" % agent.files_synced,
+        changes = count(agent.files_synced),
+        bytes = bytes(agent.bytes_sent)
+    );
+    line(text, &tr!("Sent"), &sent);
     if agent.overflows > 0 {
-        line(text, "Overflows", &format!("{}, each mended by a walk of the tree", count(agent.overflows)));
+        let said = tr!("{overflows}, each mended by a walk of the tree", overflows = count(agent.overflows));
+        line(text, &tr!("Overflows"), &said);
     }
     text.push('\n');
     if !view.remotes.is_empty() {
@@ -238,7 +295,8 @@ fn running(text: &mut String, view: &View, session: &Session) {
 
 /// Who is told of changes, and what keeps from it.
 fn plugins(text: &mut String, rows: &[PluginRow], now: u64) {
-    let mut table = Table::new(&["PLUGIN", "TARGET", "WAITING", "DONE", "FAILED"]).indented(2);
+    let headings = [tr!("PLUGIN"), tr!("TARGET"), tr!("WAITING"), tr!("DONE"), tr!("FAILED")];
+    let mut table = Table::new(headings).indented(2);
     for (plugin, target, waiting, done, failed, error, ..) in rows {
         let style = if !error.is_empty() {
             BAD
@@ -257,15 +315,24 @@ fn plugins(text: &mut String, rows: &[PluginRow], now: u64) {
     }
     let _ = write!(text, "\n{table}");
     for (plugin, _, _, _, _, error, since, next_try) in rows.iter().filter(|row| !row.5.is_empty()) {
-        let since = lag(now.saturating_sub(*since));
-        let next = if *next_try == 0 { String::new() } else { format!(", next try {}", when(*next_try, now)) };
-        let _ = writeln!(text, "\n  {}: {BAD}failing{BAD:#} for {since}{next}", safe(plugin));
+        let failing = format!("{BAD}{}{BAD:#}", tr!("failing"));
+        let (plugin, since) = (safe(plugin), lag(now.saturating_sub(*since)));
+        let said = match *next_try {
+            0 => tr!("{plugin}: {failing} for {time}", plugin, failing, time = since),
+            next => {
+                let next = when(next, now);
+                tr!("{plugin}: {failing} for {time}, next try {next}", plugin, failing, time = since, next)
+            }
+        };
+        let _ = writeln!(text, "\n  {said}");
         let _ = writeln!(text, "    {}", safe(error));
     }
 }
 
 fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
-    let mut table = Table::new(&["REMOTE", "STATE", "PENDING", "FAILED", "LAG", "LAST SUCCESS", "SENT"]).indented(2);
+    let headings =
+        [tr!("REMOTE"), tr!("STATE"), tr!("PENDING"), tr!("FAILED"), tr!("LAG"), tr!("LAST SUCCESS"), tr!("SENT")];
+    let mut table = Table::new(headings).indented(2);
     for remote in remotes {
         let style = match remote.state.as_str() {
             "waiting" => BAD,
@@ -274,7 +341,7 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
         };
         table.row([
             safe(&remote.name).into(),
-            Cell::from(safe(&remote.state)).styled(style),
+            Cell::from(words::state(&remote.state)).styled(style),
             Cell::from(count(remote.waiting())).right(),
             Cell::from(count(remote.failure_count)).right(),
             Cell::from(lag(remote.lag_usec)).right(),
@@ -285,23 +352,26 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
     let _ = write!(text, "{table}");
     for remote in remotes {
         if !remote.last_error_name.is_empty() {
-            let name = safe(&remote.name);
-            let tries = plural(u64::from(remote.attempts), "try", "tries");
-            let since = lag(now.saturating_sub(remote.failing_since));
-            let next = if remote.next_try_at == 0 {
-                String::new()
-            } else {
-                format!(", next {}", when(remote.next_try_at, now))
-            };
-            let error = safe(&remote.last_error_name);
-            let _ = writeln!(text, "\n  {name}: {BAD}{error}{BAD:#}, failing for {since}, {tries}{next}");
+            let mut said = tr!(
+                "{remote}: {error}, failing for {time}, {tries} try"
+                    | "{remote}: {error}, failing for {time}, {tries} tries" % remote.attempts,
+                remote = safe(&remote.name),
+                error = format_args!("{BAD}{}{BAD:#}", safe(&remote.last_error_name)),
+                time = lag(now.saturating_sub(remote.failing_since)),
+                tries = count(u64::from(remote.attempts))
+            );
+            if remote.next_try_at > 0 {
+                said.push_str(&tr!(", next {time}", time = when(remote.next_try_at, now)));
+            }
+            let _ = writeln!(text, "\n  {said}");
             for words in remote.last_error.lines() {
-                let _ = writeln!(text, "    {}", safe(words));
+                let _ = writeln!(text, "    {}", reason(words));
             }
         }
         if !remote.refused_options.is_empty() {
             let options = safe(&remote.refused_options.join(" "));
-            let _ = writeln!(text, "\n  {}: its rsync is old, done without {options}", safe(&remote.name));
+            let said = tr!("{remote}: its rsync is old, done without {options}", remote = safe(&remote.name), options);
+            let _ = writeln!(text, "\n  {said}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 use std::fmt;
+use unicode_width::UnicodeWidthStr;
 
 /// One cell: its text, and how it looks where colours are shown.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ impl Cell {
     }
 
     fn width(&self) -> usize {
-        self.text.chars().count()
+        self.text.width()
     }
 }
 
@@ -31,6 +32,11 @@ impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
         Self { text: text.into(), style: Style::new(), right: false }
     }
+}
+
+/// `text` with blanks behind it up to `width` columns of a terminal, where Chinese takes two for a character.
+pub fn padded(text: &str, width: usize) -> String {
+    format!("{text}{:1$}", "", width.saturating_sub(text.width()))
 }
 
 /// Rows of cells; two spaces part the columns, and no line ends in blanks.
@@ -42,9 +48,9 @@ pub struct Table {
 
 impl Table {
     /// A table under a line of headings.
-    pub fn new(headings: &[&str]) -> Self {
+    pub fn new<T: Into<String>>(headings: impl IntoIterator<Item = T>) -> Self {
         let bold = Style::new().bold();
-        Self { rows: vec![headings.iter().map(|heading| Cell::from(*heading).styled(bold)).collect()], indent: 0 }
+        Self { rows: vec![headings.into_iter().map(|heading| Cell::from(heading).styled(bold)).collect()], indent: 0 }
     }
 
     /// Shifted to the right.
@@ -103,8 +109,16 @@ mod tests {
     use anstyle::AnsiColor;
 
     #[test]
+    fn a_wide_character_takes_two_columns() {
+        let mut table = Table::new(["名称", "延迟", "X"]);
+        table.row(["www".into(), Cell::from("3 分钟").right(), "y".into()]);
+        assert_eq!(anstream::adapter::strip_str(&table.to_string()).to_string(), "名称    延迟  X\nwww   3 分钟  y\n");
+        assert_eq!(padded("错误", 7), "错误   ");
+    }
+
+    #[test]
     fn columns_line_up_and_colours_take_no_width() {
-        let mut table = Table::new(&["NAME", "LAG", "NOTE"]).indented(1);
+        let mut table = Table::new(["NAME", "LAG", "NOTE"]).indented(1);
         table.row(["www".into(), Cell::from("12 min").right(), "".into()]);
         table.row([Cell::from("blog-de").styled(AnsiColor::Red.on_default()), Cell::from("1 s").right(), "x".into()]);
         let text = table.to_string();

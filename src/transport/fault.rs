@@ -124,6 +124,18 @@ const REMEDIES: [(&str, &str, &str); 35] = [
     ("Operation not permitted", name::PERMISSION_DENIED, "check owner and mode of what is named"),
 ];
 
+/// An exit status of rsync that says it all, the fault it names, and what to do.
+const OF_EXITS: [(i32, &str, &str); 3] = [
+    (25, name::DELETE_LIMIT, "`--max-delete` in <commonParams> stopped the run"),
+    (30, name::TIMEOUT, "nothing moved for the time that <timeout> allows"),
+    (35, name::UNREACHABLE, "no answer to the attempt to connect: check the network, and the port"),
+];
+
+/// Every remedy, for those who translate them.
+pub fn remedies() -> impl Iterator<Item = &'static str> {
+    REMEDIES.iter().map(|(_, _, remedy)| *remedy).chain(OF_EXITS.iter().map(|(_, _, remedy)| *remedy))
+}
+
 impl Fault {
     /// A fault in our own words.
     pub fn new(name: &'static str, message: impl Into<String>) -> Self {
@@ -151,13 +163,7 @@ impl Fault {
         let Some(exit) = exit else {
             return Self::new(name::RSYNC_KILLED, format!("rsync was killed by a signal {words}").trim_end());
         };
-        let named = match exit {
-            30 => Some((name::TIMEOUT, "nothing moved for the time that <timeout> allows")),
-            35 => Some((name::UNREACHABLE, "no answer to the attempt to connect: check the network, and the port")),
-            25 => Some((name::DELETE_LIMIT, "`--max-delete` in <commonParams> stopped the run")),
-            _ => None,
-        };
-        if let Some((name, remedy)) = named {
+        if let Some((_, name, remedy)) = OF_EXITS.iter().find(|(known, ..)| *known == exit) {
             return Self::new(name, format!("{words}; {remedy}"));
         }
         if let Some(fault) = Self::from_words(&words) {

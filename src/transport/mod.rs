@@ -37,7 +37,7 @@ mod synced;
 
 pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
-pub use fault::{Fault, name as fault_name};
+pub use fault::{Fault, name as fault_name, remedies};
 pub use outcome::Outcome;
 pub use output::{Progress, Totals};
 pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};

@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use tr::tr;
 
 /// What was gathered for one config.
 #[derive(Debug)]
@@ -53,9 +54,9 @@ impl Gathered {
     /// A finding for each that could not be had.
     pub fn findings(&self) -> impl Iterator<Item = Finding> {
         self.missing.iter().map(|(name, why)| {
-            let next = format!("if no drop-in of the unit gives it: install -m 600 /dev/stdin /etc/credstore/{name}");
-            let about = format!("credential {name}");
-            Finding::new(Level::Warning, about, format!("{why}; the remotes are not probed")).next(next)
+            let next = tr!("if no drop-in of the unit gives it: install -m 600 /dev/stdin /etc/credstore/{name}", name);
+            let about = tr!("credential {name}", name);
+            Finding::new(Level::Warning, about, tr!("{why}; the remotes are not probed", why)).next(next)
         })
     }
 }
@@ -68,10 +69,16 @@ fn fetch(name: &str, place: &Path) -> Result<(), String> {
         let output = decrypt.stdin(Stdio::null()).output().map_err(|error| format!("systemd-creds: {error}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.trim().lines().last().unwrap_or_default();
-        return if output.status.success() { Ok(()) } else { Err(format!("{file} cannot be decrypted: {last}")) };
+        return if output.status.success() {
+            Ok(())
+        } else {
+            Err(tr!("{file} cannot be decrypted: {reason}", file, reason = last))
+        };
     }
     match Stores::SYSTEM.plain(name) {
-        Some(file) => fs::copy(&file, place).map(drop).map_err(|error| format!("{file} cannot be read: {error}")),
-        None => Err("is neither in /etc/credstore nor in /etc/credstore.encrypted, as far as you may see".to_owned()),
+        Some(file) => {
+            fs::copy(&file, place).map(drop).map_err(|error| tr!("{file} cannot be read: {error}", file, error))
+        }
+        None => Err(tr!("is neither in /etc/credstore nor in /etc/credstore.encrypted, as far as you may see")),
     }
 }

@@ -7,6 +7,7 @@ use nix::unistd::{AccessFlags, access};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tr::tr;
 
 /// Whose rights the system's instances have.
 const UNIT_USER: &str = "sersync";
@@ -17,7 +18,7 @@ const COUNT_FOR: Duration = Duration::from_secs(5);
 /// Looks at all of it.
 pub fn look(config: &Config, file: &Path, report: &mut Report) {
     if let Err(error) = config::instance_name(file) {
-        report.add(Finding::new(Level::Error, "the file's name", error.to_string()));
+        report.add(Finding::new(Level::Error, tr!("the file's name"), error.to_string()));
     }
     look_at_rsync(report);
     let mut directories = 0;
@@ -40,7 +41,7 @@ pub fn look(config: &Config, file: &Path, report: &mut Report) {
 
 fn look_at_rsync(report: &mut Report) {
     let output = std::process::Command::new("rsync").arg("--version").output();
-    let about = "rsync here";
+    let about = tr!("rsync here");
     match output {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -49,11 +50,15 @@ fn look_at_rsync(report: &mut Report) {
             // Below 3.1.3 rsync knows no nanoseconds: two changes within a second may look the same to it.
             let is_old = numbers.as_slice() < [3, 1, 3].as_slice();
             let finding = Finding::new(if is_old { Level::Warning } else { Level::Good }, about, version);
-            report.add(if is_old { finding.next("install rsync 3.1.3 or newer on this machine") } else { finding });
+            report.add(if is_old {
+                finding.next(tr!("install rsync 3.1.3 or newer on this machine"))
+            } else {
+                finding
+            });
         }
         Err(error) => {
-            let finding = Finding::new(Level::Error, about, format!("cannot be run: {error}"));
-            report.add(finding.next("install the package rsync"));
+            let finding = Finding::new(Level::Error, about, tr!("cannot be run: {error}", error));
+            report.add(finding.next(tr!("install the package rsync")));
         }
     }
 }
@@ -64,26 +69,32 @@ fn look_at_root(root: &Path, report: &mut Report) -> (u64, bool) {
     let metadata = match std::fs::metadata(root) {
         Ok(metadata) => metadata,
         Err(error) => {
-            let finding = Finding::new(Level::Error, about, format!("cannot be watched: {error}"));
-            report.add(finding.next("make it, mount it, or correct <localpath watch=…>; the agent waits for it"));
+            let finding = Finding::new(Level::Error, about, tr!("cannot be watched: {error}", error));
+            report.add(finding.next(tr!("make it, mount it, or correct <localpath watch=…>; the agent waits for it")));
             return (0, true);
         }
     };
     if !metadata.is_dir() {
-        report.add(Finding::new(Level::Error, about, "is not a directory").next("correct <localpath watch=…>"));
+        report
+            .add(Finding::new(Level::Error, about, tr!("is not a directory")).next(tr!("correct <localpath watch=…>")));
         return (0, true);
     }
     if let Err(error) = access(root, AccessFlags::R_OK | AccessFlags::X_OK) {
-        let finding = Finding::new(Level::Error, about, format!("may not be read: {}", error.desc()));
-        report.add(finding.next("check as the user who runs the agent, and give that user the right"));
+        let finding = Finding::new(Level::Error, about, tr!("may not be read: {error}", error = error.desc()));
+        report.add(finding.next(tr!("check as the user who runs the agent, and give that user the right")));
         return (0, true);
     }
     let (directories, complete, unreadable) = count_directories(root);
-    let more = if complete { "" } else { "more than " };
-    report.add(Finding::new(Level::Good, about.clone(), format!("{more}{} directories", count(directories))));
+    let number = count(directories);
+    let text = match complete {
+        true => tr!("{number} directory" | "{number} directories" % directories, number = number),
+        false => tr!("more than {number} directory" | "more than {number} directories" % directories, number = number),
+    };
+    report.add(Finding::new(Level::Good, about.clone(), text));
     if let Some(first) = unreadable {
-        let finding = Finding::new(Level::Warning, about, format!("{} may not be read", first.display()));
-        report.add(finding.next("what is in it is not mirrored: give the agent's user the right, or exclude it"));
+        let finding =
+            Finding::new(Level::Warning, about, tr!("{directory} may not be read", directory = first.display()));
+        report.add(finding.next(tr!("what is in it is not mirrored: give the agent's user the right, or exclude it")));
     }
     (directories, complete)
 }
@@ -113,8 +124,8 @@ fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let (from, to) = (real(root), real(directory));
     if to.starts_with(&from) || from.starts_with(&to) {
-        let text = format!("and {} hold one another: the copy would be copied into itself", root.display());
-        report.add(Finding::new(Level::Error, about, text).next("take a directory outside of the watched one"));
+        let text = tr!("and {root} hold one another: the copy would be copied into itself", root = root.display());
+        report.add(Finding::new(Level::Error, about, text).next(tr!("take a directory outside of the watched one")));
         return;
     }
     // Root may write anywhere; the unit, which is not root, is what counts.
@@ -124,8 +135,12 @@ fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
         && found.uid() != user.uid.as_raw()
         && found.mode() & 0o002 == 0
     {
-        let text = format!("is not of user {UNIT_USER}, as whom the unit runs");
-        let next = format!("chown {UNIT_USER} {about}; or, to keep owners in the copy, the drop-in local-remote.conf");
+        let text = tr!("is not of user {user}, as whom the unit runs", user = UNIT_USER);
+        let next = tr!(
+            "chown {user} {directory}; or, to keep owners in the copy, the drop-in local-remote.conf",
+            user = UNIT_USER,
+            directory = about
+        );
         report.add(Finding::new(Level::Note, about, text).next(next));
     }
 }
@@ -140,7 +155,11 @@ fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut R
     };
     if let Some(watches) = limit("max_user_watches") {
         let about = "fs.inotify.max_user_watches";
-        let text = format!("{}, for {} directories here", count(watches), count(directories));
+        let text = tr!(
+            "{watches}, for {number} directory here" | "{watches}, for {number} directories here" % directories,
+            watches = count(watches),
+            number = count(directories)
+        );
         // Others of the same user watch, too, and trees grow.
         let wanted = directories.saturating_mul(2);
         let level = match () {
@@ -163,7 +182,7 @@ fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut R
     if let Some(events) = limit("max_queued_events")
         && events < 16_384
     {
-        let text = format!("{}: less than the kernel's default", count(events));
+        let text = tr!("{events}: less than the kernel's default", events = count(events));
         let finding = Finding::new(Level::Warning, "fs.inotify.max_queued_events", text);
         report.add(finding.next(set("max_queued_events", 327_679)));
     }
@@ -172,8 +191,8 @@ fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut R
 fn look_at_state(directory: &Path, report: &mut Report) {
     let existing = directory.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     if let Err(error) = access(existing, AccessFlags::W_OK) {
-        let text = format!("the state directory cannot be made or written: {}", error.desc());
+        let text = tr!("the state directory cannot be made or written: {error}", error = error.desc());
         let finding = Finding::new(Level::Warning, directory.display().to_string(), text);
-        report.add(finding.next("check as the user who runs the agent, or leave <state directory> out"));
+        report.add(finding.next(tr!("check as the user who runs the agent, or leave <state directory> out")));
     }
 }

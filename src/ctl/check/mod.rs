@@ -10,6 +10,7 @@ mod there;
 pub use report::{Finding, Level};
 
 use super::error::CtlError;
+use super::next::{Scope, quoted};
 use crate::config::{self, Config, Severity};
 use crate::transport::Endpoint;
 use report::Report;
@@ -18,19 +19,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tr::tr;
 
 /// The options of `check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 all is well, 1 it will work, but see the warnings, 2 something does not work.")]
 pub struct Options {
     /// Configs, such as /etc/sersync/www.xml, or names of instances
-    #[arg(required = true)]
+    #[arg(required = true, add = super::completion::configs())]
     configs: Vec<String>,
     /// Do not talk to the remotes
     #[arg(long)]
     no_probe: bool,
-    /// Give up on a remote after so long: 90, 90s, 5min
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::parse_timeout)]
+    /// Give up on a remote after so long: 90, 90s, 5min [default: 60s]
+    #[arg(long, value_name = "TIME", default_value = "60s", hide_default_value = true, value_parser = super::parse_timeout)]
     timeout: Duration,
 }
 
@@ -38,9 +40,12 @@ pub struct Options {
 pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, CtlError> {
     let mut worst = Level::Good;
     let mut all = Vec::new();
+    let scope = if user { Scope::User } else { Scope::System };
     for given in &options.configs {
-        let file = config_file(given, user);
-        let report = check(&file, options).await;
+        let file = config_file(given, scope);
+        let report = check(&file, options)
+            .await
+            .end(format!("sersyncctl{} check {}", scope.flag(), quoted(given)), start(scope, &file));
         worst = worst.max(report.worst());
         match json {
             true => all.push(report.to_json()),
@@ -58,20 +63,32 @@ pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, 
 }
 
 /// A name without a slash that is no file here is an instance's.
-fn config_file(given: &str, user: bool) -> PathBuf {
+fn config_file(given: &str, scope: Scope) -> PathBuf {
     let path = PathBuf::from(given);
     if given.contains('/') || path.is_file() {
         return path;
     }
-    let directory = match user {
-        false => PathBuf::from("/etc/sersync"),
-        true => user_configs(),
-    };
-    directory.join(format!("{given}.xml"))
+    configs_of(scope).join(format!("{given}.xml"))
+}
+
+/// Where the units look for configs.
+pub fn configs_of(scope: Scope) -> PathBuf {
+    match scope {
+        Scope::System => PathBuf::from("/etc/sersync"),
+        Scope::User => user_configs(),
+    }
+}
+
+/// What starts an instance with this config.
+fn start(scope: Scope, file: &Path) -> String {
+    match config::instance_name(file) {
+        Ok(name) if file == configs_of(scope).join(format!("{name}.xml")) => scope.systemctl("enable --now", &name),
+        _ => format!("sersync{} -o {}", scope.flag(), quoted(&file.to_string_lossy())),
+    }
 }
 
 /// `$XDG_CONFIG_HOME/sersync`, or `~/.config/sersync`.
-pub fn user_configs() -> PathBuf {
+fn user_configs() -> PathBuf {
     let configured = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(".config");
     configured.unwrap_or_else(home).join("sersync")
@@ -82,8 +99,10 @@ async fn check(file: &Path, options: &Options) -> Report {
     let gathered = match credentials::Gathered::of(file) {
         Ok(gathered) => gathered,
         Err(error) => {
-            let text = format!("cannot be gathered: {error}");
-            report.add(Finding::new(Level::Error, "credentials", text).next("check as root, with room in /run"));
+            let text = tr!("cannot be gathered: {error}", error);
+            report.add(
+                Finding::new(Level::Error, tr!("credentials"), text).next(tr!("check as root, with room in /run")),
+            );
             return report;
         }
     };
@@ -103,16 +122,20 @@ async fn check(file: &Path, options: &Options) -> Report {
                 report.add(Finding::of_mistake(mistake));
             }
             let errors = mistakes.0.iter().filter(|mistake| mistake.severity == Severity::Error).count();
-            let text = format!("{errors} to mend before an agent starts with it");
-            report.add(Finding::new(Level::Error, "the file", text).next("mend them, then check again"));
+            let text = tr!(
+                "{errors} mistake to mend before an agent starts with it"
+                    | "{errors} mistakes to mend before an agent starts with it" % errors,
+                errors
+            );
+            report.add(Finding::new(Level::Error, tr!("the file"), text).next(tr!("mend them, then check again")));
             return report;
         }
     };
     if report.is_empty() {
-        report.add(Finding::new(Level::Good, "the file", "is understood"));
+        report.add(Finding::new(Level::Good, tr!("the file"), tr!("is understood")));
     }
     for note in &config.notes {
-        report.add(Finding::new(Level::Note, "the file", note.clone()));
+        report.add(Finding::new(Level::Note, tr!("the file"), note.clone()));
     }
     here::look(&config, file, &mut report);
     let missing: Vec<Finding> = gathered.iter().flat_map(|gathered| gathered.findings()).collect();
@@ -139,7 +162,7 @@ async fn probe_all(config: &Config, timeout: Duration, report: &mut Report) {
     for probe in probes {
         match probe.await {
             Ok(findings) => findings.into_iter().for_each(|finding| report.add(finding)),
-            Err(broken) => report.add(Finding::new(Level::Error, "a probe", broken.to_string())),
+            Err(broken) => report.add(Finding::new(Level::Error, tr!("a probe"), broken.to_string())),
         }
     }
 }

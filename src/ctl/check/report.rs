@@ -1,11 +1,15 @@
 //! [`Report`]: what a check found, as people and as programs read it.
 
 use crate::config::{Mistake, Severity};
+use crate::ctl::table::padded;
+use crate::ctl::words;
 use crate::human::safe;
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use tr::tr;
+use unicode_width::UnicodeWidthStr;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,12 +25,22 @@ pub enum Level {
 }
 
 impl Level {
+    /// As programs read it.
     fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
             Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
+        }
+    }
+
+    fn shown(self) -> String {
+        match self {
+            Self::Good => tr!("ok"),
+            Self::Note => tr!("note"),
+            Self::Warning => tr!("warning"),
+            Self::Error => tr!("error"),
         }
     }
 
@@ -69,8 +83,8 @@ impl Finding {
             Severity::Warning => Level::Warning,
         };
         let about = match &mistake.place {
-            Some(place) => format!("line {}, column {}", place.line, place.column),
-            None => "the file".to_owned(),
+            Some(place) => tr!("line {line}, column {column}", line = place.line, column = place.column),
+            None => tr!("the file"),
         };
         let help = mistake.help.clone().filter(|help| !help.is_empty());
         Self { level, about, text: mistake.message.clone(), next: help }
@@ -82,12 +96,20 @@ impl Finding {
 pub struct Report {
     file: PathBuf,
     findings: Vec<Finding>,
+    /// What to type when all was read.
+    next: String,
 }
 
 impl Report {
     /// Nothing was found yet.
     pub fn new(file: &Path) -> Self {
-        Self { file: file.to_path_buf(), findings: Vec::new() }
+        Self { file: file.to_path_buf(), findings: Vec::new(), next: String::new() }
+    }
+
+    /// Ends it: with `again`, where something is to be mended first, else with `start`.
+    pub fn end(mut self, again: String, start: String) -> Self {
+        self.next = if self.worst() == Level::Error { again } else { start };
+        self
     }
 
     /// One more.
@@ -127,14 +149,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bold = Style::new().bold();
         writeln!(f, "{bold}{}{bold:#}", safe(&self.file.to_string_lossy()))?;
-        let width = self.findings.iter().map(|finding| finding.about.chars().count()).max().unwrap_or(0).min(40);
+        let width = self.findings.iter().map(|finding| finding.about.width()).max().unwrap_or(0).min(40);
         for Finding { level, about, text, next } in &self.findings {
             let style = level.style();
-            writeln!(f, "  {style}{:<7}{style:#} {:<width$}  {}", level.word(), safe(about), safe(text))?;
+            let (level, about) = (padded(&level.shown(), 7), padded(&safe(about), width));
+            writeln!(f, "  {style}{level}{style:#} {about}  {}", safe(text))?;
             if let Some(next) = next {
                 writeln!(f, "  {:<7} {:<width$}  → {}", "", "", safe(next))?;
             }
         }
-        Ok(())
+        writeln!(f, "{}", words::next(&self.next))
     }
 }

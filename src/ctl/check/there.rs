@@ -2,9 +2,11 @@
 
 use super::report::{Finding, Level};
 use super::scratch::Scratch;
+use crate::ctl::sentences::remedied;
 use crate::human::bytes;
 use crate::transport::{Endpoint, Fault, Probe, probe};
 use std::time::Duration;
+use tr::tr;
 
 /// A push that takes so much longer than the fastest waited for a delayed acknowledgement: Linux waits 40 ms.
 const STALL: Duration = Duration::from_millis(30);
@@ -21,22 +23,24 @@ pub async fn look(endpoint: &Endpoint, deletes: bool, timeout: Duration) -> Vec<
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
         Err(error) => {
-            let text = format!("cannot be probed: no temporary directory can be made: {error}");
-            return vec![Finding::new(Level::Error, about, text).next("set TMPDIR to a directory with room")];
+            let text = tr!("cannot be probed: no temporary directory can be made: {error}", error);
+            return vec![Finding::new(Level::Error, about, text).next(tr!("set TMPDIR to a directory with room"))];
         }
     };
     match tokio::time::timeout(timeout, probe(endpoint, scratch.path())).await {
         Ok(found) => judge(&about, &found, deletes),
         Err(_) => {
-            let text = format!("no answer within {} s", timeout.as_secs());
-            vec![Finding::new(Level::Error, about, text).next("check the network, the port and a firewall between")]
+            let text = tr!("no answer within {seconds} s", seconds = timeout.as_secs());
+            vec![
+                Finding::new(Level::Error, about, text).next(tr!("check the network, the port and a firewall between")),
+            ]
         }
     }
 }
 
 fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut add = |level, text: String, next: Option<&str>| {
+    let mut add = |level, text: String, next: Option<String>| {
         let finding = Finding::new(level, about, text);
         findings.push(match next {
             Some(next) => finding.next(next),
@@ -44,68 +48,91 @@ fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
         });
     };
     if let Some(took) = found.connected_in {
-        let protocol = found.protocol.map_or(String::new(), |protocol| format!(", protocol {protocol}"));
-        add(Level::Good, format!("an rsync daemon answers in {} ms{protocol}", millis(took)), None);
+        let time = millis(took);
+        let text = match found.protocol {
+            Some(protocol) => tr!("an rsync daemon answers in {time} ms, protocol {protocol}", time, protocol),
+            None => tr!("an rsync daemon answers in {time} ms", time),
+        };
+        add(Level::Good, text, None);
         if found.protocol.is_some_and(|protocol| protocol < 30) {
-            add(Level::Error, "its rsync is older than 3.0".to_owned(), Some("install rsync 3.1.3 or newer there"));
+            let next = tr!("install rsync 3.1.3 or newer there");
+            add(Level::Error, tr!("its rsync is older than 3.0"), Some(next));
         }
     }
     if !found.refused.is_empty() {
-        let text = format!("its rsync does not know {}: done in another way", found.refused.join(", "));
-        add(Level::Note, text, Some("rsync 3.1.3 or newer there takes fewer runs, and sees changes within a second"));
+        let text = tr!("its rsync does not know {options}: done in another way", options = found.refused.join(", "));
+        let next = tr!("rsync 3.1.3 or newer there takes fewer runs, and sees changes within a second");
+        add(Level::Note, text, Some(next));
     }
     match &found.deletes {
         Some(Err(fault)) => {
             let (text, next) = explain(fault);
-            add(Level::Error, text, next.as_deref());
+            add(Level::Error, text, next);
             return findings;
         }
-        Some(Ok(())) if !deletes => add(Level::Note, "may delete, which this config never does".to_owned(), None),
+        Some(Ok(())) if !deletes => add(Level::Note, tr!("may delete, which this config never does"), None),
         Some(Ok(())) | None => {}
     }
     match &found.writes {
-        Some(Ok(())) => add(Level::Good, "takes a file, and lets it be deleted".to_owned(), None),
+        Some(Ok(())) => add(Level::Good, tr!("takes a file, and lets it be deleted"), None),
         Some(Err(fault)) => {
             let (text, next) = explain(fault);
-            add(Level::Error, text, next.as_deref());
+            add(Level::Error, text, next);
         }
         None => {}
     }
     if let Some(name) = &found.left_behind {
-        let text = format!("the probe's file {name} is still there");
-        add(Level::Warning, text, Some("remove it by hand, or by the next full sync"));
+        let text = tr!("the probe's file {name} is still there", name);
+        add(Level::Warning, text, Some(tr!("remove it by hand, or by the next full sync")));
     }
     if let (Some(fastest), Some(slowest)) = (found.pushes.iter().min(), found.pushes.iter().max()) {
         let mut sorted = found.pushes.clone();
         sorted.sort();
         let median = sorted[sorted.len() / 2];
-        let text = format!("a small push takes {} ms, {} to {}", millis(median), millis(*fastest), millis(*slowest));
+        let (median, fastest_ms, slowest_ms) = (millis(median), millis(*fastest), millis(*slowest));
+        let text = tr!(
+            "a small push takes {median} ms, {fastest} to {slowest}",
+            median,
+            fastest = fastest_ms,
+            slowest = slowest_ms
+        );
         let stalls = found.pushes.iter().filter(|push| **push > *fastest + STALL).count();
         match stalls {
             0 => add(Level::Good, text, None),
             _ if found.connected_in.is_some() => add(
                 Level::Note,
-                format!("{text}: {stalls} of {} waited, as for a delayed acknowledgement", found.pushes.len()),
-                Some("if that stays so, put `socket options = TCP_NODELAY` into the server's rsyncd.conf"),
+                tr!(
+                    "{text}: {stalls} of {pushes} waited, as for a delayed acknowledgement",
+                    text,
+                    stalls,
+                    pushes = found.pushes.len()
+                ),
+                Some(tr!("if that stays so, put `socket options = TCP_NODELAY` into the server's rsyncd.conf")),
             ),
             _ => add(Level::Note, text, None),
         }
     }
     if let Some(ahead) = found.clock_ahead {
         match ahead {
-            ahead if ahead.abs() <= SKEW => add(Level::Good, "its clock agrees with ours".to_owned(), None),
+            ahead if ahead.abs() <= SKEW => add(Level::Good, tr!("its clock agrees with ours"), None),
             _ => {
-                let (seconds, way) = (ahead.unsigned_abs(), if ahead > 0 { "fast" } else { "slow" });
-                let next = "set both clocks by NTP; sersync itself does not compare them";
-                add(Level::Warning, format!("its clock is {seconds} s {way}"), Some(next));
+                let seconds = ahead.unsigned_abs();
+                let text = match ahead {
+                    1.. => tr!("its clock is {seconds} s fast", seconds),
+                    _ => tr!("its clock is {seconds} s slow", seconds),
+                };
+                let next = tr!("set both clocks by NTP; sersync itself does not compare them");
+                add(Level::Warning, text, Some(next));
             }
         }
     }
     match found.free {
-        Some(free) if free < LITTLE_ROOM => add(Level::Warning, format!("{} free", bytes(free)), Some("make room")),
-        Some(free) => add(Level::Good, format!("{} free", bytes(free)), None),
+        Some(free) if free < LITTLE_ROOM => {
+            add(Level::Warning, tr!("{bytes} free", bytes = bytes(free)), Some(tr!("make room")));
+        }
+        Some(free) => add(Level::Good, tr!("{bytes} free", bytes = bytes(free)), None),
         None if found.connected_in.is_some() && found.writes.is_some() => {
-            add(Level::Note, "an rsync daemon does not tell how much room is left".to_owned(), None);
+            add(Level::Note, tr!("an rsync daemon does not tell how much room is left"), None);
         }
         None => {}
     }
@@ -114,8 +141,9 @@ fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
 
 /// A fault's text ends in what to do.
 fn explain(fault: &Fault) -> (String, Option<String>) {
-    match fault.message.rsplit_once("; ") {
-        Some((what, next)) => (format!("{}: {what}", fault.name), Some(next.to_owned())),
+    let other = || fault.message.rsplit_once("; ").map(|(what, next)| (what, next.to_owned()));
+    match remedied(&fault.message).or_else(other) {
+        Some((what, next)) => (format!("{}: {what}", fault.name), Some(next)),
         None => (format!("{}: {}", fault.name, fault.message), None),
     }
 }

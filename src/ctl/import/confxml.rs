@@ -199,7 +199,7 @@ impl Sketch {
 
     fn rsync(&self, text: &mut String) {
         line(text, 2, "<rsync>");
-        let words: Vec<String> = self.params.iter().map(|word| super::said::quoted(word)).collect();
+        let words: Vec<String> = self.params.iter().map(|word| crate::ctl::next::quoted(word)).collect();
         line(text, 3, &format!("<commonParams params=\"{}\"/>", escaped(&words.join(" "))));
         let has_daemon = self.remotes.iter().any(|remote| matches!(remote, Destination::Daemon { .. }));
         // Under ssh its user would be taken for the login.
@@ -226,7 +226,7 @@ impl Sketch {
             let mut element = "<ssh start=\"true\"".to_owned();
             let Ssh { port, identity, options } = &self.ssh;
             let port = port.map(|port| port.to_string());
-            let options = options.iter().map(|word| super::said::quoted(word)).collect::<Vec<_>>().join(" ");
+            let options = options.iter().map(|word| crate::ctl::next::quoted(word)).collect::<Vec<_>>().join(" ");
             let options = (!options.is_empty()).then_some(options);
             for (name, value) in [("port", &port), ("identity", identity), ("options", &options)] {
                 if let Some(value) = value {

@@ -12,6 +12,7 @@ use super::{ImportError, bytes_of};
 use crate::config::{self, Destination, EventSwitches};
 use crate::filter::Filter;
 use std::path::{Path, PathBuf};
+use tr::tr;
 
 /// inotify(7): what happens, and the bit.
 const EVENTS: [(&str, u32); 12] = [
@@ -71,14 +72,15 @@ pub fn read(tables: &[PathBuf]) -> Result<Harvest, ImportError> {
             }
         }
         if let (true, Some(user)) = (found, owner(table)) {
-            let text = format!(
-                "incron ran this as {user}, sersync@ runs as root: systemctl edit sersync@NAME and write [Service], User={user}"
+            let text = tr!(
+                "incron ran this as {user}, sersync@ runs as root: systemctl edit sersync@NAME and write [Service], User={user}",
+                user
             );
             harvest.remarks.push(Remark::note(0, text).of(table));
         }
     }
     if !harvest.drafts.is_empty() {
-        let text = "when they run: comment the lines out with incrontab -e, or remove the tables of /etc/incron.d";
+        let text = tr!("when they run: comment the lines out with incrontab -e, or remove the tables of /etc/incron.d");
         harvest.remarks.push(Remark::note(0, text));
     }
     Ok(harvest)
@@ -98,15 +100,15 @@ fn read_line(line: &str, number: usize) -> Result<Option<(Sketch, Vec<Remark>)>,
         return Ok(None);
     }
     if line.contains('\u{fffd}') {
-        return Err("it is not UTF-8: save the table as UTF-8".to_owned());
+        return Err(tr!("it is not UTF-8: save the table as UTF-8"));
     }
     let (path, rest) = first_word(line);
     let (mask, command) = first_word(rest);
     if mask.is_empty() || command.is_empty() {
-        return Err("a line is a path, a mask and a command".to_owned());
+        return Err(tr!("a line is a path, a mask and a command"));
     }
     if !path.starts_with('/') {
-        return Err(format!("{path} is a relative path"));
+        return Err(tr!("{path} is a relative path", path));
     }
     let mut remarks = Vec::new();
     let asked = read_mask(&mask, number, &mut remarks)?;
@@ -160,17 +162,17 @@ fn read_mask(text: &str, number: usize, remarks: &mut Vec<Remark>) -> Result<Ask
             Some(("loopable", value)) => asked.loopable = is_on(value),
             Some(("recursive", value)) => asked.flat = !is_on(value),
             Some(("dotdirs", value)) => asked.no_dot_directories = !is_on(value),
-            Some((name, _)) => return Err(format!("{name} is no option of incron that is known here")),
+            Some((name, _)) => return Err(tr!("{name} is no option of incron that is known here", name)),
             None => {
                 let named = EVENTS.iter().chain(&OTHERS).find(|(name, _)| *name == word).map(|(_, bits)| *bits);
                 let bits = named.or_else(|| word.parse().ok());
-                asked.mask |= bits.ok_or_else(|| format!("{word} is no event of inotify"))?;
+                asked.mask |= bits.ok_or_else(|| tr!("{word} is no event of inotify", word))?;
             }
         }
     }
     for (name, bits) in &OTHERS[3..7] {
         if asked.mask & bits != 0 {
-            remarks.push(Remark::lost(number, format!("{name}: the whole tree is watched, as long as it runs")));
+            remarks.push(Remark::lost(number, tr!("{name}: the whole tree is watched, as long as it runs", name)));
         }
     }
     Ok(asked)
@@ -192,16 +194,18 @@ fn events(mask: u32, number: usize, remarks: &mut Vec<Remark>) -> Result<EventSw
         modify: has("IN_MODIFY"),
     };
     if switches == (EventSwitches { create_folder: true, ..EventSwitches::NONE }) {
-        return Err(format!("nothing is told of {}: only changes are seen", found.join(", ")));
+        return Err(tr!("nothing is told of {events}: only changes are seen", events = found.join(", ")));
     }
     if !found.is_empty() {
-        remarks.push(Remark::lost(number, format!("{}: only changes are seen", found.join(", "))));
+        remarks.push(Remark::lost(number, tr!("{events}: only changes are seen", events = found.join(", "))));
     }
     if has("IN_MOVED_FROM") && !has("IN_DELETE") {
-        remarks.push(Remark::note(number, "the command hears of what is deleted as well as of what is moved away"));
+        remarks
+            .push(Remark::note(number, tr!("the command hears of what is deleted as well as of what is moved away")));
     }
     if !has("IN_CREATE") {
-        remarks.push(Remark::note(number, "the command hears of new directories as well: they have to be watched"));
+        remarks
+            .push(Remark::note(number, tr!("the command hears of new directories as well: they have to be watched")));
     }
     Ok(switches)
 }
@@ -221,7 +225,7 @@ fn mirror(command: &str, path: &str, asked: &Asked, number: usize) -> Result<Opt
         return Ok(None);
     }
     if let Some(lost) = taken.lost.first() {
-        return Err(format!("{lost}; what is left would mirror more, or less: write the config by hand"));
+        return Err(tr!("{lost}; what is left would mirror more, or less: write the config by hand", lost));
     }
     for pattern in &sketch.patterns {
         if let Err(error) = Filter::none().and_excluding([pattern]) {
@@ -241,13 +245,14 @@ fn mirror(command: &str, path: &str, asked: &Asked, number: usize) -> Result<Opt
     }
     sketch.remotes.push(destination);
     sketch.events.delete = taken.deletes;
-    let mut remarks = vec![Remark::note(number, "a mirror: every change below it counts, whatever the mask says")];
+    let mut remarks = vec![Remark::note(number, tr!("a mirror: every change below it counts, whatever the mask says"))];
     if !taken.deletes {
-        let text = "without --delete in the line nothing is ever deleted there: <delete start=\"true\"/> changes that";
+        let text =
+            tr!("without --delete in the line nothing is ever deleted there: <delete start=\"true\"/> changes that");
         remarks.push(Remark::note(number, text));
     }
     if asked.flat {
-        remarks.push(Remark::note(number, "recursive=false: what is below its directories is left out"));
+        remarks.push(Remark::note(number, tr!("recursive=false: what is below its directories is left out")));
     }
     Ok(Some((sketch, remarks)))
 }
@@ -275,34 +280,38 @@ fn plugin(
     remarks: &mut Vec<Remark>,
 ) -> Result<Command, String> {
     if command.contains("$&") {
-        return Err("$& (the event as a number): a command gets it in words only, in SERSYNC_EVENT".to_owned());
+        return Err(tr!("$& (the event as a number): a command gets it in words only, in SERSYNC_EVENT"));
     }
     if !asked.loopable {
-        let text = format!("the command must not write below {}: each change starts it again", watch.display());
+        let text = tr!(
+            "the command must not write below {directory}: each change starts it again",
+            directory = watch.display()
+        );
         remarks.push(Remark::note(number, text));
     }
     if command.contains("$%") {
-        let text = "$% has no IN_ before the event's name, and is what holds now: CLOSE_WRITE, ATTRIB, CREATE, DELETE";
+        let text =
+            tr!("$% has no IN_ before the event's name, and is what holds now: CLOSE_WRITE, ATTRIB, CREATE, DELETE");
         remarks.push(Remark::note(number, text));
     }
-    let words = shlex::split(command).ok_or("a quote is not closed in the command")?;
+    let words = shlex::split(command).ok_or_else(|| tr!("a quote is not closed in the command"))?;
     let is_path = |word: &&String| matches!(word.as_str(), "$@/$#");
     let uses = ["$@", "$#", "$%"].iter().any(|variable| command.contains(variable));
     let others: Vec<&String> = words.iter().filter(|word| !is_path(word)).collect();
     let for_a_shell =
         |word: &&String| word.contains(['$', '`', '|', ';', '&', '<', '>', '(', ')', '*', '?', '[', '~', '\n']);
-    let join = |words: &[String]| words.iter().map(|word| super::said::quoted(word)).collect::<Vec<_>>().join(" ");
+    let join = |words: &[String]| words.iter().map(|word| crate::ctl::next::quoted(word)).collect::<Vec<_>>().join(" ");
     let plain = Command { prefix: String::new(), suffix: String::new(), batch: false, include: None };
     let at = words.iter().position(|word| is_path(&word));
     match at {
         // A program's name that a variable makes is for a shell.
         Some(at) if at > 0 && words.len() == others.len() + 1 && !others.iter().any(for_a_shell) => {
-            let text = "it runs for one path at a time, with its whole path, at any depth";
+            let text = tr!("it runs for one path at a time, with its whole path, at any depth");
             remarks.push(Remark::note(number, text));
             Ok(Command { prefix: join(&words[..at]), suffix: join(&words[at + 1..]), ..plain })
         }
         _ if !uses => {
-            remarks.push(Remark::note(number, "it runs once for all changes that gathered while it ran before"));
+            remarks.push(Remark::note(number, tr!("it runs once for all changes that gathered while it ran before")));
             let prefix = match others.iter().any(for_a_shell) {
                 true => in_a_shell(&command.replace("$$", "$")),
                 false => join(&words),
@@ -310,7 +319,7 @@ fn plugin(
             Ok(Command { prefix, batch: true, ..plain })
         }
         _ => {
-            remarks.push(Remark::note(number, "a shell runs it, for one path at a time, at any depth"));
+            remarks.push(Remark::note(number, tr!("a shell runs it, for one path at a time, at any depth")));
             Ok(Command { prefix: in_a_shell(&script(command, &words, watch)?), ..plain })
         }
     }
@@ -325,11 +334,10 @@ fn script(command: &str, words: &[String], watch: &Path) -> Result<String, Strin
     let program = words.iter().position(|word| INTERPRETERS.contains(&word.rsplit('/').next().unwrap_or(word)));
     let behind = program.map_or(&[][..], |at| &words[at + 1..]);
     if behind.iter().any(|word| word.contains(['$', ';', '|']) && word.contains(char::is_whitespace)) {
-        return Err(
+        return Err(tr!(
             "a file's name would become part of a script: write a script that takes the path as its argument, and \
-                    $@/$# behind it"
-                .to_owned(),
-        );
+             $@/$# behind it"
+        ));
     }
     let watched = watch.to_string_lossy();
     // With the entry's name beside it, what stands for the directory is the one that the entry is in.
@@ -346,12 +354,12 @@ fn script(command: &str, words: &[String], watch: &Path) -> Result<String, Strin
         match (quote, character, found) {
             (_, '$', Some(("$$", dollar))) => script.push_str(dollar),
             (Some('\''), '$', Some((name, _))) => {
-                return Err(format!("{name} stands between single quotes, where a shell leaves it as it is"));
+                return Err(tr!("{name} stands between single quotes, where a shell leaves it as it is", name));
             }
             (_, '$', Some((_, value))) if !value.starts_with('$') => match quote {
-                None => script.push_str(&super::said::quoted(value)),
+                None => script.push_str(&crate::ctl::next::quoted(value)),
                 Some(_) if value.contains(['"', '$', '`', '\\']) => {
-                    return Err(format!("{value} cannot stand between double quotes"));
+                    return Err(tr!("{value} cannot stand between double quotes", value));
                 }
                 Some(_) => script.push_str(value),
             },
@@ -381,7 +389,7 @@ fn script(command: &str, words: &[String], watch: &Path) -> Result<String, Strin
 }
 
 fn in_a_shell(script: &str) -> String {
-    format!("/bin/sh -c {} sh", super::said::quoted(script))
+    format!("/bin/sh -c {} sh", crate::ctl::next::quoted(script))
 }
 
 #[cfg(test)]

@@ -15,11 +15,15 @@ mod sersync;
 mod start_line;
 
 use super::error::CtlError;
+use super::next::{Scope, quoted};
 use crate::config::{self, PluginName};
+use clap::ValueHint;
 use install::{Draft, Written, name_drafts};
 use said::{Line, Outcome, Remark};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tr::tr;
 
 /// The options of `import`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +75,7 @@ enum Source {
 #[derive(Debug, clap::Args)]
 struct Place {
     /// The directory that gets them [default: /etc/sersync, with --user ~/.config/sersync]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     to: Option<PathBuf>,
     /// Write nothing: print the configs, and on standard error what there is to say
     #[arg(long)]
@@ -88,7 +92,6 @@ struct Place {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// A file that was named.
-    #[error("{}: {source}\nnext: ls -l {}", .path.display(), .path.display())]
     Read {
         /// It.
         path: PathBuf,
@@ -96,12 +99,8 @@ pub enum ImportError {
         source: std::io::Error,
     },
     /// A directory without configs.
-    #[error("{0}: no file in it ends in .xml\nnext: name the configs themselves")]
     NoConfigs(PathBuf),
     /// `--name` for several.
-    #[error(
-        "--name {name} is for one config, and there are {count} ({names})\nnext: leave it out, or import the files one by one"
-    )]
     OneName {
         /// What was given.
         name: String,
@@ -111,8 +110,38 @@ pub enum ImportError {
         names: String,
     },
     /// `--name` is none.
-    #[error("--name: {0}")]
     Name(#[from] config::InstanceNameError),
+}
+
+impl ImportError {
+    /// What is wrong.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Read { path, source } => format!("{}: {source}", path.display()),
+            Self::NoConfigs(directory) => {
+                tr!("{directory}: no file in it ends in .xml", directory = directory.display())
+            }
+            Self::OneName { name, count, names } => {
+                tr!("--name {name} is for one config, and there are {count} ({names})", name, count, names)
+            }
+            Self::Name(error) => format!("--name: {error}"),
+        }
+    }
+
+    /// What to type next.
+    pub fn next(&self) -> String {
+        match self {
+            Self::Read { path, .. } => format!("ls -l {}", quoted(&path.to_string_lossy())),
+            Self::NoConfigs(directory) => format!("ls -l {}", quoted(&directory.to_string_lossy())),
+            Self::OneName { .. } | Self::Name(_) => "sersyncctl import --help".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.what(), super::words::next(&self.next()))
+    }
 }
 
 /// Larger files are no tables and no configs.
@@ -126,9 +155,10 @@ pub fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, CtlErr
         Source::Incron { tables, place } => (incron::read(tables)?, place),
     };
     name_drafts(&mut harvest.drafts, place.name.as_deref())?;
-    let home = if user { super::check::user_configs() } else { PathBuf::from("/etc/sersync") };
+    let scope = if user { Scope::User } else { Scope::System };
+    let home = super::check::configs_of(scope);
     let directory = place.to.clone().unwrap_or_else(|| home.clone());
-    let mut outcome = Outcome::new(user, directory == home, place.dry_run);
+    let mut outcome = Outcome::new(scope, directory == home, place.dry_run);
     for draft in harvest.drafts {
         let target = directory.join(format!("{}.xml", draft.name));
         outcome.add(settle(draft, target, place));

@@ -2,6 +2,8 @@
 
 use super::confxml::{Sketch, Ssh};
 use crate::config;
+use crate::language::text;
+use tr::tr;
 
 /// What is left when options are taken.
 #[derive(Debug, Default, PartialEq)]
@@ -18,15 +20,18 @@ pub struct Taken {
 
 /// Why some options cannot be kept.
 const LOST: [(&[&str], &str); 6] = [
-    (&["append", "append-verify"], "a file that changes in its middle would stay different"),
+    (&["append", "append-verify"], text!("a file that changes in its middle would stay different")),
     (
         &["include", "include-from", "filter", "cvs-exclude"],
-        "what is excluded is named by <exclude pattern=…>, without rules that take it in again",
+        text!("what is excluded is named by <exclude pattern=…>, without rules that take it in again"),
     ),
-    (&["delete-excluded"], "what is excluded is not touched on the remotes"),
-    (&["dry-run", "list-only", "only-write-batch", "write-batch", "read-batch"], "it would mirror nothing"),
-    (&["files-from", "remove-source-files", "remove-sent-files"], "a mirror sends the tree, and leaves it as it is"),
-    (&["daemon", "config"], "it is for a server"),
+    (&["delete-excluded"], text!("what is excluded is not touched on the remotes")),
+    (&["dry-run", "list-only", "only-write-batch", "write-batch", "read-batch"], text!("it would mirror nothing")),
+    (
+        &["files-from", "remove-source-files", "remove-sent-files"],
+        text!("a mirror sends the tree, and leaves it as it is"),
+    ),
+    (&["daemon", "config"], text!("it is for a server")),
 ];
 
 /// Why an option of rsync, without its hyphens, cannot be kept.
@@ -57,7 +62,7 @@ pub fn take(words: &[String], sketch: &mut Sketch) -> Taken {
 
 fn take_long(name: &str, value: Option<String>, sketch: &mut Sketch, taken: &mut Taken) {
     if let Some(reason) = reason_against(name) {
-        taken.lost.push(format!("--{name}: {reason}"));
+        taken.lost.push(format!("--{name}: {}", tr!(reason)));
         return;
     }
     match (name, value) {
@@ -66,11 +71,11 @@ fn take_long(name: &str, value: Option<String>, sketch: &mut Sketch, taken: &mut
         ("password-file", Some(file)) => sketch.password_file = Some(file),
         ("port", Some(port)) => match port.parse() {
             Ok(port) => taken.port = Some(port),
-            Err(_) => taken.lost.push(format!("--port={port}: it is no port")),
+            Err(_) => taken.lost.push(tr!("--port={port}: it is no port", port)),
         },
         ("timeout", Some(time)) => match time.parse() {
             Ok(time) if time > 0 => sketch.timeout = Some(time),
-            _ => taken.lost.push(format!("--timeout={time}: it is no number of seconds")),
+            _ => taken.lost.push(tr!("--timeout={time}: it is no number of seconds", time)),
         },
         ("rsh", Some(command)) => {
             match ssh(&command) {
@@ -123,11 +128,11 @@ fn take_short(letters: &str, words: &mut impl Iterator<Item = String>, sketch: &
 }
 
 /// An ssh command line such as `ssh -p 2222 -i /root/.ssh/mirror`.
-pub fn ssh(command: &str) -> Result<Ssh, &'static str> {
-    let words = shlex::split(command).ok_or("a quote is not closed")?;
-    let Some((program, words)) = words.split_first() else { return Err("it is empty") };
+pub fn ssh(command: &str) -> Result<Ssh, String> {
+    let words = shlex::split(command).ok_or_else(|| tr!("a quote is not closed"))?;
+    let Some((program, words)) = words.split_first() else { return Err(tr!("it is empty")) };
     if program.rsplit('/').next() != Some("ssh") {
-        return Err("only ssh carries rsync here");
+        return Err(tr!("only ssh carries rsync here"));
     }
     let mut ssh = Ssh::default();
     let mut words = words.iter();
@@ -138,7 +143,7 @@ pub fn ssh(command: &str) -> Result<Ssh, &'static str> {
             None => None,
         };
         if let Some(port) = value("-p") {
-            ssh.port = Some(port.parse().map_err(|_| "its port is none")?);
+            ssh.port = Some(port.parse().map_err(|_| tr!("its port is none"))?);
         } else if let Some(identity) = value("-i") {
             ssh.identity = Some(identity);
         } else {

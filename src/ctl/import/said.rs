@@ -2,12 +2,16 @@
 
 use super::install::{Draft, Written};
 use crate::config::Severity;
+use crate::ctl::next::{Scope, quoted};
+use crate::ctl::words;
 use crate::human::safe;
 use anstyle::Style;
 use serde_json::{Value, json};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use tr::tr;
+use unicode_width::UnicodeWidthStr;
 
 /// Something to know of one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,10 +49,10 @@ impl fmt::Display for Remark {
             (Some(file), 0) => write!(f, "{}: ", safe(&file.to_string_lossy()))?,
             (Some(file), line) => write!(f, "{}:{line}: ", safe(&file.to_string_lossy()))?,
             (None, 0) => {}
-            (None, line) => write!(f, "line {line}: ")?,
+            (None, line) => f.write_str(&tr!("line {line}: ", line))?,
         }
         if self.lost {
-            f.write_str("not taken over: ")?;
+            f.write_str(&tr!("not taken over: "))?;
         }
         f.write_str(&safe(&self.text))
     }
@@ -87,12 +91,12 @@ impl Settled {
 
     fn fate(&self) -> String {
         match &self.written {
-            Written::New(mode) => format!("written, mode {mode:04o}"),
-            Written::Same => "is there already".to_owned(),
-            Written::Shown => "not written: --dry-run".to_owned(),
-            Written::Occupied => "NOT written: another file is there; compare them, and repeat with --force".to_owned(),
-            Written::Refused => "NOT written: mend it, then import it again".to_owned(),
-            Written::Failed(error) => format!("NOT written: {error}"),
+            Written::New(mode) => tr!("written, mode {mode}", mode = format_args!("{mode:04o}")),
+            Written::Same => tr!("is there already"),
+            Written::Shown => tr!("not written: --dry-run"),
+            Written::Occupied => tr!("NOT written: another file is there; compare them, and repeat with --force"),
+            Written::Refused => tr!("NOT written: mend it, then import it again"),
+            Written::Failed(error) => tr!("NOT written: {error}", error),
         }
     }
 }
@@ -100,7 +104,7 @@ impl Settled {
 /// What an import did.
 #[derive(Debug)]
 pub struct Outcome {
-    user: bool,
+    scope: Scope,
     at_home: bool,
     dry_run: bool,
     settled: Vec<Settled>,
@@ -112,8 +116,8 @@ pub struct Outcome {
 
 impl Outcome {
     /// Nothing yet. `at_home`: the configs go where the units look for them.
-    pub fn new(user: bool, at_home: bool, dry_run: bool) -> Self {
-        Self { user, at_home, dry_run, settled: Vec::new(), remarks: Vec::new(), lines: Vec::new() }
+    pub fn new(scope: Scope, at_home: bool, dry_run: bool) -> Self {
+        Self { scope, at_home, dry_run, settled: Vec::new(), remarks: Vec::new(), lines: Vec::new() }
     }
 
     /// One more.
@@ -195,15 +199,14 @@ impl Outcome {
         let names: Vec<&str> = all.filter(|one| one.is_there()).map(|one| one.draft.name.as_str()).collect();
         match (names.as_slice(), line.drafts.as_slice()) {
             ([], []) => line.otherwise.clone(),
-            ([], _) => "nothing before its config is there".to_owned(),
+            ([], _) => tr!("nothing before its config is there"),
             (names, _) => self.enable(names),
         }
     }
 
     fn enable(&self, names: &[&str]) -> String {
-        let user = if self.user { " --user" } else { "" };
         let units: Vec<String> = names.iter().map(|name| quoted(&format!("sersync@{name}"))).collect();
-        format!("systemctl{user} enable --now {}", units.join(" "))
+        format!("systemctl{} enable --now {}", self.scope.flag(), units.join(" "))
     }
 
     /// What to type next.
@@ -211,7 +214,7 @@ impl Outcome {
         let there: Vec<&Settled> = self.settled.iter().filter(|one| one.is_there()).collect();
         let mut next = Vec::new();
         if self.dry_run {
-            next.push("the same without --dry-run".to_owned());
+            next.push(tr!("the same without --dry-run"));
         }
         if there.is_empty() {
             return Vec::new();
@@ -222,7 +225,7 @@ impl Outcome {
                 next.push(help.clone());
             }
         }
-        let mut check = "sersyncctl check".to_owned();
+        let mut check = format!("sersyncctl{} check", self.scope.flag());
         for one in &there {
             let given = match self.at_home {
                 true => one.draft.name.clone(),
@@ -231,16 +234,16 @@ impl Outcome {
             // Writing to a string cannot fail.
             let _ = write!(check, " {}", quoted(&given));
         }
-        next.push(match self.user {
-            true => check.replacen("sersyncctl", "sersyncctl --user", 1),
-            false => check,
-        });
+        next.push(check);
         if !self.at_home {
-            let home = if self.user { "~/.config/sersync" } else { "/etc/sersync" };
-            next.push(format!("put them into {home}, where the units look for them"));
+            let home = match self.scope {
+                Scope::System => "/etc/sersync",
+                Scope::User => "~/.config/sersync",
+            };
+            next.push(tr!("put them into {directory}, where the units look for them", directory = home));
         }
         if !self.lines.is_empty() {
-            next.push("remove the old start lines, and stop what they started: killall sersync2".to_owned());
+            next.push(tr!("remove the old start lines, and stop what they started: killall sersync2"));
         }
         let names: Vec<&str> = there.iter().map(|one| one.draft.name.as_str()).collect();
         next.push(self.enable(&names));
@@ -270,20 +273,19 @@ impl fmt::Display for Outcome {
         }
         for line in &self.lines {
             let place = format!("{}:{}", safe(&line.file.to_string_lossy()), line.number);
-            writeln!(f, "{place}: {}\n  in its place: {}", safe(line.text.trim()), self.instead_of(line))?;
+            let instead = tr!("in its place: {command}", command = self.instead_of(line));
+            writeln!(f, "{place}: {}\n  {instead}", safe(line.text.trim()))?;
         }
         if self.settled.is_empty() {
-            writeln!(f, "there is nothing to import")?;
+            writeln!(f, "{}", tr!("there is nothing to import"))?;
         }
         for (index, step) in self.next().iter().enumerate() {
-            writeln!(f, "{} {}", if index == 0 { "next:" } else { "     " }, safe(step))?;
+            let step = safe(step);
+            match index {
+                0 => writeln!(f, "{}", words::next(&step))?,
+                _ => writeln!(f, "{:1$}{step}", "", words::next("").width())?,
+            }
         }
         Ok(())
     }
-}
-
-/// A word as a shell reads it back.
-pub fn quoted(word: &str) -> String {
-    // Only a NUL byte cannot be quoted, and no name and no path has one.
-    shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
 }

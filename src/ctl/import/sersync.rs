@@ -10,6 +10,7 @@ use super::{ImportError, bytes_of, plugin_named};
 use crate::config::{self, AgentSettings, Config, FullSyncAtStart, PluginName, written};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use tr::tr;
 
 /// Where start lines are looked for.
 const RC_FILES: [&str; 2] = ["/etc/rc.local", "/etc/rc.d/rc.local"];
@@ -37,8 +38,9 @@ pub fn read(files: &[PathBuf], rc: &[PathBuf]) -> Result<Harvest, ImportError> {
             harvest.drafts.push(draft(&file, bytes.clone(), &asked));
         }
     }
-    let text = "for every config: files whose names start with a dot are mirrored too, and filters hold for full syncs; \
-                docs/from-sersync.md has all that is different";
+    let text =
+        tr!("for every config: files whose names start with a dot are mirrored too, and filters hold for full syncs; \
+         docs/from-sersync.md has all that is different");
     harvest.remarks.push(Remark::note(0, text));
     Ok(harvest)
 }
@@ -77,8 +79,10 @@ fn start_lines(rc: &[PathBuf], harvest: &mut Harvest) -> Result<Vec<StartLine>, 
         };
         for start in start_line::find(&String::from_utf8_lossy(&bytes)) {
             let otherwise = match &start.config {
-                Some(config) => format!("sersyncctl import sersync {}", super::said::quoted(&config.to_string_lossy())),
-                None => "import the config that it reads: its name is in a variable".to_owned(),
+                Some(config) => {
+                    format!("sersyncctl import sersync {}", crate::ctl::next::quoted(&config.to_string_lossy()))
+                }
+                None => tr!("import the config that it reads: its name is in a variable"),
             };
             let (number, text, drafts) = (start.number, start.text.clone(), Vec::new());
             harvest.lines.push(Line { file: file.clone(), number, text, drafts, otherwise });
@@ -176,13 +180,14 @@ fn write_in(draft: &mut Draft, asked: &Asked) {
     if config::inspect(&bytes, &draft.origin, None).is_ok_and(|loaded| is_as_asked(&loaded.config)) {
         draft.bytes = bytes;
         draft.judged_as = None;
-        draft.remarks.push(Remark::note(0, format!("its start line said{options}: it stands in the copy")));
+        draft.remarks.push(Remark::note(0, tr!("its start line said{options}: it stands in the copy", options)));
         return;
     }
-    let text = format!(
-        "its start line said{options}, which fits nowhere in this file: systemctl edit sersync@{} and write [Service], ExecStart=, \
-         ExecStart=/usr/bin/sersync{options} --instance %i -o %E/sersync/%i.xml",
-        draft.name
+    let text = tr!(
+        "its start line said{options}, which fits nowhere in this file: systemctl edit sersync@{instance} and write [Service], \
+         ExecStart=, ExecStart=/usr/bin/sersync{options} --instance %i -o %E/sersync/%i.xml",
+        options,
+        instance = draft.name
     );
     draft.remarks.push(Remark::note(0, text));
 }
@@ -216,7 +221,10 @@ fn differences(bytes: &[u8], config: &Config) -> Vec<Remark> {
     }
     if config.alone.is_none() {
         for extra in at(&["head", "sersync", "localpath"], "watch").iter().skip(1) {
-            note(extra.line, format!("{} is mirrored as well: 2.5.4 used the first <localpath> only", extra.value));
+            note(
+                extra.line,
+                tr!("{directory} is mirrored as well: 2.5.4 used the first <localpath> only", directory = extra.value),
+            );
         }
         let params = at(&["head", "sersync", "rsync", "commonParams"], "params");
         let bundled = |word: &str| word.starts_with('-') && !word.starts_with("--") && word.contains('u');
@@ -225,25 +233,24 @@ fn differences(bytes: &[u8], config: &Config) -> Vec<Remark> {
             .is_none_or(|params| params.value.split_whitespace().any(|word| bundled(word) || word == "--update"));
         if updates && !config.agent.keep_newer {
             let line = params.first().map_or(0, |params| params.line);
-            note(
-                line,
-                "`-u` is dropped: a file put back from a backup reaches the remotes although it is older".to_owned(),
-            );
+            note(line, tr!("`-u` is dropped: a file put back from a backup reaches the remotes although it is older"));
         }
         let crontab_filter = at(&["head", "sersync", "crontab", "crontabfilter"], "start");
         let filtered = crontab_filter.first().is_some_and(|start| start.value.trim().eq_ignore_ascii_case("true"));
         if config.crontab.is_some() && has_filter && !filtered {
             let line = at(&["head", "sersync", "crontab"], "start").first().map_or(0, |start| start.line);
-            note(line, "<crontab> runs: 2.5.4 switched it off beside a <filter>".to_owned());
+            note(line, tr!("<crontab> runs: 2.5.4 switched it off beside a <filter>"));
         }
     }
     if let Some(log) = &config.fail_log {
         let line = at(&["head", "sersync", "failLog"], "path").first().map_or(0, |path| path.line);
-        note(line, format!("{} is a report for people, mode 0600: sersync never runs it", log.path.display()));
+        note(line, tr!("{file} is a report for people, mode 0600: sersync never runs it", file = log.path.display()));
     }
     if !config.plugins.started.is_empty() || config.alone.is_some() {
-        let text = "a plugin's call that takes longer than 60 s is ended, and tried again: <plugin timeout=\"…\" retries=\"…\">";
-        note(0, text.to_owned());
+        let text = tr!(
+            "a plugin's call that takes longer than 60 s is ended, and tried again: <plugin timeout=\"…\" retries=\"…\">"
+        );
+        note(0, text);
     }
     remarks.sort_by_key(|remark| if remark.line == 0 { usize::MAX } else { remark.line });
     remarks
@@ -256,15 +263,23 @@ fn filter_change(expression: &str) -> Option<String> {
     match after_any {
         Some(rest) if rest.starts_with('/') => {
             let rest = rest.trim_start_matches('/');
-            Some(format!("{expression} needs a directory above it now: (.*/)?{rest} matches at the top as well"))
+            Some(tr!(
+                "{expression} needs a directory above it now: (.*/)?{rest} matches at the top as well",
+                expression,
+                rest
+            ))
         }
         Some(_) => None,
         None if bare.starts_with('/') => {
             let better = expression.replacen('/', "", 1);
-            Some(format!("{expression} matches nothing any more, since no path starts with a slash: write {better}"))
+            Some(tr!(
+                "{expression} matches nothing any more, since no path starts with a slash: write {better}",
+                expression,
+                better
+            ))
         }
         None if expression.replace("[^/]", "").contains('/') => {
-            Some(format!("{expression} excludes below the watched directory: 2.5.4 did not match it there"))
+            Some(tr!("{expression} excludes below the watched directory: 2.5.4 did not match it there", expression))
         }
         None => None,
     }

@@ -16,12 +16,13 @@ use crate::config::{self, Deletions, Destination};
 use crate::filter::Filter;
 use options::{FLAGS, GUARDS, IN_ARCHIVE, LOST, NEEDLESS, NEEDLESS_FLAGS, OTHER_RSYNC, VALUES};
 use std::path::{Path, PathBuf};
+use tr::tr;
 
 /// Reads a config of lsyncd.
 pub fn read(file: &Path) -> Result<Harvest, ImportError> {
     let bytes = bytes_of(file)?;
     let Ok(text) = String::from_utf8(bytes) else {
-        let remark = Remark::lost(0, "the file is not UTF-8: save it as UTF-8").of(file);
+        let remark = Remark::lost(0, tr!("the file is not UTF-8: save it as UTF-8")).of(file);
         return Ok(Harvest { remarks: vec![remark], ..Harvest::default() });
     };
     let items = lua::read(&text);
@@ -43,8 +44,8 @@ pub fn read(file: &Path) -> Result<Harvest, ImportError> {
                 let is_made = sync.read(line, &fields);
                 if !(is_made && sync.is_safe) {
                     let why = match is_made {
-                        true => "the sync is left out: without that more would be sent, or deleted",
-                        false => "the sync is left out",
+                        true => tr!("the sync is left out: without that more would be sent, or deleted"),
+                        false => tr!("the sync is left out"),
                     };
                     sync.remarks.push(Remark::lost(line, why));
                     harvest.remarks.append(&mut sync.remarks);
@@ -90,25 +91,27 @@ fn needless(name: &str) -> Option<&'static str> {
 fn settings(fields: &[Field], general: &mut Sketch, remarks: &mut Vec<Remark>) {
     for Field { line, name, value } in fields {
         let Some(name) = name.as_deref() else {
-            remarks.push(Remark::lost(*line, format!("{value} in settings has no name")));
+            remarks.push(Remark::lost(*line, tr!("{value} in settings has no name", value)));
             continue;
         };
         match (name, value) {
             ("maxProcesses", Value::Number(number)) => match whole(*number, 1.0, 1024.0) {
                 Some(number) => general.workers = Some(number),
-                None => remarks.push(Remark::lost(*line, format!("maxProcesses = {value}: it is 1 to 1024 here"))),
+                None => remarks.push(Remark::lost(*line, tr!("maxProcesses = {value}: it is 1 to 1024 here", value))),
             },
             ("inotifyMode", Value::Text(mode)) => match mode.as_str() {
                 "CloseWrite" => {}
                 "Modify" => (general.events.modify, general.events.close_write) = (true, false),
                 "CloseWrite or Modify" => general.events.modify = true,
-                other => remarks.push(Remark::lost(*line, format!("inotifyMode = \"{other}\" is not known"))),
+                other => remarks.push(Remark::lost(*line, tr!("inotifyMode = \"{other}\" is not known", other))),
             },
             ("maxProcesses" | "inotifyMode", value) => {
-                remarks.push(Remark::lost(*line, format!("{name} is {value}, no constant that can be used")));
+                remarks.push(Remark::lost(*line, tr!("{name} is {value}, no constant that can be used", name, value)));
             }
             _ => remarks.push(match needless(name) {
-                Some(instead) => Remark::note(*line, format!("{name} is not needed: {instead}")),
+                Some(instead) => {
+                    Remark::note(*line, tr!("{name} is not needed: {instead}", name, instead = tr!(instead)))
+                }
                 None => unknown(*line, name, "settings"),
             }),
         }
@@ -117,9 +120,12 @@ fn settings(fields: &[Field], general: &mut Sketch, remarks: &mut Vec<Remark>) {
 
 fn unknown(line: usize, name: &str, place: &str) -> Remark {
     match LOST.iter().find(|(known, _)| *known == name) {
-        Some((_, why)) => Remark::lost(line, format!("{name}: {why}")),
-        None if name.starts_with("on") => Remark::lost(line, format!("{name}: {}", LOST[0].1)),
-        None => Remark::lost(line, format!("{name} is no option of {place} that is known here")),
+        Some((_, why)) => Remark::lost(line, format!("{name}: {}", tr!(why))),
+        None if name.starts_with("on") => {
+            let why = LOST[0].1;
+            Remark::lost(line, format!("{name}: {}", tr!(why)))
+        }
+        None => Remark::lost(line, tr!("{name} is no option of {place} that is known here", name, place)),
     }
 }
 
@@ -151,18 +157,18 @@ impl Sync {
         let kind = match kind.map(|field| &field.value) {
             Some(Value::Name(name)) if name.starts_with("default.") => &name["default.".len()..],
             Some(other) => {
-                self.lost(line, format!("{other} in place of default.rsync, default.rsyncssh or default.direct"));
+                self.lost(line, tr!("{other} in place of default.rsync, default.rsyncssh or default.direct", other));
                 return false;
             }
             None => "",
         };
         if !matches!(kind, "rsync" | "rsyncssh" | "direct") {
-            self.lost(line, "it is none of default.rsync, default.rsyncssh and default.direct");
+            self.lost(line, tr!("it is none of default.rsync, default.rsyncssh and default.direct"));
             return false;
         }
         let Some(watch) = self.text(line, fields, "source") else { return false };
         if !watch.starts_with('/') {
-            self.lost(line, format!("source = \"{watch}\" is a relative path: write it from / on"));
+            self.lost(line, tr!("source = \"{watch}\" is a relative path: write it from / on", watch));
             return false;
         }
         self.sketch.watch = Path::new(&watch).components().collect();
@@ -177,7 +183,7 @@ impl Sync {
         match config::destination(&target) {
             Ok(destination) => self.sketch.remotes.push(destination),
             Err(error) => {
-                self.lost(line, format!("the target {target:?}: {error}"));
+                self.lost(line, tr!("the target {target}: {error}", target = format_args!("{target:?}"), error));
                 return false;
             }
         }
@@ -202,8 +208,8 @@ impl Sync {
         let found = fields.iter().find(|field| field.name.as_deref() == Some(name));
         match found.map(|field| (&field.value, field.line)) {
             Some((Value::Text(text), _)) if !text.is_empty() => return Some(text.clone()),
-            Some((value, line)) => self.lost(line, format!("{name} is {value}: it has to be a text")),
-            None => self.lost(line, format!("{name} is missing")),
+            Some((value, line)) => self.lost(line, tr!("{name} is {value}: it has to be a text", name, value)),
+            None => self.lost(line, tr!("{name} is missing", name)),
         }
         None
     }
@@ -222,7 +228,7 @@ impl Sync {
             }
             ("maxProcesses", Value::Number(number)) => match whole(*number, 1.0, 64.0) {
                 Some(number) => self.sketch.streams = Some(number),
-                None => self.lost(*line, format!("maxProcesses = {value}: it is 1 to 64 for one remote here")),
+                None => self.lost(*line, tr!("maxProcesses = {value}: it is 1 to 64 for one remote here", value)),
             },
             ("delete", Value::Bool(deletes)) => self.sketch.events.delete = *deletes,
             ("delete", Value::Text(when)) if when == "startup" => self.sketch.deletions = Deletions::FullSyncs,
@@ -233,7 +239,7 @@ impl Sync {
                 for pattern in patterns {
                     match &pattern.value {
                         Value::Text(text) => self.exclude(pattern.line, text),
-                        other => self.lost(pattern.line, format!("{other} in exclude: it has to be a text")),
+                        other => self.lost(pattern.line, tr!("{other} in exclude: it has to be a text", other)),
                     }
                 }
             }
@@ -241,12 +247,12 @@ impl Sync {
                 self.sketch.pattern_files.push(file.clone());
             }
             ("excludeFrom", Value::Text(file)) => {
-                self.lost(*line, format!("excludeFrom = \"{file}\" is a relative path: write it from / on"));
+                self.lost(*line, tr!("excludeFrom = \"{file}\" is a relative path: write it from / on", file));
             }
             ("rsync", Value::Table(options)) => options.iter().for_each(|option| self.rsync_option(option)),
             ("rsyncOpts" | "rsyncOps", Value::Text(words)) => match shlex::split(words) {
                 Some(words) => self.extra(*line, &words),
-                None => self.lost(*line, format!("{name}: a quote is not closed")),
+                None => self.lost(*line, tr!("{name}: a quote is not closed", name)),
             },
             ("rsyncOpts" | "rsyncOps", Value::Table(words)) => self.extra_of(*line, words),
             ("ssh", Value::Table(options)) => options.iter().for_each(|option| self.ssh_option(option)),
@@ -256,10 +262,12 @@ impl Sync {
                 | "rsyncOps" | "ssh",
                 value,
             ) => {
-                self.lost(*line, format!("{name} is {value}, no constant that can be used"));
+                self.lost(*line, tr!("{name} is {value}, no constant that can be used", name, value));
             }
             _ => self.remarks.push(match needless(name) {
-                Some(instead) => Remark::note(*line, format!("{name} is not needed: {instead}")),
+                Some(instead) => {
+                    Remark::note(*line, tr!("{name} is not needed: {instead}", name, instead = tr!(instead)))
+                }
                 None => unknown(*line, name, "sync"),
             }),
         }
@@ -278,7 +286,7 @@ impl Sync {
     fn rsync_option(&mut self, field: &Field) {
         let Field { line, name, value } = field;
         let Some(name) = name.as_deref() else {
-            return self.lost(*line, format!("{value} in rsync has no name"));
+            return self.lost(*line, tr!("{value} in rsync has no name", value));
         };
         if let Some((_, word)) = FLAGS.iter().find(|(known, _)| *known == name) {
             return match value {
@@ -289,14 +297,14 @@ impl Sync {
                         self.sketch.params.push(format!("--no-{name}"));
                     }
                 }
-                other => self.lost(*line, format!("{name} is {other}, neither true nor false")),
+                other => self.lost(*line, tr!("{name} is {other}, neither true nor false", name, other)),
             };
         }
         if let Some((_, word)) = VALUES.iter().find(|(known, _)| *known == name) {
             return match value {
                 Value::Text(value) => self.sketch.params.push(format!("{word}={value}")),
                 Value::Number(value) => self.sketch.params.push(format!("{word}={value}")),
-                other => self.lost(*line, format!("{name} is {other}: it has to be a text or a number")),
+                other => self.lost(*line, tr!("{name} is {other}: it has to be a text or a number", name, other)),
             };
         }
         let hyphened = name.replace('_', "-");
@@ -314,21 +322,21 @@ impl Sync {
             ("update", Value::Bool(update)) => self.sketch.keep_newer = *update,
             ("binary", Value::Text(binary)) if ["rsync", "/usr/bin/rsync", "/bin/rsync"].contains(&binary.as_str()) => {
             }
-            ("binary", _) => self.lost(*line, "binary: the rsync that PATH finds is run; a drop-in may set PATH"),
+            ("binary", _) => self.lost(*line, tr!("binary: the rsync that PATH finds is run; a drop-in may set PATH")),
             (_, Value::Bool(false) | Value::Nil) if OTHER_RSYNC.contains(&name) => {}
             (_, Value::Bool(_)) if NEEDLESS_FLAGS.contains(&name) => {
-                self.note(*line, format!("{name} is not needed: each run decides it by itself"));
+                self.note(*line, tr!("{name} is not needed: each run decides it by itself", name));
             }
             _ => match reason_against(&hyphened) {
                 Some(why) => {
                     // The patterns that it stands for are lost with it.
                     self.is_safe &= name != "cvs_exclude";
-                    self.lost(*line, format!("{name}: {why}"));
+                    self.lost(*line, format!("{name}: {}", tr!(why)));
                 }
                 None if OTHER_RSYNC.contains(&name) || NEEDLESS_FLAGS.contains(&name) => {
-                    self.lost(*line, format!("{name} is {value}, no constant that can be used"));
+                    self.lost(*line, tr!("{name} is {value}, no constant that can be used", name, value));
                 }
-                None => self.lost(*line, format!("{name} is no option of rsync = {{…}} that is known here")),
+                None => self.lost(*line, tr!("{name} is no option of rsync = {{…}} that is known here", name)),
             },
         }
     }
@@ -338,7 +346,7 @@ impl Sync {
         for word in words {
             match &word.value {
                 Value::Text(text) => texts.push(text.clone()),
-                other => self.lost(word.line, format!("{other} among rsync's options: it has to be a text")),
+                other => self.lost(word.line, tr!("{other} among rsync's options: it has to be a text", other)),
             }
         }
         self.extra(line, &texts);
@@ -353,10 +361,10 @@ impl Sync {
             self.lost(line, lost);
         }
         for place in taken.places {
-            self.lost(line, format!("{place:?} is no option of rsync"));
+            self.lost(line, tr!("{word} is no option of rsync", word = format_args!("{place:?}")));
         }
         if taken.deletes {
-            self.note(line, "--delete is not needed: `delete` decides");
+            self.note(line, tr!("--delete is not needed: `delete` decides"));
         }
         if let (Some(given), Some(Destination::Daemon { port, .. })) = (taken.port, self.sketch.remotes.first_mut()) {
             *port = Some(given);
@@ -375,7 +383,7 @@ impl Sync {
                     match (option.name.as_deref(), &option.value) {
                         (Some(key), Value::Text(value)) => self.ssh_word(format!("{key}={value}")),
                         (Some(key), Value::Number(value)) => self.ssh_word(format!("{key}={value}")),
-                        (_, other) => self.lost(option.line, format!("{other} in the options of ssh")),
+                        (_, other) => self.lost(option.line, tr!("{other} in the options of ssh", other)),
                     }
                 }
             }
@@ -383,16 +391,16 @@ impl Sync {
                 for word in words {
                     match &word.value {
                         Value::Text(text) => self.sketch.ssh.options.push(text.clone()),
-                        other => self.lost(word.line, format!("{other} among ssh's options: it has to be a text")),
+                        other => self.lost(word.line, tr!("{other} among ssh's options: it has to be a text", other)),
                     }
                 }
             }
             (Some("binary"), Value::Text(binary)) if binary.rsplit('/').next() == Some("ssh") => {}
             (Some(name @ ("port" | "identityFile" | "options" | "_extra" | "binary")), other) => {
-                self.lost(*line, format!("{name} is {other}, no constant that can be used"));
+                self.lost(*line, tr!("{name} is {other}, no constant that can be used", name, other));
             }
-            (Some(name), _) => self.lost(*line, format!("{name} is no option of ssh = {{…}} that is known here")),
-            (None, other) => self.lost(*line, format!("{other} in ssh has no name")),
+            (Some(name), _) => self.lost(*line, tr!("{name} is no option of ssh = {{…}} that is known here", name)),
+            (None, other) => self.lost(*line, tr!("{other} in ssh has no name", other)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Every option of lsyncd that is known: what it is here, or why it is nothing here. docs/from-lsyncd.md says the same.
 
+use crate::language::text;
+
 /// Options of `rsync = {…}` that are on or off, and rsync's words for them.
 pub(super) const FLAGS: [(&str, &str); 28] = [
     ("acls", "-A"),
@@ -69,34 +71,37 @@ pub(super) const OTHER_RSYNC: [&str; 11] = [
 
 /// What needs no setting here, and what stands for it.
 pub(super) const NEEDLESS: [(&str, &str); 12] = [
-    ("insist", "a remote that is down at start is tried again without end"),
-    ("log", "sersyncctl monitor, and systemctl service-log-level sersync@NAME debug"),
-    ("logfacility", "the journal has it"),
-    ("logfile", "journalctl -u sersync@NAME"),
-    ("logident", "the journal knows the unit"),
-    ("maxDelays", "what is pending is bounded by <pending limit>, and folded"),
-    ("nodaemon", "systemd runs it"),
-    ("pidfile", "systemd knows the process"),
-    ("rsyncps", "what is deleted is on the list of the run that deletes it"),
-    ("statusFile", "sersyncctl status NAME"),
-    ("statusInterval", "sersyncctl status NAME is of this moment"),
-    ("xargs", "what ssh deletes and moves there is sent as a list"),
+    ("insist", text!("a remote that is down at start is tried again without end")),
+    ("log", text!("sersyncctl monitor, and systemctl service-log-level sersync@NAME debug")),
+    ("logfacility", text!("the journal has it")),
+    ("logfile", text!("journalctl -u sersync@NAME")),
+    ("logident", text!("the journal knows the unit")),
+    ("maxDelays", text!("what is pending is bounded by <pending limit>, and folded")),
+    ("nodaemon", text!("systemd runs it")),
+    ("pidfile", text!("systemd knows the process")),
+    ("rsyncps", text!("what is deleted is on the list of the run that deletes it")),
+    ("statusFile", text!("sersyncctl status NAME")),
+    ("statusInterval", text!("sersyncctl status NAME is of this moment")),
+    ("xargs", text!("what ssh deletes and moves there is sent as a list")),
 ];
 
 /// Options that are not kept, and why.
 pub(super) const LOST: [(&str, &str); 12] = [
-    ("action", "a function of Lua is not run; the plugin `command` runs a program for each path: docs/plugins.md"),
-    ("collect", "a function of Lua is not run; a failure is kept and tried again"),
-    ("crontab", "write <crontab start=\"true\" calendar=\"…\"/> into <sersync>"),
-    ("exitcodes", "any exit status but 0 is a failure, and is tried again"),
-    ("rsyncExitCodes", "any exit status but 0 is a failure, and is tried again"),
-    ("sshExitCodes", "any exit status but 0 is a failure, and is tried again"),
-    ("full", "a function of Lua is not run"),
-    ("onepass", "`sersyncctl resync NAME` compares once, an agent watches"),
-    ("prepare", "a function of Lua is not run"),
-    ("tunnel", "write the way into ssh_config(5), such as ProxyJump"),
-    ("filter", "rules that take in again have no counterpart; write <exclude pattern=\"…\"/>"),
-    ("filterFrom", "rules that take in again have no counterpart; write <exclude file=\"…\"/>"),
+    (
+        "action",
+        text!("a function of Lua is not run; the plugin `command` runs a program for each path: docs/plugins.md"),
+    ),
+    ("collect", text!("a function of Lua is not run; a failure is kept and tried again")),
+    ("crontab", text!("write <crontab start=\"true\" calendar=\"…\"/> into <sersync>")),
+    ("exitcodes", text!("any exit status but 0 is a failure, and is tried again")),
+    ("rsyncExitCodes", text!("any exit status but 0 is a failure, and is tried again")),
+    ("sshExitCodes", text!("any exit status but 0 is a failure, and is tried again")),
+    ("full", text!("a function of Lua is not run")),
+    ("onepass", text!("`sersyncctl resync NAME` compares once, an agent watches")),
+    ("prepare", text!("a function of Lua is not run")),
+    ("tunnel", text!("write the way into ssh_config(5), such as ProxyJump")),
+    ("filter", text!("rules that take in again have no counterpart; write <exclude pattern=\"…\"/>")),
+    ("filterFrom", text!("rules that take in again have no counterpart; write <exclude file=\"…\"/>")),
 ];
 
 /// Without these more would be sent or deleted than was meant.

@@ -1,6 +1,7 @@
 //! Lua's expressions: constants are worked out, all else is read past.
 
 use super::{Broken, Field, Reader, Token, Value};
+use tr::tr;
 
 /// Deeper expressions are no config.
 const DEPTH_LIMIT: usize = 100;
@@ -36,7 +37,7 @@ impl Reader {
     pub(super) fn expression(&mut self, limit: u8) -> Result<Value, Broken> {
         self.depth += 1;
         if self.depth > DEPTH_LIMIT {
-            return self.broken("it is nested too deeply");
+            return self.broken(tr!("it is nested too deeply"));
         }
         let mut value = match *self.token() {
             Token::Sign(sign @ ("-" | "not" | "#" | "~")) => {
@@ -46,7 +47,7 @@ impl Reader {
                     ("-", Value::Number(number)) => Value::Number(-number),
                     ("not", Value::Bool(value)) => Value::Bool(!value),
                     ("not", Value::Nil) => Value::Bool(true),
-                    (_, value) => Value::Unknown(format!("{sign} of {value}")),
+                    (_, value) => Value::Unknown(tr!("{sign} of {value}", sign, value)),
                 }
             }
             _ => self.simple()?,
@@ -71,12 +72,12 @@ impl Reader {
             Token::Sign("nil") => Value::Nil,
             Token::Sign("true") => Value::Bool(true),
             Token::Sign("false") => Value::Bool(false),
-            Token::Sign("...") => Value::Unknown("an argument".to_owned()),
+            Token::Sign("...") => Value::Unknown(tr!("an argument")),
             Token::Sign("{") => return self.table().map(Value::Table),
             Token::Sign("function") => {
                 self.advance();
                 self.function_body()?;
-                return Ok(Value::Unknown("a function".to_owned()));
+                return Ok(Value::Unknown(tr!("a function")));
             }
             _ => return self.suffixed(),
         };
@@ -99,7 +100,7 @@ impl Reader {
             }
             _ => {
                 self.at = self.at.saturating_sub(1);
-                return self.broken("an expression is missing");
+                return self.broken(tr!("an expression is missing"));
             }
         };
         loop {
@@ -113,12 +114,12 @@ impl Reader {
                 self.expect("]")?;
                 value = match key {
                     Value::Text(field) => field_of(value, &field),
-                    key => Value::Unknown(format!("a field {key} of {value}")),
+                    key => Value::Unknown(tr!("a field {key} of {value}", key, value)),
                 };
             } else if self.accept(":") {
                 name = format!("{name}:{}", self.name()?);
                 self.arguments()?;
-                value = Value::Unknown(format!("a call of {name}"));
+                value = Value::Unknown(tr!("a call of {name}", name));
             } else if is_call {
                 value = Value::Call(name.clone(), self.arguments()?);
             } else {
@@ -140,7 +141,7 @@ impl Reader {
         while !self.accept(")") {
             arguments.push(self.expression(0)?);
             if !self.accept(",") && !self.is(&Token::Sign(")")) {
-                return self.broken(") is missing");
+                return self.broken(tr!(") is missing"));
             }
         }
         Ok(arguments)
@@ -173,7 +174,7 @@ impl Reader {
             let value = self.expression(0)?;
             fields.push(Field { line, name, value });
             if !(self.accept(",") || self.accept(";") || self.is(&Token::Sign("}"))) {
-                return self.broken("} is missing");
+                return self.broken(tr!("} is missing"));
             }
         }
         Ok(fields)
@@ -187,7 +188,7 @@ fn field_of(value: Value, field: &str) -> Value {
             let found = fields.into_iter().rev().find(|known| known.name.as_deref() == Some(field));
             found.map_or(Value::Nil, |field| field.value)
         }
-        other => Value::Unknown(format!("the field {field} of {other}")),
+        other => Value::Unknown(tr!("the field {field} of {other}", field, other)),
     }
 }
 
@@ -228,6 +229,6 @@ fn combined(sign: &str, left: Value, right: Value) -> Value {
     let culprit = if unknown(&left) { left } else { right };
     match culprit {
         culprit if unknown(&culprit) => Value::Unknown(culprit.to_string()),
-        _ => Value::Unknown(format!("a \"{sign}\" that is no constant")),
+        _ => Value::Unknown(tr!("a \"{sign}\" that is no constant", sign)),
     }
 }

@@ -12,6 +12,7 @@ mod tokens;
 use std::collections::HashMap;
 use std::fmt;
 use tokens::{Token, tokens};
+use tr::tr;
 
 /// What an expression stands for.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,9 +53,9 @@ impl fmt::Display for Value {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Number(value) => write!(f, "{value}"),
             Self::Text(text) => write!(f, "\"{text}\""),
-            Self::Table(_) => f.write_str("a table"),
-            Self::Name(name) => write!(f, "the name {name}"),
-            Self::Call(name, _) => write!(f, "a call of {name}"),
+            Self::Table(_) => f.write_str(&tr!("a table")),
+            Self::Name(name) => f.write_str(&tr!("the name {name}", name)),
+            Self::Call(name, _) => f.write_str(&tr!("a call of {name}", name)),
             Self::Unknown(what) => f.write_str(what),
         }
     }
@@ -76,12 +77,12 @@ pub fn read(text: &str) -> Vec<Item> {
     let mut items = Vec::new();
     let tokens = match tokens(text) {
         Ok(tokens) => tokens,
-        Err(Broken { line, what }) => return vec![Item::Skipped(line, format!("this is no Lua: {what}"))],
+        Err(Broken { line, what }) => return vec![Item::Skipped(line, tr!("this is no Lua: {what}", what))],
     };
     let mut reader = Reader { tokens, at: 0, depth: 0, names: HashMap::new(), items: Vec::new() };
     while !reader.is(&Token::End) {
         if let Err(Broken { line, what }) = reader.statement() {
-            reader.items.push(Item::Skipped(line, format!("from here on it cannot be read: {what}")));
+            reader.items.push(Item::Skipped(line, tr!("from here on it cannot be read: {what}", what)));
             break;
         }
     }
@@ -132,7 +133,7 @@ impl Reader {
     }
 
     fn expect(&mut self, sign: &'static str) -> Result<(), Broken> {
-        if self.accept(sign) { Ok(()) } else { self.broken(format!("{sign} is missing")) }
+        if self.accept(sign) { Ok(()) } else { self.broken(tr!("{sign} is missing", sign)) }
     }
 
     fn broken<T>(&self, what: impl Into<String>) -> Result<T, Broken> {
@@ -142,7 +143,7 @@ impl Reader {
     fn name(&mut self) -> Result<String, Broken> {
         match self.advance() {
             Token::Name(name) => Ok(name),
-            _ => self.broken("a name is missing"),
+            _ => self.broken(tr!("a name is missing")),
         }
     }
 
@@ -168,9 +169,9 @@ impl Reader {
             }
             "if" | "for" | "while" | "do" | "repeat" => {
                 let what = match sign {
-                    "if" => "a condition",
-                    "do" => "a block",
-                    _ => "a loop",
+                    "if" => tr!("a condition"),
+                    "do" => tr!("a block"),
+                    _ => tr!("a loop"),
                 };
                 let before = self.at;
                 // `for … do` and `while … do` are closed by the end of their `do`.
@@ -187,11 +188,16 @@ impl Reader {
                 }
                 let calls_sync =
                     self.tokens[before..self.at].iter().any(|(_, token)| *token == Token::Name("sync".into()));
-                let help = if calls_sync { ": write each sync{…} of it by itself" } else { "" };
-                self.skip(line, format!("{what}, which only running it would resolve{help}"));
+                let why = match calls_sync {
+                    true => {
+                        tr!("{what}, which only running it would resolve: write each sync{{…}} of it by itself", what)
+                    }
+                    false => tr!("{what}, which only running it would resolve", what),
+                };
+                self.skip(line, why);
             }
             "return" | "break" | "goto" | "::" => {
-                return self.broken(format!("\"{sign}\" has no place in a config"));
+                return self.broken(tr!("\"{sign}\" has no place in a config", sign));
             }
             _ => return self.call_or_assignment(),
         }
@@ -204,8 +210,8 @@ impl Reader {
             name = format!("{name}.{}", self.name()?);
         }
         self.function_body()?;
-        self.names.insert(name.clone(), Value::Unknown(format!("the function {name}")));
-        self.skip(line, format!("the function {name}: functions are not run"));
+        self.names.insert(name.clone(), Value::Unknown(tr!("the function {name}", name)));
+        self.skip(line, tr!("the function {name}: functions are not run", name));
         Ok(())
     }
 
@@ -214,7 +220,7 @@ impl Reader {
         self.expect("(")?;
         while !self.accept(")") {
             if self.is(&Token::End) {
-                return self.broken(") is missing");
+                return self.broken(tr!(") is missing"));
             }
             self.advance();
         }
@@ -230,9 +236,9 @@ impl Reader {
                 Token::Sign("function" | "if" | "do" | "repeat") => open += 1,
                 Token::Sign("end" | "until") => open -= 1,
                 Token::Name(name) if self.is(&Token::Sign("=")) => {
-                    self.names.insert(name, Value::Unknown(format!("a value that line {line} may set")));
+                    self.names.insert(name, Value::Unknown(tr!("a value that line {line} may set", line)));
                 }
-                Token::End => return Err(Broken { line: start, what: "a block has no end".to_owned() }),
+                Token::End => return Err(Broken { line: start, what: tr!("a block has no end") }),
                 _ => {}
             }
         }
@@ -250,10 +256,10 @@ impl Reader {
             Value::Call(name, mut arguments) => match (name.as_str(), arguments.pop(), arguments.is_empty()) {
                 ("settings", Some(Value::Table(fields)), true) => self.items.push(Item::Settings(fields)),
                 ("sync", Some(Value::Table(fields)), true) => self.items.push(Item::Sync(line, fields)),
-                ("settings" | "sync", ..) => self.skip(line, format!("{name} wants a table: {name}{{ … }}")),
-                _ => self.skip(line, format!("a call of {name}: nothing is run")),
+                ("settings" | "sync", ..) => self.skip(line, tr!("{name} wants a table: {name}{{ … }}", name)),
+                _ => self.skip(line, tr!("a call of {name}: nothing is run", name)),
             },
-            other => return Err(Broken { line, what: format!("{other} is no statement") }),
+            other => return Err(Broken { line, what: tr!("{other} is no statement", other) }),
         }
         Ok(())
     }
@@ -264,7 +270,7 @@ impl Reader {
             // A name is looked at before what it stands for.
             let name = match self.token() {
                 Token::Name(name) => name.clone(),
-                _ => return self.broken("a name is missing"),
+                _ => return self.broken(tr!("a name is missing")),
             };
             let before = self.at;
             if is_local {
@@ -296,9 +302,9 @@ impl Reader {
                 Value::Table(fields) if name == "settings" && is_whole => self.items.push(Item::Settings(fields)),
                 value if is_whole => drop(self.names.insert(name, value)),
                 _ => {
-                    let unknown = Value::Unknown(format!("{name}, a field of which line {line} sets"));
+                    let unknown = Value::Unknown(tr!("{name}, a field of which line {line} sets", name, line));
                     self.names.insert(name.clone(), unknown);
-                    self.skip(line, format!("a field of {name} is set: write it into its table"));
+                    self.skip(line, tr!("a field of {name} is set: write it into its table", name));
                 }
             }
         }

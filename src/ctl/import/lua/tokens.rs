@@ -1,5 +1,7 @@
 //! Lua's words and signs, each with its line.
 
+use tr::tr;
+
 use super::Broken;
 
 /// A word or a sign.
@@ -85,10 +87,10 @@ impl<'t> Lexer<'t> {
 
     /// The text between `[[` and `]]`, or `[==[` and `]==]`.
     fn long_text(&mut self) -> Result<String, Broken> {
-        let Some(level) = long_bracket(self.rest) else { return self.broken("a bracket is missing") };
+        let Some(level) = long_bracket(self.rest) else { return self.broken(tr!("a bracket is missing")) };
         let close = format!("]{}]", "=".repeat(level));
         let Some(end) = self.rest[level + 2..].find(&close) else {
-            return self.broken("a long string or comment is not closed");
+            return self.broken(tr!("a long string or comment is not closed"));
         };
         let whole = self.take(level + 2 + end + close.len());
         let inner = &whole[level + 2..level + 2 + end];
@@ -118,7 +120,7 @@ impl<'t> Lexer<'t> {
                 self.take(sign.len());
                 Ok(Token::Sign(sign))
             }
-            None => self.broken(format!("{first:?} stands where nothing like it can")),
+            None => self.broken(tr!("{sign} stands where nothing like it can", sign = format_args!("{first:?}"))),
         }
     }
 
@@ -140,16 +142,16 @@ impl<'t> Lexer<'t> {
             true => u32::from_str_radix(&word[2..], 16).ok().map(f64::from),
             false => word.parse().ok(),
         };
-        value.map(Token::Number).map_or_else(|| self.broken(format!("{word} is no number")), Ok)
+        value.map(Token::Number).map_or_else(|| self.broken(tr!("{word} is no number", word)), Ok)
     }
 
     fn short_text(&mut self, quote: char) -> Result<String, Broken> {
         self.take(1);
         let mut text = String::new();
         loop {
-            let Some(character) = self.rest.chars().next() else { return self.broken("a string is not closed") };
+            let Some(character) = self.rest.chars().next() else { return self.broken(tr!("a string is not closed")) };
             if character == '\n' {
-                return self.broken("a string is not closed on its line");
+                return self.broken(tr!("a string is not closed on its line"));
             }
             self.take(character.len_utf8());
             match character {
@@ -161,7 +163,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn escape(&mut self, text: &mut String) -> Result<(), Broken> {
-        let Some(character) = self.rest.chars().next() else { return self.broken("a string is not closed") };
+        let Some(character) = self.rest.chars().next() else { return self.broken(tr!("a string is not closed")) };
         if character.is_ascii_digit() {
             let digits = self.rest.bytes().take(3).take_while(u8::is_ascii_digit).count();
             let code = self.take(digits).parse::<u32>().unwrap_or(u32::MAX);
@@ -179,7 +181,7 @@ impl<'t> Lexer<'t> {
             'v' => text.push('\u{b}'),
             'x' => {
                 let code = self.rest.get(..2).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-                let Some(code) = code else { return self.broken("\\x is followed by two digits") };
+                let Some(code) = code else { return self.broken(tr!("\\x is followed by two digits")) };
                 self.take(2);
                 text.push(byte(code));
             }
@@ -190,12 +192,14 @@ impl<'t> Lexer<'t> {
             'u' => {
                 let inner = self.rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(inner, _)| inner);
                 let code = inner.and_then(|inner| u32::from_str_radix(inner, 16).ok()).and_then(char::from_u32);
-                let (Some(inner), Some(code)) = (inner, code) else { return self.broken("\\u names no character") };
+                let (Some(inner), Some(code)) = (inner, code) else {
+                    return self.broken(tr!("\\u names no character"));
+                };
                 self.take(inner.len() + 2);
                 text.push(code);
             }
             '\n' | '\\' | '"' | '\'' => text.push(character),
-            other => return self.broken(format!("\\{other} is no escape")),
+            other => return self.broken(tr!("\\{other} is no escape", other)),
         }
         Ok(())
     }

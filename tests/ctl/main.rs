@@ -1,50 +1,20 @@
 //! `sersyncctl` as built, on a real message bus, with a scripted engine behind the agent.
 
-#[path = "support/bus.rs"]
+mod client;
+mod completion;
+mod json;
+#[path = "../support/bus.rs"]
 mod support;
+mod words;
 
+use client::{ctl, finish, on, run};
 use sersync::agent::handle::Command;
 use sersync::agent::snapshot::{Failure, Fault, JobState, Notice, PendingPath, State};
-use sersync::bus::{Bus, Which, serve};
 use sersync::path::RelPath;
-use sersync::service::log;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 use support::{Engine, PATIENCE, PrivateBus, down, eventually, snapshot};
 use tokio::io::{AsyncBufReadExt, BufReader};
-
-async fn on(bus: &PrivateBus, handle: sersync::agent::Handle) -> Bus {
-    let instance = handle.snapshot().instance.clone();
-    serve(handle, &instance, Which::Address(bus.address.clone()), log::silent()).await.unwrap()
-}
-
-fn ctl(bus: &PrivateBus, arguments: &[&str]) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
-    command
-        .args(arguments)
-        .env("DBUS_SYSTEM_BUS_ADDRESS", &bus.address)
-        .env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/session")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    command
-}
-
-/// What a command printed, and how it ended.
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-async fn run(bus: &PrivateBus, arguments: &[&str]) -> Ended {
-    finish(ctl(bus, arguments)).await
-}
-
-async fn finish(mut command: tokio::process::Command) -> Ended {
-    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("sersyncctl ends").unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ended { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
 
 #[tokio::test]
 async fn status_answers_with_its_exit_code() {
@@ -224,13 +194,14 @@ async fn lists_are_short_unless_asked() {
     let list = tokio::join!(run(&bus, &["failures", "www"]), play).0;
     assert_eq!(list.code, 0, "{}", list.err);
     let lines: Vec<_> = list.out.lines().collect();
-    assert_eq!(lines.len(), 52);
+    assert_eq!(lines.len(), 53);
     assert!(
         lines[1].starts_with("web2:/srv/www  f0\\n   NoSpace      2  just now  in 1 min  No space left"),
         "{}",
         lines[1]
     );
     assert_eq!(lines[51], "the first 50 paths; for all: sersyncctl failures www --all");
+    assert_eq!(lines[52], "next: sersyncctl retry www");
 
     let play = async {
         let Command::Pending(0, _, answer) = engine.command().await else { panic!("not a list") };

@@ -1,0 +1,69 @@
+//! The words of the bus, as people read them: states, kinds, how an agent started. A word of a later version, which is not
+//! here, is shown as it came.
+
+use crate::human::safe;
+use tr::tr;
+
+/// The line that says how to go on.
+pub fn next(command: &str) -> String {
+    tr!("next: {command}", command)
+}
+
+/// The state of an instance, a remote or a full sync.
+pub fn state(word: &str) -> String {
+    match word {
+        "starting" => tr!("starting"),
+        "idle" => tr!("idle"),
+        "syncing" => tr!("syncing"),
+        "degraded" => tr!("degraded"),
+        "paused" => tr!("paused"),
+        "stopping" => tr!("stopping"),
+        "waiting" => tr!("waiting"),
+        "queued" => tr!("queued"),
+        "running" => tr!("running"),
+        "done" => tr!("done"),
+        "failed" => tr!("failed"),
+        "canceled" => tr!("canceled"),
+        other => safe(other),
+    }
+}
+
+/// What systemd says of an instance that is not on the bus, as [`super::instances`] words it.
+pub fn presence(words: &str) -> String {
+    match words {
+        "stopped" => tr!("stopped"),
+        "running without the bus" => tr!("running without the bus"),
+        other => match other.strip_prefix("stopped (").and_then(|rest| rest.strip_suffix(')')) {
+            Some(file) => tr!("stopped ({file})", file = unit_file(file)),
+            None => state(other),
+        },
+    }
+}
+
+/// A unit file's state, systemctl(1).
+fn unit_file(word: &str) -> String {
+    match word {
+        "enabled" => tr!("enabled"),
+        "disabled" => tr!("disabled"),
+        other => safe(other),
+    }
+}
+
+/// From where an agent started.
+pub fn started_from(word: &str) -> String {
+    match word {
+        "resumed" => tr!("resumed"),
+        "replayed" => tr!("replayed"),
+        "full" => tr!("full"),
+        other => safe(other),
+    }
+}
+
+/// Whether a pending path is one entry or all that is below it.
+pub fn kind(word: &str) -> String {
+    match word {
+        "entry" => tr!("entry"),
+        "tree" => tr!("tree"),
+        other => safe(other),
+    }
+}
