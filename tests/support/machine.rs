@@ -79,6 +79,7 @@ impl Machine {
         }
         self.run(&["systemd-sysusers", "sersync.conf"]);
         self.run(&["systemd-tmpfiles", "--create", "sersync.conf"]);
+        self.run(&["journalctl", "--update-catalog"]);
         self.run(&["systemctl", "daemon-reload"]);
         self.run(&["systemctl", "reload", "dbus"]);
     }
