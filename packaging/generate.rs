@@ -37,12 +37,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     whole.build();
     verbs(&whole, &date, &directory)?;
 
-    // The one place that says where the completions come from.
     for (shell, place) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
-        let place = directory.join(place);
-        fs::create_dir_all(&place)?;
-        for (command, name) in [(agent(), "sersync"), (client(), "sersyncctl")] {
-            complete(command, name, shell, &place)?;
+        // The one place that says where the completions come from.
+        for (name, script) in [("sersync", script(agent(), shell)), ("sersyncctl", script(client(), shell))] {
+            let place = directory.join(place);
+            fs::create_dir_all(&place)?;
+            fs::write(place.join(file_of(name, shell)), script)?;
         }
     }
 
@@ -189,17 +189,21 @@ fn escaped(line: &str) -> String {
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
 }
 
-/// A completion under the name that the shell looks for.
-fn complete(mut command: Command, name: &str, shell: Shell, place: &Path) -> Result<(), Box<dyn Error>> {
-    let file = match shell {
+/// The name under which a shell looks for the completion of a command.
+fn file_of(name: &str, shell: Shell) -> String {
+    match shell {
         Shell::Zsh => format!("_{name}"),
         Shell::Fish => format!("{name}.fish"),
         _ => name.to_owned(),
-    };
+    }
+}
+
+/// A completion that knows the verbs and options of the command, and asks nobody.
+fn script(mut command: Command, shell: Shell) -> Vec<u8> {
+    let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    fs::write(place.join(file), script)?;
-    Ok(())
+    script
 }
 
 /// CHANGELOG.md's releases as Debian writes them. A release that has no date yet gets today's.
