@@ -13,101 +13,32 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use support::config::Confxml;
+use support::contents;
 use support::machine::{self, Machine};
+use support::packages::Packages;
 use support::rsyncd::Plan;
 use support::scene::MODULE;
 use support::tree::{assert_converged, put};
 use support::writer::Writer;
-use support::{is_root, left_out, skip};
+use support::{is_root, project, skip};
 use tempfile::TempDir;
 
-/// The built packages.
-struct Packages {
-    directory: PathBuf,
-}
-
-impl Packages {
-    /// `None`, with the reason printed, where none are named.
-    fn given() -> Option<Self> {
-        match std::env::var_os("SERSYNC_TEST_PACKAGES") {
-            Some(directory) => Some(Self { directory: fs::canonicalize(directory).unwrap() }),
-            None => {
-                left_out("SERSYNC_TEST_PACKAGES names no directory of built packages: packaging/build makes one");
-                None
-            }
-        }
-    }
-
-    /// The only one of this kind.
-    fn file(&self, extension: &str) -> PathBuf {
-        let entries = fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().path());
-        let found: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|is| is == extension)).collect();
-        assert_eq!(found.len(), 1, "{found:?}: one .{extension} in {}", self.directory.display());
-        found.into_iter().next().unwrap()
-    }
-
-    /// What packaging/contents wants a package to hold: the path as installed, and its mode.
-    fn wanted(&self, package: &str) -> BTreeMap<String, String> {
-        let mut wanted = BTreeMap::new();
-        for line in Line::all().iter().filter(|line| line.only.as_deref().is_none_or(|only| only == package)) {
-            let names = match line.file.strip_prefix("@generated/") {
-                Some(generated) => matching(&self.directory.join("generated"), generated),
-                None if line.file.starts_with("@programs/") => vec![line.file.clone()],
-                None => matching(project(), &line.file),
-            };
-            assert!(!names.is_empty(), "packaging/contents: there is no {}", line.file);
-            for name in names {
-                let name = name.rsplit('/').next().unwrap();
-                wanted.insert(format!("{}/{name}", line.place), line.mode.clone());
-            }
-        }
-        wanted
-    }
-}
-
-/// A line of packaging/contents.
-struct Line {
-    mode: String,
-    file: String,
-    place: String,
-    only: Option<String>,
-}
-
-impl Line {
-    fn all() -> Vec<Self> {
-        let text = fs::read_to_string(project().join("packaging/contents")).unwrap();
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let read = |line: &str| {
-            let mut words = line.split_whitespace().map(str::to_owned);
-            let mut word = || words.next();
-            let line = Self { mode: word().unwrap(), file: word().unwrap(), place: word().unwrap(), only: word() };
-            assert_eq!(word(), None, "packaging/contents: a word too many behind {}", line.place);
-            line
+/// What packaging/contents wants a package to hold: the path as installed, and its mode.
+fn wanted(packages: &Packages, package: &str) -> BTreeMap<String, String> {
+    let mut wanted = BTreeMap::new();
+    for line in contents::lines().iter().filter(|line| line.only.as_deref().is_none_or(|only| only == package)) {
+        let names = match line.file.strip_prefix("@generated/") {
+            Some(generated) => contents::matching(&packages.directory.join("generated"), generated),
+            None if line.file.starts_with("@programs/") => vec![line.file.clone()],
+            None => contents::matching(project(), &line.file),
         };
-        lines.map(read).collect()
+        assert!(!names.is_empty(), "packaging/contents: there is no {}", line.file);
+        for name in names {
+            let name = name.rsplit('/').next().unwrap();
+            wanted.insert(format!("{}/{name}", line.place), line.mode.clone());
+        }
     }
-}
-
-fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The files below `base` that a pattern names; only its last part may hold an asterisk.
-fn matching(base: &Path, pattern: &str) -> Vec<String> {
-    let (directory, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
-    let Ok(entries) = fs::read_dir(base.join(directory)) else { return Vec::new() };
-    let files = entries.map(|entry| entry.unwrap()).filter(|entry| entry.path().is_file());
-    let names = files.map(|entry| entry.file_name().into_string().unwrap());
-    let fits = |file: &str| match name.split_once('*') {
-        Some((head, tail)) => file.len() >= head.len() + tail.len() && file.starts_with(head) && file.ends_with(tail),
-        None => file == name,
-    };
-    let mut found: Vec<String> = names
-        .filter(|file| fits(file))
-        .map(|file| Path::new(directory).join(file).to_str().unwrap().to_owned())
-        .collect();
-    found.sort();
-    found
+    wanted
 }
 
 /// Runs a tool, which must succeed; gives back what it said.
@@ -142,7 +73,8 @@ fn told(lines: &str) -> BTreeMap<String, String> {
 /// Whoever adds a unit, a bus file, an example or a page has it packaged, or hears of it here.
 #[test]
 fn the_list_names_all_that_is_to_be_installed() {
-    let named: BTreeSet<String> = Line::all().iter().flat_map(|line| matching(project(), &line.file)).collect();
+    let named: BTreeSet<String> =
+        contents::lines().iter().flat_map(|line| contents::matching(project(), &line.file)).collect();
     let mut directories = ["systemd", "dbus", "conf", "docs"].map(|name| project().join(name)).to_vec();
     let mut forgotten = Vec::new();
     while let Some(directory) = directories.pop() {
@@ -167,7 +99,7 @@ fn the_manual_page_names_each_unit() {
     let page = fs::read_to_string(project().join("packaging/man/sersync@.service.8")).unwrap().replace("\\-", "-");
     let (name, _) = page.split_once(".SH SYNOPSIS").unwrap();
     for pattern in ["systemd/*.service", "systemd/*.timer", "systemd/*.target"] {
-        for unit in matching(project(), pattern) {
+        for unit in contents::matching(project(), pattern) {
             let unit = unit.rsplit('/').next().unwrap();
             assert!(name.contains(unit), "{unit} is not under NAME");
         }
@@ -182,7 +114,7 @@ fn the_deb_holds_what_is_listed() {
             .args(["-c", "dpkg-deb --fsys-tarfile \"$1\" | tar -tv --numeric-owner", "sh"])
             .arg(packages.file("deb")),
     );
-    let mut wanted = packages.wanted("deb");
+    let mut wanted = wanted(&packages, "deb");
     // What cargo-deb adds.
     for name in ["copyright", "changelog.Debian.gz"] {
         wanted.insert(format!("/usr/share/doc/sersync/{name}"), "644".to_owned());
@@ -193,7 +125,7 @@ fn the_deb_holds_what_is_listed() {
 #[test]
 fn the_rpm_holds_what_is_listed_and_installs_into_an_empty_root() {
     let Some(packages) = Packages::given() else { return };
-    let wanted = packages.wanted("rpm");
+    let wanted = wanted(&packages, "rpm");
     let format = "[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES}\\n]";
     let listed = tool(Command::new("rpm").args(["-qp", "--qf", format]).arg(packages.file("rpm")));
     assert_eq!(told(&listed), wanted);

@@ -330,6 +330,7 @@ fn what_a_config_needs_is_there_before_its_instance() {
     let plugin = format!("<plugin name=\"command\"><param prefix=\"{become_joe} /usr/local/bin/on-change\"/></plugin>");
     let started = "<plugin start=\"true\" name=\"command\"/><rsync><commonParams params=\"-a --super\"/></rsync>";
     configure(&machine, "home", &config("/home/joe", "<remote directory=\"/mnt/home\"/>", started, &plugin));
+    assert!(check(&machine, "home").contains("local-remote.conf"), "a directory of root's is said to be one");
     for name in ["local-remote", "plugin-user", "plugin-writes"] {
         drop_in(name, "home");
     }

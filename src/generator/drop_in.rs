@@ -67,9 +67,11 @@ pub fn drop_in(name: &str, needs: &Needs, stores: &Stores<'_>) -> String {
         add(&mut service, format_args!("PrivateTmp=no"));
     }
     for name in &needs.credentials {
-        match stores.encrypted(name) {
-            Some(file) => add(&mut service, format_args!("LoadCredentialEncrypted={name}:{file}")),
-            None => add(&mut service, format_args!("LoadCredential={name}")),
+        // Older systemds do not look into the stores for a name alone. One that is nowhere yet may be there in time.
+        match (stores.encrypted(name), stores.plain(name)) {
+            (Some(file), _) => add(&mut service, format_args!("LoadCredentialEncrypted={name}:{file}")),
+            (None, Some(file)) => add(&mut service, format_args!("LoadCredential={name}:{file}")),
+            (None, None) => add(&mut service, format_args!("LoadCredential={name}")),
         }
     }
     let mut text = String::new();

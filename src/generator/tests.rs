@@ -9,13 +9,18 @@ const NO_STORES: Stores<'_> = Stores { encrypted: &[], plain: &[] };
 #[test]
 fn a_drop_in_says_all_that_a_config_needs() {
     let store = tempfile::tempdir().unwrap();
-    fs::write(store.path().join("secret"), "").unwrap();
+    for name in ["secret", "sealed"] {
+        fs::write(store.path().join(name), "").unwrap();
+    }
+    let sealed = store.path().join("encrypted");
+    fs::create_dir(&sealed).unwrap();
+    fs::write(sealed.join("sealed"), "").unwrap();
     let place = store.path().to_str().unwrap();
     let needs = Needs {
         watched: vec!["/data/100% \"a\\b\"/网站".into(), "/data/new\nline".into()],
         remotes: vec!["/mnt/my-disk/.copy".into()],
         state: Some("/var/tmp/state".into()),
-        credentials: vec!["plain".into(), "secret".into()],
+        credentials: vec!["later".into(), "sealed".into(), "secret".into()],
     };
     let expected = format!(
         "# Made by sersync-generator of /etc/sersync/www.example.org.xml.\n\n\
@@ -28,9 +33,10 @@ fn a_drop_in_says_all_that_a_config_needs() {
          BusName=org.sersync.Agent1.www_2eexample_2eorg\n\
          ReadWritePaths=\"-/mnt/my-disk/.copy\"\nReadWritePaths=\"-/var/tmp/state\"\n\
          UMask=0022\nRestrictSUIDSGID=no\nPrivateTmp=no\n\
-         LoadCredential=plain\nLoadCredentialEncrypted=secret:{place}/secret\n\n"
+         LoadCredential=later\nLoadCredentialEncrypted=sealed:{place}/encrypted/sealed\nLoadCredential=secret:{place}/secret\n\n"
     );
-    assert_eq!(drop_in("www.example.org", &needs, &Stores { encrypted: &["/nowhere", place], plain: &[] }), expected);
+    let stores = Stores { encrypted: &["/nowhere", sealed.to_str().unwrap()], plain: &["/nowhere", place] };
+    assert_eq!(drop_in("www.example.org", &needs, &stores), expected);
     assert_eq!(drop_in("www", &Needs::default(), &NO_STORES), "");
 }
 

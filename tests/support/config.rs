@@ -137,7 +137,8 @@ impl Confxml {
         file.to_owned()
     }
 
-    fn text(&self, password_file: &Path) -> String {
+    /// The file's text.
+    pub fn text(&self, password_file: &Path) -> String {
         let mut text = String::from("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<head version=\"2.5\">\n");
         let _ = writeln!(
             text,

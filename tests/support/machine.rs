@@ -3,7 +3,7 @@
 //! The image is made once by debootstrap, below the target directory, and never written to: each machine has a layer of
 //! its own in memory above it. The network is the host's, so what listens on loopback there is reached from within.
 
-use super::{SOON, eventually, installed, is_root, skip};
+use super::{SOON, contents, eventually, is_root, skip};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,6 @@ const BOOT: Duration = Duration::from_secs(120);
 /// What the image has besides a minimal Debian.
 const PACKAGES: &str =
     "systemd,systemd-sysv,dbus,rsync,procps,iproute2,openssh-client,libpam-systemd,dbus-user-session";
-
-/// The image's name: another number where [`PACKAGES`] changes, so that none of before is taken for it.
-const IMAGE: &str = "image-2";
 
 /// A running machine. Ends when dropped.
 #[derive(Debug)]
@@ -77,13 +74,18 @@ impl Machine {
 
     /// Installs the built programs and all that belongs to them, as a package does.
     pub fn install(&self) {
-        for file in installed::all() {
-            self.put(&file.to, &fs::read(file.from).unwrap(), file.mode);
+        for (file, to, mode) in contents::installed() {
+            self.put(&to, &fs::read(file).unwrap(), mode);
         }
         self.run(&["systemd-sysusers", "sersync.conf"]);
         self.run(&["systemd-tmpfiles", "--create", "sersync.conf"]);
         self.run(&["systemctl", "daemon-reload"]);
         self.run(&["systemctl", "reload", "dbus"]);
+    }
+
+    /// Installs a .deb, or what it is an upgrade of. Its dependencies are in the image.
+    pub fn install_package(&self, package: &Path) {
+        self.run(&["apt-get", "install", "-y", "-q", "--no-install-recommends", &package.display().to_string()]);
     }
 
     /// Writes a file of the machine, in one step.
@@ -157,13 +159,16 @@ impl Drop for Machine {
     }
 }
 
-/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it at once: the second waits for the first.
+/// The image: a directory that is a minimal Debian, made if it is not there, and never to be written to. Two that make it
+/// at once: the second waits for the first.
 pub fn image() -> PathBuf {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine");
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join("lock")).unwrap();
     lock.lock().unwrap();
-    let (image, fresh) = (place.join(IMAGE), place.join("image.new"));
+    // Named by what it holds: another list of packages is another image.
+    let image = place.join(format!("image-{:08x}", crc32fast::hash(PACKAGES.as_bytes())));
+    let fresh = place.join("image.new");
     if image.exists() {
         return image;
     }

@@ -8,9 +8,11 @@
 
 pub mod agent;
 pub mod config;
-pub mod installed;
+pub mod contents;
+pub mod host;
 pub mod listener;
 pub mod machine;
+pub mod packages;
 pub mod plugins;
 pub mod processes;
 pub mod rsyncd;
@@ -20,6 +22,7 @@ pub mod tree;
 pub mod writer;
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The time that anything may take on a busy machine before a test calls it broken. A passing test never waits for it.
@@ -60,6 +63,11 @@ pub fn left_out(reason: &str) {
     use std::io::Write;
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped {name}: {reason}");
+}
+
+/// The project's folder.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Whether the tests run as root.

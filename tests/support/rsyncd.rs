@@ -4,6 +4,7 @@
 //! kernel names as free there. So neither another test nor an outgoing connection can be in its place when it is
 //! stopped and started again.
 
+use super::host::Host;
 use super::processes::descendants;
 use super::{SOON, eventually, is_root};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -32,6 +33,8 @@ pub struct Plan {
     port: Option<u16>,
     binary: PathBuf,
     secret: String,
+    /// The network namespace that it runs in, if not this machine's.
+    network: Option<String>,
 }
 
 /// A running (or stopped) daemon.
@@ -55,6 +58,7 @@ impl Plan {
             port: None,
             binary: "rsync".into(),
             secret: PASSWORD.to_owned(),
+            network: None,
         }
     }
 
@@ -74,6 +78,12 @@ impl Plan {
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
+    }
+
+    /// On another host, at rsync's own port: it is free there.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.network = Some(host.name.clone());
+        self.address(host.address).port(873)
     }
 
     /// Another rsync than the one in `PATH`.
@@ -115,7 +125,16 @@ impl Daemon {
         eventually(&what, SOON, || {
             self.write_config();
             let log = fs::File::create(self.plan.directory.join("stderr")).unwrap();
-            let mut child = Command::new(&self.plan.binary)
+            let mut command = match &self.plan.network {
+                // It becomes the daemon: no process lies between.
+                Some(network) => {
+                    let mut ip = Command::new("ip");
+                    ip.args(["netns", "exec", network]).arg(&self.plan.binary);
+                    ip
+                }
+                None => Command::new(&self.plan.binary),
+            };
+            let mut child = command
                 .args(["--daemon", "--no-detach", "--config"])
                 .arg(self.plan.directory.join("rsyncd.conf"))
                 .stdin(Stdio::null())

@@ -60,7 +60,7 @@ pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, 
 /// A name without a slash that is no file here is an instance's.
 fn config_file(given: &str, user: bool) -> PathBuf {
     let path = PathBuf::from(given);
-    if given.contains('/') || path.exists() {
+    if given.contains('/') || path.is_file() {
         return path;
     }
     let directory = match user {

@@ -1,0 +1,320 @@
+//! An administrator's first days with the package: installed, three instances enabled, three hosts mirrored to, asked,
+//! reloaded, cut off, upgraded under load, removed. All of it in a booted system, with the .deb that is built here.
+//!
+//! `SERSYNC_TEST_PACKAGES` names the directory that `packaging/build` wrote.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use support::config::Confxml;
+use support::host::Host;
+use support::machine::{Machine, await_property};
+use support::packages::Packages;
+use support::rsyncd::{Daemon, PASSWORD, Plan};
+use support::sshd::Sshd;
+use support::tree::{assert_converged, put};
+use support::writer::Writer;
+use support::{SOON, eventually};
+use tempfile::TempDir;
+
+const INSTANCES: [&str; 3] = ["www", "bbs", "blog"];
+
+/// A master with the package installed, and the hosts that it mirrors to.
+struct Site {
+    machine: Machine,
+    // A daemon ends before its host.
+    daemons: Vec<Daemon>,
+    hosts: Vec<Host>,
+    sshd: Sshd,
+    package: PathBuf,
+    place: TempDir,
+}
+
+impl Site {
+    /// `None`, with the reason printed, where it cannot be.
+    fn prepare() -> Option<Self> {
+        let package = Packages::given()?.file("deb");
+        // Not in /tmp, of which the machine has one of its own.
+        let place = tempfile::Builder::new().prefix("installed-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let machine = Machine::boot(place.path())?;
+        let sshd = Sshd::start(&place.path().join("sshd"))?;
+        let hosts: Vec<Host> = (0..3).map(|_| Host::new()).collect();
+        let daemons = hosts
+            .iter()
+            .map(|host| {
+                let plan = Plan::new(&place.path().join(&host.name)).on(host);
+                ["www", "bbs"]
+                    .iter()
+                    .fold(plan, |plan, name| plan.module(name, &place.path().join(&host.name).join(name), &[]))
+            })
+            .map(Plan::start)
+            .collect();
+        Some(Self { machine, daemons, hosts, sshd, package, place })
+    }
+
+    fn source(&self, instance: &str) -> PathBuf {
+        self.place.path().join(instance)
+    }
+
+    /// What is to be equal to the instance's tree.
+    fn copies(&self, instance: &str) -> Vec<PathBuf> {
+        match instance {
+            "blog" => vec![self.place.path().join("blog-copy")],
+            _ => self.hosts.iter().map(|host| self.place.path().join(&host.name).join(instance)).collect(),
+        }
+    }
+
+    fn assert_converged(&self) {
+        for instance in INSTANCES {
+            for copy in self.copies(instance) {
+                assert_converged(&self.source(instance), &copy);
+            }
+        }
+    }
+
+    /// Configs as the README's reader writes them: a password file, a password by credential, a key by credential.
+    fn configure(&self) {
+        for instance in INSTANCES {
+            fs::create_dir(self.source(instance)).unwrap();
+            put(&self.source(instance).join("first/file"), instance);
+            // Root's own: the agent's user has no right to it but that of reading all.
+            put(&self.source(instance).join("first/secret"), "for root's eyes");
+            fs::set_permissions(
+                self.source(instance).join("first/secret"),
+                std::os::unix::fs::PermissionsExt::from_mode(0o600),
+            )
+            .unwrap();
+        }
+        let machine = &self.machine;
+        machine.put("/etc/sersync/password", format!("{PASSWORD}\n").as_bytes(), 0o600);
+        machine.put("/etc/credstore/sersync.bbs.password", format!("{PASSWORD}\n").as_bytes(), 0o600);
+        machine.put("/etc/credstore/sersync.blog.key", &fs::read(&self.sshd.key).unwrap(), 0o600);
+        self.write("www", &self.config("www", "passwordfile=\"/etc/sersync/password\""));
+        self.write("bbs", &self.config("bbs", "credential=\"sersync.bbs.password\""));
+        let ssh = Confxml::new(&self.source("blog"))
+            .attrib()
+            .ssh(&format!("root@{}", self.sshd.address.ip()), &self.copies("blog")[0])
+            .text(Path::new("/none"));
+        let port = self.sshd.address.port();
+        let with_key = format!("<ssh start=\"true\" port=\"{port}\" credential=\"sersync.blog.key\"/>");
+        self.write("blog", &ssh.replace("<ssh start=\"true\"/>", &with_key));
+        let known = format!("[{}]:{port} {}\n", self.sshd.address.ip(), self.sshd.host_key);
+        machine.put("/etc/ssh/ssh_known_hosts", known.as_bytes(), 0o644);
+        fs::create_dir(&self.copies("blog")[0]).unwrap();
+    }
+
+    fn config(&self, instance: &str, password: &str) -> String {
+        let config = Confxml::new(&self.source(instance)).attrib().timeout(5);
+        let config = self.daemons.iter().fold(config, |config, daemon| config.daemon(daemon, instance));
+        config.text(Path::new("PASSWORD")).replace("passwordfile=\"PASSWORD\"", password)
+    }
+
+    fn write(&self, instance: &str, text: &str) {
+        self.machine.put(&format!("/etc/sersync/{instance}.xml"), text.as_bytes(), 0o644);
+    }
+
+    /// Does this while all trees change without a pause.
+    fn under_load(&self, harm: impl FnOnce()) {
+        let finished = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (seed, instance) in INSTANCES.iter().enumerate() {
+                let finished = &finished;
+                scope.spawn(move || {
+                    let outside = self.place.path().join(format!("outside-{instance}"));
+                    let mut writer = Writer::new(seed as u64, &self.source(instance), &outside);
+                    while !finished.load(Ordering::Relaxed) {
+                        writer.run(20);
+                    }
+                });
+            }
+            harm();
+            finished.store(true, Ordering::Relaxed);
+        });
+        self.assert_converged();
+    }
+
+    /// What an agent says of itself.
+    fn tells(&self, instance: &str, property: &str) -> String {
+        let (name, object) = (format!("org.sersync.Agent1.{instance}"), format!("/org/sersync/Agent1/{instance}"));
+        self.machine.run(&["busctl", "get-property", &name, &object, "org.sersync.Agent1", property]).trim().to_owned()
+    }
+
+    /// The same package with a higher version.
+    fn newer_package(&self) -> PathBuf {
+        let (unpacked, newer) = (self.place.path().join("unpacked"), self.place.path().join("newer.deb"));
+        let tool = |arguments: &[&Path]| {
+            let status = Command::new("dpkg-deb").args(arguments).stdout(std::process::Stdio::null()).status();
+            assert!(status.expect("dpkg-deb is needed").success());
+        };
+        tool(&[Path::new("-R"), &self.package, &unpacked]);
+        let control = unpacked.join("DEBIAN/control");
+        let text = fs::read_to_string(&control).unwrap();
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap();
+        fs::write(&control, text.replace(&format!("Version: {version}"), &format!("Version: {version}.1"))).unwrap();
+        tool(&[Path::new("-b"), &unpacked, &newer]);
+        newer
+    }
+
+    /// Every file of the machine that a package may have to do with.
+    fn files(&self) -> BTreeSet<String> {
+        let places = ["/etc", "/usr", "/var", "/run/systemd", "/home", "/root", "/opt", "/srv"];
+        let command: Vec<&str> = ["find"].into_iter().chain(places).chain(["-xdev"]).collect();
+        String::from_utf8_lossy(&self.machine.output(&command).stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+/// One machine, one story: each step stands on the one before.
+#[test]
+fn from_the_first_install_to_the_purge() {
+    let Some(site) = Site::prepare() else { return };
+    let machine = &site.machine;
+    machine.run(&["useradd", "plain"]);
+    let before = site.files();
+
+    machine.install_package(&site.package);
+    site.configure();
+    let units = INSTANCES.map(|instance| format!("sersync@{instance}"));
+    let units = units.each_ref().map(String::as_str);
+    machine.run(&["systemctl", "enable", "--now", units[0], units[1], units[2]]);
+    site.assert_converged();
+    for unit in units {
+        assert_eq!(machine.property(unit, "User"), "sersync");
+    }
+
+    asked_by_anybody_and_told_by_root(&site);
+    reloaded_with_a_bad_and_a_good_config(&site);
+    cut_off_and_joined_again(&site);
+    told_by_the_journal(&site);
+    upgraded_under_load(&site);
+
+    machine.run(&["apt-get", "remove", "-y", "-q", "sersync"]);
+    for unit in units {
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive");
+    }
+    assert!(machine.path("/etc/sersync/www.xml").exists(), "a removal keeps the configs");
+    machine.run(&["apt-get", "purge", "-y", "-q", "sersync"]);
+    let known = ["/etc/credstore/", "/var/log/", "/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/", "/etc/ssh/"];
+    let left: Vec<String> = site
+        .files()
+        .difference(&before)
+        .filter(|path| !known.iter().any(|place| path.starts_with(place)))
+        .cloned()
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:#?}");
+}
+
+fn asked_by_anybody_and_told_by_root(site: &Site) {
+    let machine = &site.machine;
+    let plain = |command: &[&str]| machine.output(&[&["runuser", "-u", "plain", "--"], command].concat());
+    for who in [machine.output(&["sersyncctl", "status", "www"]), plain(&["sersyncctl", "status", "www"])] {
+        assert_eq!(who.status.code(), Some(0), "{}", String::from_utf8_lossy(&[who.stdout, who.stderr].concat()));
+    }
+    let refused = plain(&["sersyncctl", "--no-ask-password", "pause", "www"]);
+    assert_eq!(site.tells("www", "State"), "s \"idle\"");
+    assert!(!refused.status.success());
+    machine.put(
+        "/etc/polkit-1/rules.d/10-sersync.rules",
+        b"polkit.addRule(function(action, subject) {\n\
+          if (action.id == \"org.sersync.agent1.manage\" && subject.user == \"plain\") return polkit.Result.YES;\n});\n",
+        0o644,
+    );
+    eventually("the rule holds", SOON, || {
+        let allowed = plain(&["sersyncctl", "--no-ask-password", "pause", "www"]);
+        if allowed.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&allowed.stderr).into_owned()) }
+    });
+    assert_eq!(site.tells("www", "State"), "s \"paused\"");
+    fs::remove_file(machine.path("/etc/polkit-1/rules.d/10-sersync.rules")).unwrap();
+    // Without polkit root goes on.
+    machine.run(&["systemctl", "mask", "--now", "--runtime", "polkit"]);
+    assert!(!plain(&["sersyncctl", "--no-ask-password", "resume", "www"]).status.success());
+    machine.run(&["sersyncctl", "resume", "www"]);
+    machine.run(&["systemctl", "unmask", "--runtime", "polkit"]);
+}
+
+fn reloaded_with_a_bad_and_a_good_config(site: &Site) {
+    let machine = &site.machine;
+    let good = fs::read_to_string(machine.path("/etc/sersync/www.xml")).unwrap();
+    site.write("www", &good.replace("<localpath", "<localpaht"));
+    let refused = machine.output(&["systemctl", "reload", "sersync@www"]);
+    assert!(!refused.status.success());
+    assert_eq!(machine.property("sersync@www", "ActiveState"), "active");
+    assert!(machine.journal().contains("/etc/sersync/www.xml:"), "{}", machine.journal());
+    put(&site.source("www").join("while/refused"), "the old config goes on");
+    site.assert_converged();
+    let filter = "<filter start=\"true\"><exclude expression=\"\\.tmp$\"/></filter>";
+    let filtered = good.lines().filter(|line| !line.contains("filter")).collect::<Vec<_>>().join("\n");
+    site.write("www", &filtered.replace("<inotify>", &format!("{filter}\n<inotify>")));
+    machine.run(&["systemctl", "reload", "sersync@www"]);
+    put(&site.source("www").join("excluded.tmp"), "not for the mirrors");
+    put(&site.source("www").join("after/reload"), "for the mirrors");
+    machine.run(&["sersyncctl", "wait", "www"]);
+    for copy in site.copies("www") {
+        assert!(copy.join("after/reload").exists() && !copy.join("excluded.tmp").exists());
+    }
+    fs::remove_file(site.source("www").join("excluded.tmp")).unwrap();
+    site.write("www", &good);
+    machine.run(&["systemctl", "reload", "sersync@www"]);
+}
+
+fn cut_off_and_joined_again(site: &Site) {
+    let machine = &site.machine;
+    site.hosts[1].cut();
+    put(&site.source("bbs").join("while/cut"), "it waits for one host alone");
+    for near in [0, 2] {
+        let arrived = site.copies("bbs")[near].join("while/cut");
+        eventually("what the other hosts get", SOON, || arrived.exists().then_some(()).ok_or("not yet"));
+    }
+    eventually("the instance says what is wrong", SOON * 2, || match site.tells("bbs", "State") {
+        state if state == "s \"degraded\"" => Ok(()),
+        state => Err(state),
+    });
+    let status = machine.output(&["sersyncctl", "status", "bbs"]);
+    assert_eq!(status.status.code(), Some(1), "{}", String::from_utf8_lossy(&status.stdout));
+    site.hosts[1].join();
+    machine.run(&["sersyncctl", "retry", "bbs"]);
+    site.assert_converged();
+    eventually("all is well", SOON, || match site.tells("bbs", "State") {
+        state if state == "s \"idle\"" => Ok(()),
+        state => Err(state),
+    });
+}
+
+fn told_by_the_journal(site: &Site) {
+    let machine = &site.machine;
+    let journal = |arguments: &[&str]| machine.run(&[&["journalctl", "--no-pager", "-q"], arguments].concat());
+    assert!(journal(&["-u", "sersync@bbs"]).contains("down"));
+    let down = journal(&["SERSYNC_INSTANCE=bbs", "-o", "json", "--output-fields=SERSYNC_REMOTE,MESSAGE_ID"]);
+    assert!(down.contains(&site.hosts[1].address.to_string()), "{down}");
+    let explained = journal(&["-x", "-u", "sersync@bbs"]);
+    assert!(explained.contains("sersyncctl"), "{explained}");
+    machine.run(&["systemctl", "service-log-level", "sersync@blog", "debug"]);
+    assert_eq!(machine.run(&["systemctl", "service-log-level", "sersync@blog"]).trim(), "debug");
+    machine.run(&["systemctl", "service-log-level", "sersync@blog", "info"]);
+    assert!(!journal(&["-b"]).contains(PASSWORD));
+}
+
+fn upgraded_under_load(site: &Site) {
+    let machine = &site.machine;
+    let newer = site.newer_package();
+    let pids = INSTANCES.map(|instance| machine.property(&format!("sersync@{instance}"), "MainPID"));
+    let other = machine.property("systemd-journald", "MainPID");
+    site.under_load(|| {
+        machine.install_package(&newer);
+        for (instance, before) in INSTANCES.iter().zip(&pids) {
+            let unit = format!("sersync@{instance}");
+            await_property(machine, &unit, "MainPID", |now| now != "0" && now != before);
+            await_property(machine, &unit, "ActiveState", |state| state == "active");
+        }
+    });
+    for instance in INSTANCES {
+        assert_eq!(site.tells(instance, "StartedFrom"), "s \"resumed\"");
+        machine.run(&["sersyncctl", "wait", instance]);
+    }
+    assert_eq!(machine.property("systemd-journald", "MainPID"), other);
+    site.assert_converged();
+}
