@@ -38,13 +38,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     whole.build();
     verbs(&whole, &date, &directory)?;
 
-    // The one place that says where the completions come from.
     for (shell, place) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
-        let place = directory.join(place);
-        fs::create_dir_all(&place)?;
-        complete(agent(), "sersync", shell, &place)?;
         let asking = registration(&shell.to_string()).ok_or_else(|| format!("{shell}: sersyncctl does not know it"))?;
-        fs::write(place.join(completion_file("sersyncctl", shell)), asking)?;
+        // The one place that says where the completions come from.
+        for (name, script) in [("sersync", script(agent(), shell)), ("sersyncctl", asking.into_bytes())] {
+            let place = directory.join(place);
+            fs::create_dir_all(&place)?;
+            fs::write(place.join(file_of(name, shell)), script)?;
+        }
     }
 
     let changes = include_str!("../CHANGELOG.md");
@@ -190,21 +191,21 @@ fn escaped(line: &str) -> String {
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line }
 }
 
-/// The name that the shell looks for.
-fn completion_file(program: &str, shell: Shell) -> String {
+/// The name under which a shell looks for the completion of a command.
+fn file_of(name: &str, shell: Shell) -> String {
     match shell {
-        Shell::Zsh => format!("_{program}"),
-        Shell::Fish => format!("{program}.fish"),
-        _ => program.to_owned(),
+        Shell::Zsh => format!("_{name}"),
+        Shell::Fish => format!("{name}.fish"),
+        _ => name.to_owned(),
     }
 }
 
-/// The completion of a program that cannot be asked for names: what it has is what its command line says.
-fn complete(mut command: Command, name: &str, shell: Shell, place: &Path) -> Result<(), Box<dyn Error>> {
+/// A completion that knows the verbs and options of the command, and asks nobody.
+fn script(mut command: Command, shell: Shell) -> Vec<u8> {
+    let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    fs::write(place.join(completion_file(name, shell)), script)?;
-    Ok(())
+    script
 }
 
 /// CHANGELOG.md's releases as Debian writes them. A release that has no date yet gets today's.
