@@ -4,6 +4,8 @@
 //! reached. Whoever tells less has to count: each line says how many it stands for. Neither knows what is told, nor has
 //! a clock of its own.
 
+use crate::human;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// The pause after the first telling; each later one is twice as long.
@@ -40,6 +42,13 @@ pub struct Times {
     pub count: u64,
     /// Since it began.
     pub within: Duration,
+}
+
+/// `412 tries in 33 h`.
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", human::plural(self.count, "try", "tries"), human::rough(self.within))
+    }
 }
 
 impl Repeats {
@@ -121,7 +130,9 @@ mod tests {
         let gaps = told.windows(2).map(|pair| pair[1].within - pair[0].within);
         assert!(gaps.max().unwrap() <= LONGEST_PAUSE + 300 * SECOND, "once a day at least: {told:?}");
         let end = start + 7 * LONGEST_PAUSE;
-        assert_eq!(repeats.ended(end), Some(Times { count: 7 * 288, within: 7 * LONGEST_PAUSE }));
+        let times = repeats.ended(end).unwrap();
+        assert_eq!(times, Times { count: 7 * 288, within: 7 * LONGEST_PAUSE });
+        assert_eq!(times.to_string(), "2 016 tries in 7 days");
         assert_eq!(repeats.ended(end), None, "it is over already");
     }
 

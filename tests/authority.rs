@@ -287,7 +287,6 @@ fn each_caller_may_do_what_polkit_says_and_no_more() {
     let hung = ground.call("alice", WWW, AGENT, "Pause", &[]);
     assert!(hung.as_ref().is_err_and(|told| told.contains("did not answer within 5 s")), "{hung:?}");
     trusted(&ground, "a polkit that hangs");
-    ground.machine.run(&["systemctl", "kill", "--signal=CONT", "polkit"]);
 
     eprintln!("no polkit");
     ground.machine.run(&["systemctl", "stop", "polkit"]);
@@ -330,13 +329,26 @@ fn a_password_is_asked_for(ground: &Ground, place: &Path) {
 }
 
 fn a_caller_that_leaves_is_not_asked_any_more(ground: &Ground, place: &Path) {
-    let cancellations = "--match=member='CancelCheckAuthorization'";
-    let listener = Listener::start(ground, place, &["busctl", "monitor", cancellations]);
     // What follows keeps the terminal, so that nothing ends because that does.
     let terminal = Terminal::start(ground, place, "alice", "C.UTF-8", "sersyncctl pause www; cat");
     terminal.awaits("assword");
     ground.machine.run(&["pkill", "-KILL", "sersyncctl"]);
+    until("pkttyagent ends", SOON, || !ground.machine.output(&["pgrep", "pkttyagent"]).status.success());
+    drop(terminal);
+
+    let cancellations = "--match=member='CancelCheckAuthorization'";
+    let listener = Listener::start(ground, place, &["busctl", "monitor", cancellations]);
+    listener.hears("Monitoring bus message stream");
+    // Here the agent outlives the caller, whose number was the shell's.
+    let call = format!(
+        ": $(pkttyagent --process $$ --notify-fd 1 &); \
+         exec busctl --allow-interactive-authorization=yes call {NAME} {WWW} {AGENT} Pause"
+    );
+    let terminal = Terminal::start(ground, place, "alice", "C.UTF-8", &call);
+    terminal.awaits("assword");
+    ground.machine.run(&["pkill", "-KILL", "-u", "alice", "busctl"]);
     listener.hears("sersync-");
+    drop(terminal);
     until("pkttyagent ends", SOON, || !ground.machine.output(&["pgrep", "pkttyagent"]).status.success());
 }
 
@@ -349,13 +361,8 @@ struct Listener {
 impl Listener {
     fn start(ground: &Ground, place: &Path, command: &[&str]) -> Self {
         let heard = place.join(format!("heard-{:08x}", fastrand::u32(..)));
-        let process = ground
-            .machine
-            .command(command)
-            .stdout(fs::File::create(&heard).unwrap())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let file = fs::File::create(&heard).unwrap();
+        let process = ground.machine.command(command).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         Self { process, heard }
     }
 
@@ -396,7 +403,7 @@ fn failures_are_held_back(ground: &mut Ground, place: &Path) {
     let mut changes = 0;
     until("both listen", SOON, || {
         changes += 1;
-        put(&ground.source.join("file"), format!("change {changes}"));
+        put(&ground.source.join(format!("file-{changes}")), "content");
         [&root, &alice].iter().all(|listener| listener.heard().contains("batch"))
     });
     ground.daemon.set_module(MODULE, &["read only = yes"]);
@@ -406,5 +413,5 @@ fn failures_are_held_back(ground: &mut Ground, place: &Path) {
     assert!(!alice.heard().contains("failure  "), "{}", alice.heard());
     ground.daemon.set_module(MODULE, &[]);
     ground.machine.run(&["sersyncctl", "retry", "www"]);
-    ground.machine.run(&["sersyncctl", "wait", "www"]);
+    ground.machine.run(&["sersyncctl", "wait", "www", "--timeout", "30s"]);
 }

@@ -295,7 +295,7 @@ impl Engine {
             let pause = remote.backoff.next_try(now).map_or(0.0, |(at, _)| (at - now).as_secs_f64());
             let still = match times.count {
                 1 => String::new(),
-                tries => format!("{} still down, {tries} tries in {}: ", remote.name, human::rough(times.within)),
+                _ => format!("{} still down, {times}: ", remote.name),
             };
             tracing::warn!(
                 message_id = message_ids::REMOTE_DOWN,
@@ -318,10 +318,8 @@ impl Engine {
             tracing::info!(
                 message_id = message_ids::REMOTE_BACK,
                 sersync_remote = remote.name,
-                "{} answers again, after {} in {}",
-                remote.name,
-                human::plural(times.count, "failed try", "failed tries"),
-                human::rough(times.within)
+                "{} answers again, after {times}",
+                remote.name
             );
         }
     }

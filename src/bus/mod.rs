@@ -32,7 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use zbus::connection::Builder;
-use zbus::fdo::{ObjectManager, RequestNameFlags};
+use zbus::fdo::{DBusProxy, ObjectManager, RequestNameFlags};
+use zbus::names::WellKnownName;
 
 /// Which message bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +158,12 @@ impl Place {
         let publisher = Publisher::new(connection.clone(), self.handle.clone(), authority, announced)
             .await
             .map_err(ServeError::Connect)?;
+        // First the name by which the policy lets callers in: whoever sees the other may call at once.
+        let queued = async {
+            let common = WellKnownName::try_from(names::COMMON_BUS_NAME)?;
+            Ok(DBusProxy::new(&connection).await?.request_name(common, RequestNameFlags::empty()).await?)
+        };
+        queued.await.map_err(|error| ServeError::NameRefused(names::COMMON_BUS_NAME.to_owned(), error))?;
         // Nobody may take the name from us, and we wait in no queue for it.
         match connection.request_name_with_flags(self.name.as_str(), RequestNameFlags::DO_NOT_QUEUE).await {
             Ok(_) => Ok(publisher),

@@ -6,6 +6,9 @@ use zbus::OwnedObjectPath;
 
 /// What the bus name of every instance starts with; the dot included, the escaped instance follows.
 pub const BUS_NAME_PREFIX: &str = "org.sersync.Agent1.";
+/// The name for which all instances queue: by it the bus policy knows whom callers may talk to. To talk to one, use its
+/// own name.
+pub const COMMON_BUS_NAME: &str = "org.sersync.Agent1";
 /// What the object path of every instance starts with; the slash included, the escaped instance follows.
 pub const PATH_PREFIX: &str = "/org/sersync/Agent1/";
 /// The interface of the agent itself.

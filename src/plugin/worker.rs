@@ -238,11 +238,9 @@ impl Worker {
         if let Some(times) = self.down_told.ended(Instant::now()) {
             tracing::info!(
                 message_id = message_ids::PLUGIN_BACK,
-                "{} {}: answers again, after {} in {}",
+                "{} {}: answers again, after {times}",
                 self.status.plugin,
-                self.status.target,
-                human::plural(times.count, "failed try", "failed tries"),
-                human::rough(times.within)
+                self.status.target
             );
         }
     }
@@ -260,7 +258,7 @@ impl Worker {
                 if let Some(times) = self.down_told.happened(now) {
                     let still = match times.count {
                         1 => String::new(),
-                        tries => format!("still down, {tries} tries in {}: ", human::rough(times.within)),
+                        _ => format!("still down, {times}: "),
                     };
                     tracing::warn!(
                         message_id = message_ids::PLUGIN_DOWN,
