@@ -155,6 +155,9 @@ fn exercise_judged(source: &Path, copy: &Path, judge: &Judge) {
     converged();
 }
 
+/// What only the remote has, and the expression `.*\.log` excludes.
+const KEPT: [&str; 3] = ["kept.log", "superfluous/inner/kept.log", "dir/kept.log"];
+
 /// An old remote: by its looks, and by what it may cost.
 struct Old {
     // In the order of their ends: the agent first, its files last.
@@ -172,6 +175,10 @@ impl Old {
         let daemon = binary.into_iter().fold(plan, |plan, binary| plan.binary(binary)).start();
         put(&place.path("copy").join("superfluous/old"), "from before");
         put(&place.source().join("here"), "from before");
+        if !excludes.is_empty() {
+            // Before the agent is there: what comes between a look at the remote and a deletion there, nobody spares.
+            KEPT.map(|own| put(&place.path("copy").join(own), "the remote's"));
+        }
         let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).params("-a").attrib();
         let config = excludes.iter().fold(config, |config, expression| config.exclude(expression));
         let file = config.write(&place.path("old.xml"));
@@ -298,9 +305,6 @@ fn a_deletion_that_a_remote_passes_over_is_done_in_another_way() {
 
 /// What is excluded neither reaches the remote nor goes from there.
 fn filtered(old: Old) {
-    for own in ["kept.log", "superfluous/inner/kept.log", "dir/kept.log"] {
-        put(&old.copy(own), "the remote's");
-    }
     put(&old.at("dir/ours.log"), "ours");
     for path in ["dir/file", "tree/a/file", "swap/inner", "back\\slash*[x]/file*", "swapped"] {
         put(&old.at(path), "yes");
@@ -324,7 +328,7 @@ fn filtered(old: Old) {
     fs::remove_dir_all(old.at("dir")).unwrap();
     until("the last deletion", SOON, || !is("dir/last"));
     assert!(!is("dir/ours.log"), "an excluded file was sent");
-    for own in ["kept.log", "superfluous/inner/kept.log", "dir/kept.log"] {
+    for own in KEPT {
         assert!(is(own), "{own} is excluded and was deleted");
     }
     let log = old.agent.log();
