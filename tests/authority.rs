@@ -80,7 +80,7 @@ impl Ground {
         let daemon = Plan::new(&place.join("rsyncd")).module(MODULE, &copy, &[]).start();
         let config = Confxml::new(&source).attrib().daemon(&daemon, MODULE).write(&place.join("www.xml"));
         machine.put("/etc/sersync/www.xml", &fs::read(config).unwrap(), 0o600);
-        machine.run(&["systemctl", "start", "sersync@www"]);
+        machine.run(&["systemctl", "enable", "--now", "sersync@www"]);
         assert_converged(&source, &copy);
         let pid = machine.property("sersync@www", "MainPID");
         let own = machine.run(&["stat", "-c", "%U", &format!("/proc/{pid}")]).trim().to_owned();

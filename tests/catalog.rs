@@ -186,7 +186,7 @@ impl Ground {
         let config = Confxml::new(&source).daemon(&daemon, MODULE).write(&place.path().join("www.xml"));
         machine.put("/etc/sersync/www.xml", &fs::read(config).unwrap(), 0o600);
         let remote = format!("backup@{}::{MODULE}", daemon.socket().ip());
-        machine.run(&["systemctl", "start", "sersync@www"]);
+        machine.run(&["systemctl", "enable", "--now", "sersync@www"]);
         Some(Self { machine, daemon, remote, place })
     }
 

@@ -21,6 +21,8 @@ pub struct Needs {
     pub state: Option<PathBuf>,
     /// The credentials that it wants from systemd.
     pub credentials: Vec<String>,
+    /// Other files that it reads: passwords, keys, patterns.
+    pub files: Vec<PathBuf>,
 }
 
 /// The needs of the config that `bytes`, read from `origin`, is; all the mistakes where its elements cannot be told apart.
@@ -41,10 +43,18 @@ pub fn needs(bytes: &[u8], origin: &Path) -> Result<Needs, Mistakes> {
         }
     }
     let rsync = sersync.and_then(|sersync| sersync.child("rsync"));
-    for element in ["auth", "ssh"].into_iter().filter_map(|name| rsync?.child(name)) {
-        let started = reading.flag(Some(element), "start", false);
+    for (name, file) in [("auth", "passwordfile"), ("ssh", "identity")] {
+        let Some(element) = rsync.and_then(|rsync| rsync.child(name)) else { continue };
+        if !reading.flag(Some(element), "start", false) {
+            continue;
+        }
         let name = element.attribute("credential").map(|attribute| attribute.value.trim());
-        found.credentials.extend(name.filter(|name| started && credential::is_name(name)).map(str::to_owned));
+        found.credentials.extend(name.filter(|name| credential::is_name(name)).map(str::to_owned));
+        found.files.extend(path(&mut reading, element, file));
+    }
+    let filter = head.and_then(|head| head.child("filter"));
+    for exclude in filter.into_iter().flat_map(|filter| filter.children("exclude")) {
+        found.files.extend(path(&mut reading, exclude, "file"));
     }
     let agent = [head, sersync].into_iter().flatten().find_map(|above| above.child("agent"));
     found.state = agent.and_then(|agent| path(&mut reading, agent.child("state")?, "directory"));
@@ -68,11 +78,11 @@ mod tests {
 
     #[test]
     fn are_told_from_the_words_alone() {
-        let text = r#"<head><filter start="true"><exclude expression="("/></filter><sersync>
+        let text = r#"<head><filter start="true"><exclude expression="("/><exclude file="/srv/skip"/></filter><sersync>
             <localpath watch="/srv//www/"><remote ip="web1" name="www"/><remote directory="/mnt/copy"/></localpath>
             <localpath watch="relative"><remote directory="/mnt/copy/"/></localpath>
             <rsync><auth start="true" users="b" credential="sersync.www.password"/>
-              <ssh start="false" credential="unused"/></rsync>
+              <ssh start="false" credential="unused" identity="/unused"/></rsync>
             <agent><state directory="/srv/state"/></agent></sersync></head>"#;
         assert_eq!(
             needs(text.as_bytes(), Path::new("www.xml")).unwrap(),
@@ -81,6 +91,7 @@ mod tests {
                 remotes: vec!["/mnt/copy".into()],
                 state: Some("/srv/state".into()),
                 credentials: vec!["sersync.www.password".into()],
+                files: vec!["/srv/skip".into()],
             }
         );
     }

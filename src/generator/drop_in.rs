@@ -63,7 +63,8 @@ pub fn drop_in(name: &str, needs: &Needs, stores: &Stores<'_>) -> String {
         add(&mut service, format_args!("UMask=0022\nRestrictSUIDSGID=no"));
     }
     let is_temporary = |path: &Path| path.starts_with("/tmp") || path.starts_with("/var/tmp");
-    if needs.watched.iter().chain(&needs.remotes).chain(&needs.state).any(|path| is_temporary(path)) {
+    let named = needs.watched.iter().chain(&needs.remotes).chain(&needs.state).chain(&needs.files);
+    if named.into_iter().any(|path| is_temporary(path)) {
         add(&mut service, format_args!("PrivateTmp=no"));
     }
     for name in &needs.credentials {

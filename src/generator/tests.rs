@@ -21,6 +21,7 @@ fn a_drop_in_says_all_that_a_config_needs() {
         remotes: vec!["/mnt/my-disk/.copy".into()],
         state: Some("/var/tmp/state".into()),
         credentials: vec!["later".into(), "sealed".into(), "secret".into()],
+        files: Vec::new(),
     };
     let expected = format!(
         "# Made by sersync-generator of /etc/sersync/www.example.org.xml.\n\n\
@@ -38,6 +39,9 @@ fn a_drop_in_says_all_that_a_config_needs() {
     let stores = Stores { encrypted: &["/nowhere", sealed.to_str().unwrap()], plain: &["/nowhere", place] };
     assert_eq!(drop_in("www.example.org", &needs, &stores), expected);
     assert_eq!(drop_in("www", &Needs::default(), &NO_STORES), "");
+    let with_file = |file: &str| drop_in("www", &Needs { files: vec![file.into()], ..Needs::default() }, &NO_STORES);
+    assert!(with_file("/tmp/password").ends_with("[Service]\nPrivateTmp=no\n\n"));
+    assert_eq!(with_file("/tmpfs/password"), "");
 }
 
 /// The drop-ins below `normal`, by their unit's name.
