@@ -177,7 +177,9 @@ impl Old {
         put(&place.source().join("here"), "from before");
         if !excludes.is_empty() {
             // Before the agent is there: what comes between a look at the remote and a deletion there, nobody spares.
-            KEPT.map(|own| put(&place.path("copy").join(own), "the remote's"));
+            for own in KEPT {
+                put(&place.path("copy").join(own), "the remote's");
+            }
         }
         let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).params("-a").attrib();
         let config = excludes.iter().fold(config, |config, expression| config.exclude(expression));
