@@ -72,5 +72,6 @@ fn storms_are_no_loop_of_full_syncs_and_live_changes_pass() {
     let at_most = 1 + (lasted + 2).ilog2() as usize;
     assert!((1..=at_most).contains(&compared), "{compared} comparisons in {lasted} s, for {STORMS} storms");
     let told = ward.agent.log().matches("more events than the kernel's queue holds").count() as u64;
-    assert_eq!(told, ward.overflows(), "each is told");
+    // All are counted; in the journal they are a line a minute.
+    assert!((1..=1 + lasted / 60).contains(&told), "{told} lines in {lasted} s");
 }
