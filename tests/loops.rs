@@ -64,11 +64,14 @@ fn a_loop_through_rsync_daemons_is_noticed_and_slows_down() {
     };
     let (to_there, to_here) = (plan(&here, &there.source()), plan(&there, &here.source()));
     let agent = here.launch().mirror(&here.source(), [to_there.url(MODULE)]).start();
-    let _back = there.launch().mirror(&there.source(), [to_here.url(MODULE)]).start();
+    let back = there.launch().mirror(&there.source(), [to_here.url(MODULE)]).start();
+    // A full sync would find equal what it meets on its way, and end the loop.
+    for side in [&agent, &back] {
+        side.wait_notified("STATUS=1 remote in sync");
+    }
     let file = here.source().join("file");
     put(&file, "content");
     agent.wait_logged("a loop");
-    agent.wait_notified("STATUS=");
     until("it is told", SOON, || agent.notified().iter().any(|line| line.contains("comes back")));
     // It turns ever slower: a second, two, four. By then it would have turned hundreds of times.
     let turns = || fs::metadata(&file).map(|meta| meta.ino()).unwrap_or_default();
