@@ -9,7 +9,7 @@ mod drop_in;
 
 pub use drop_in::{Stores, drop_in};
 
-use crate::config;
+use crate::config::{self, FILE_LIMIT};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 use std::ffi::OsStr;
@@ -24,9 +24,6 @@ const CONFIGS: &str = "/etc/sersync";
 
 /// The name of each drop-in: what an administrator writes comes behind it, and wins.
 const DROP_IN: &str = "50-config.conf";
-
-/// As for the agent: a longer file is no config.
-const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Runs it. systemd gives three directories; the first is for what neither goes before the administrator's own units nor
 /// behind the vendor's.

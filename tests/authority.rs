@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use support::config::Confxml;
-use support::machine::{Machine, await_property};
+use support::machine::{Machine, await_property, shared};
 use support::rsyncd::{Daemon, Plan};
 use support::scene::MODULE;
 use support::tree::{assert_converged, put};
@@ -245,7 +245,7 @@ fn every_method_is_called() {
 
 #[test]
 fn each_caller_may_do_what_polkit_says_and_no_more() {
-    let place = tempfile::Builder::new().prefix("authority-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let place = shared();
     let Some(mut ground) = Ground::start(place.path()) else { return };
     let trusted = |ground: &Ground, what: &str| {
         eprintln!("{what}: root and {}", ground.own);
@@ -305,8 +305,7 @@ fn a_password_is_asked_for(ground: &Ground, place: &Path) {
         terminal.types(PASSWORD);
         let (done, screen) = terminal.ends();
         assert!(done && screen.contains(paused), "{screen}");
-        let state = ground.machine.run(&["busctl", "get-property", NAME, WWW, AGENT, "State"]);
-        assert_eq!(state.trim(), "s \"paused\"");
+        assert_eq!(ground.machine.tells("www", "State"), "s \"paused\"");
         ground.call("root", WWW, AGENT, "Resume", &[]).unwrap();
     }
     let mut terminal = Terminal::start(ground, place, "alice", "C.UTF-8", "sersyncctl pause www");

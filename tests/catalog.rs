@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::config::Confxml;
-use support::machine::Machine;
+use support::machine::{Machine, shared};
 use support::rsyncd::{Daemon, Plan};
 use support::scene::MODULE;
 use support::{SOON, eventually, until};
@@ -177,7 +177,7 @@ struct Ground {
 
 impl Ground {
     fn start() -> Option<Self> {
-        let place = tempfile::Builder::new().prefix("catalog-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let place = shared();
         let machine = Machine::boot(place.path())?;
         machine.install();
         let [source, copy] = ["source", "copy"].map(|name| place.path().join(name));

@@ -8,19 +8,17 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use support::config::Confxml;
 use support::contents;
-use support::machine::{self, Machine};
-use support::packages::Packages;
+use support::machine::{self, Machine, shared};
+use support::packages::{Packages, newer};
 use support::rsyncd::Plan;
 use support::scene::MODULE;
 use support::tree::{assert_converged, put};
-use support::writer::Writer;
-use support::{is_root, project, skip};
+use support::writer::{Writer, busy_while};
+use support::{is_root, project, skip, tool};
 use tempfile::TempDir;
 
 /// What packaging/contents wants a package to hold: the path as installed, and its mode.
@@ -39,14 +37,6 @@ fn wanted(packages: &Packages, package: &str) -> BTreeMap<String, String> {
         }
     }
     wanted
-}
-
-/// Runs a tool, which must succeed; gives back what it said.
-fn tool(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
 }
 
 /// Files of an archive that `tar` or `rpm` has told of: path and mode, with all owners root.
@@ -167,23 +157,6 @@ fn rpm(root: &Path, arguments: &[&str], package: Option<&Path>) -> String {
     said
 }
 
-/// A newer version of the .deb, of the same files.
-fn newer(deb: &Path, place: &Path) -> PathBuf {
-    let (tree, file) = (place.join("newer"), place.join("sersync_9.0.0-1.deb"));
-    tool(Command::new("dpkg-deb").arg("-R").args([deb, &tree]));
-    let control = tree.join("DEBIAN/control");
-    let text = fs::read_to_string(&control).unwrap();
-    let version = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
-    fs::write(&control, text.replace(version, "Version: 9.0.0-1")).unwrap();
-    tool(Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-b"]).args([&tree, &file]));
-    file
-}
-
-/// What a machine shares with the host: not in /tmp, of which the machine has one of its own.
-fn shared() -> TempDir {
-    tempfile::Builder::new().prefix("packages-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
 /// What systemd calls one run of a unit; empty where it does not run.
 fn run_of(machine: &Machine, unit: &str) -> String {
     match machine.property(unit, "ActiveState").as_str() {
@@ -250,23 +223,11 @@ impl Scene {
     fn upgraded_under_load(&self, source: &Path, copy: &Path, outside: &Path, upgrade: impl FnOnce(&Machine)) {
         let machine = &self.machine;
         let before = run_of(machine, "sersync@www");
-        let finished = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut writer = Writer::new(7, source, outside);
-                while !finished.load(Ordering::Relaxed) {
-                    writer.run(50);
-                }
-            });
-            upgrade(machine);
-            finished.store(true, Ordering::Relaxed);
-        });
+        busy_while(vec![Writer::new(7, source, outside)], || upgrade(machine));
         let after = run_of(machine, "sersync@www");
         assert!(!after.is_empty() && after != before, "it was not restarted: {}", machine.journal());
         assert_eq!(machine.property("sersync@idle", "ActiveState"), "inactive");
-        let began = ["busctl", "get-property", "org.sersync.Agent1.www", "/org/sersync/Agent1/www"];
-        let began = machine.run(&[&began[..], &["org.sersync.Agent1", "StartedFrom"]].concat());
-        assert_eq!(began.trim(), "s \"resumed\"", "{}", machine.journal());
+        assert_eq!(machine.tells("www", "StartedFrom"), "s \"resumed\"", "{}", machine.journal());
         assert_converged(source, copy);
         self.others_are_untouched();
     }

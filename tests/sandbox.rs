@@ -9,18 +9,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use support::machine::{Machine, await_property};
+use support::machine::{Machine, await_property, shared};
 use support::rsyncd::{Daemon, PASSWORD, Plan, USER};
 use support::scene::MODULE;
 use support::sshd::Sshd;
 use support::tree::{assert_converged, put};
 use support::{SOON, eventually, until};
 use tempfile::TempDir;
-
-/// What a machine shares with the host: not in /tmp, of which the machine has one of its own.
-fn shared() -> TempDir {
-    tempfile::Builder::new().prefix("sandbox-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
 
 /// Owners of files that are nobody's here.
 const STRANGER: u32 = 54_321;
@@ -68,12 +63,6 @@ fn configure(machine: &Machine, instance: &str, text: &str) {
 fn status_of(machine: &Machine, unit: &str) -> String {
     let pid = machine.property(unit, "MainPID");
     machine.run(&["cat", &format!("/proc/{pid}/status")])
-}
-
-fn began(machine: &Machine, instance: &str) -> String {
-    let name = format!("org.sersync.Agent1.{instance}");
-    let object = format!("/org/sersync/Agent1/{instance}");
-    machine.run(&["busctl", "get-property", &name, &object, "org.sersync.Agent1", "StartedFrom"]).trim().to_owned()
 }
 
 /// What systemd-analyze(1) holds against the unit.
@@ -148,7 +137,7 @@ fn an_instance_reads_everything_changes_nothing_and_is_never_given_up() {
     put(&source.join("later"), "later");
     assert_converged(&source, &copy);
     machine.run(&["systemctl", "restart", "sersync@www"]);
-    assert_eq!(began(&machine, "www"), "s \"resumed\"", "{}", machine.journal());
+    assert_eq!(machine.tells("www", "StartedFrom"), "s \"resumed\"", "{}", machine.journal());
     machine.run(&["systemctl", "reload", "sersync@www"]);
     machine.put("/etc/sersync/www.xml", good.replace("</head>", "").as_bytes(), 0o600);
     assert!(!machine.output(&["systemctl", "reload", "sersync@www"]).status.success());

@@ -8,17 +8,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use support::config::Confxml;
 use support::host::Host;
-use support::machine::{Machine, await_property};
-use support::packages::Packages;
+use support::machine::{Machine, await_property, shared};
+use support::packages::{Packages, newer};
 use support::rsyncd::{Daemon, PASSWORD, Plan};
 use support::sshd::Sshd;
 use support::tree::{assert_converged, put};
-use support::writer::Writer;
+use support::writer::{Writer, busy_while};
 use support::{SOON, eventually};
 use tempfile::TempDir;
 
@@ -39,8 +36,7 @@ impl Site {
     /// `None`, with the reason printed, where it cannot be.
     fn prepare() -> Option<Self> {
         let built = Packages::given()?.file("deb");
-        // Not in /tmp, of which the machine has one of its own.
-        let place = tempfile::Builder::new().prefix("installed-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let place = shared();
         let package = place.path().join("sersync.deb");
         fs::copy(built, &package).unwrap();
         let machine = Machine::boot(place.path())?;
@@ -122,44 +118,11 @@ impl Site {
 
     /// Does this while all trees change without a pause.
     fn under_load(&self, harm: impl FnOnce()) {
-        let finished = AtomicBool::new(false);
-        thread::scope(|scope| {
-            for (seed, instance) in INSTANCES.iter().enumerate() {
-                let finished = &finished;
-                scope.spawn(move || {
-                    let outside = self.place.path().join(format!("outside-{instance}"));
-                    let mut writer = Writer::new(seed as u64, &self.source(instance), &outside);
-                    while !finished.load(Ordering::Relaxed) {
-                        writer.run(20);
-                    }
-                });
-            }
-            harm();
-            finished.store(true, Ordering::Relaxed);
-        });
-        self.assert_converged();
-    }
-
-    /// What an agent says of itself.
-    fn tells(&self, instance: &str, property: &str) -> String {
-        let (name, object) = (format!("org.sersync.Agent1.{instance}"), format!("/org/sersync/Agent1/{instance}"));
-        self.machine.run(&["busctl", "get-property", &name, &object, "org.sersync.Agent1", property]).trim().to_owned()
-    }
-
-    /// The same package with a higher version.
-    fn newer_package(&self) -> PathBuf {
-        let (unpacked, newer) = (self.place.path().join("unpacked"), self.place.path().join("newer.deb"));
-        let tool = |arguments: &[&Path]| {
-            let status = Command::new("dpkg-deb").args(arguments).stdout(std::process::Stdio::null()).status();
-            assert!(status.expect("dpkg-deb is needed").success());
+        let writer = |(seed, instance): (u64, &str)| {
+            Writer::new(seed, &self.source(instance), &self.place.path().join(format!("outside-{instance}")))
         };
-        tool(&[Path::new("-R"), &self.package, &unpacked]);
-        let control = unpacked.join("DEBIAN/control");
-        let text = fs::read_to_string(&control).unwrap();
-        let version = text.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap();
-        fs::write(&control, text.replace(&format!("Version: {version}"), &format!("Version: {version}.1"))).unwrap();
-        tool(&[Path::new("-b"), &unpacked, &newer]);
-        newer
+        busy_while((0..).zip(INSTANCES).map(writer).collect(), harm);
+        self.assert_converged();
     }
 
     /// Every file of the machine that a package may have to do with.
@@ -223,7 +186,7 @@ fn asked_by_anybody_and_told_by_root(site: &Site) {
         assert_eq!(who.status.code(), Some(0), "{}", String::from_utf8_lossy(&[who.stdout, who.stderr].concat()));
     }
     let refused = plain(&["sersyncctl", "--no-ask-password", "pause", "www"]);
-    assert_eq!(site.tells("www", "State"), "s \"idle\"");
+    assert_eq!(site.machine.tells("www", "State"), "s \"idle\"");
     assert!(!refused.status.success());
     machine.put(
         "/etc/polkit-1/rules.d/10-sersync.rules",
@@ -235,7 +198,7 @@ fn asked_by_anybody_and_told_by_root(site: &Site) {
         let allowed = plain(&["sersyncctl", "--no-ask-password", "pause", "www"]);
         if allowed.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&allowed.stderr).into_owned()) }
     });
-    assert_eq!(site.tells("www", "State"), "s \"paused\"");
+    assert_eq!(site.machine.tells("www", "State"), "s \"paused\"");
     fs::remove_file(machine.path("/etc/polkit-1/rules.d/10-sersync.rules")).unwrap();
     // Without polkit root goes on.
     machine.run(&["systemctl", "mask", "--now", "--runtime", "polkit"]);
@@ -281,7 +244,7 @@ fn cut_off_and_joined_again(site: &Site) {
         let arrived = site.copies("bbs")[near].join("while/cut");
         eventually("what the other hosts get", SOON, || arrived.exists().then_some(()).ok_or("not yet"));
     }
-    eventually("the instance says what is wrong", SOON * 2, || match site.tells("bbs", "State") {
+    eventually("the instance says what is wrong", SOON * 2, || match site.machine.tells("bbs", "State") {
         state if state == "s \"degraded\"" => Ok(()),
         state => Err(state),
     });
@@ -290,7 +253,7 @@ fn cut_off_and_joined_again(site: &Site) {
     site.hosts[1].join();
     machine.run(&["sersyncctl", "retry", "bbs"]);
     site.assert_converged();
-    eventually("all is well", SOON, || match site.tells("bbs", "State") {
+    eventually("all is well", SOON, || match site.machine.tells("bbs", "State") {
         state if state == "s \"idle\"" => Ok(()),
         state => Err(state),
     });
@@ -316,7 +279,7 @@ fn told_by_the_journal(site: &Site) {
 
 fn upgraded_under_load(site: &Site) {
     let machine = &site.machine;
-    let newer = site.newer_package();
+    let newer = newer(&site.package, site.place.path());
     let pids = INSTANCES.map(|instance| machine.property(&format!("sersync@{instance}"), "MainPID"));
     let other = machine.property("systemd-journald", "MainPID");
     site.under_load(|| {
@@ -328,7 +291,7 @@ fn upgraded_under_load(site: &Site) {
         }
     });
     for instance in INSTANCES {
-        assert_eq!(site.tells(instance, "StartedFrom"), "s \"resumed\"");
+        assert_eq!(site.machine.tells(instance, "StartedFrom"), "s \"resumed\"");
         machine.run(&["sersyncctl", "wait", instance]);
     }
     assert_eq!(machine.property("systemd-journald", "MainPID"), other);

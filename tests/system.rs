@@ -4,20 +4,12 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use support::config::Confxml;
-use support::machine::{Machine, await_property};
+use support::machine::{Machine, await_property, shared};
 use support::rsyncd::{Daemon, Plan};
 use support::scene::MODULE;
 use support::tree::{assert_converged, put};
-use support::writer::Writer;
-use tempfile::TempDir;
-
-/// What a machine shares with the host: not in /tmp, of which the machine has one of its own.
-fn shared() -> TempDir {
-    tempfile::Builder::new().prefix("system-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
+use support::writer::{Writer, busy_while};
 
 /// A machine with one instance, `www`, that mirrors `source` to a daemon of the host's.
 struct Www {
@@ -45,26 +37,9 @@ impl Www {
 
     /// Does this while the tree changes without a pause; afterwards all is equal, and no full sync was needed.
     fn under_load(&self, seed: u64, harm: impl FnOnce(&Machine)) {
-        let finished = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut writer = Writer::new(seed, &self.source, &self.outside);
-                while !finished.load(Ordering::Relaxed) {
-                    writer.run(50);
-                }
-            });
-            harm(&self.machine);
-            finished.store(true, Ordering::Relaxed);
-        });
-        let began = self.machine.run(&[
-            "busctl",
-            "get-property",
-            "org.sersync.Agent1.www",
-            "/org/sersync/Agent1/www",
-            "org.sersync.Agent1",
-            "StartedFrom",
-        ]);
-        assert_eq!(began.trim(), "s \"resumed\"", "{}", self.machine.journal());
+        busy_while(vec![Writer::new(seed, &self.source, &self.outside)], || harm(&self.machine));
+        let journal = self.machine.journal();
+        assert_eq!(self.machine.tells("www", "StartedFrom"), "s \"resumed\"", "{journal}");
         assert_converged(&self.source, &self.copy);
         self.machine.run(&["sersyncctl", "wait", "www"]);
         let status = self.machine.run(&["sersyncctl", "status", "www", "--json"]);

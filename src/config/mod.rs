@@ -92,7 +92,7 @@ pub struct Loaded {
 }
 
 /// Longer files are no configs; an endless one (a device) must not fill the memory.
-const FILE_LIMIT: u64 = 4 * 1024 * 1024;
+pub(crate) const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Reads and checks the config file at `path`, and the password file that it names.
 pub fn load(path: &Path) -> Result<Loaded, Mistakes> {

@@ -2,7 +2,7 @@
 
 use super::Session;
 use super::error::{CtlError, is_absent};
-use super::proxy::SystemdProxy;
+use super::proxy::{SystemdProxy, UnitRow};
 use super::view::View;
 use crate::bus::names;
 use std::collections::BTreeMap;
@@ -79,9 +79,8 @@ async fn ask(session: &Session, bus_name: &str, name: &str) -> Result<Option<Ins
 /// none, and that is no error.
 async fn stopped(session: &Session) -> BTreeMap<String, String> {
     let Ok(systemd) = SystemdProxy::new(&session.bus).await else { return BTreeMap::new() };
-    let Ok(units) = systemd.list_units_by_patterns(&[], &["sersync@*.service"]).await else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
-    for unit in units {
+    for unit in units(&systemd).await {
         let Some(name) = instance_of_unit(&unit.0) else { continue };
         let file = systemd.get_unit_file_state(&unit.0).await.unwrap_or_default();
         found.insert(name, stopped_state(&unit.3, &file));
@@ -92,8 +91,12 @@ async fn stopped(session: &Session) -> BTreeMap<String, String> {
 /// The instances whose units systemd has in memory, running or not.
 pub async fn names_of_units(bus: &Connection) -> Vec<String> {
     let Ok(systemd) = SystemdProxy::new(bus).await else { return Vec::new() };
-    let units = systemd.list_units_by_patterns(&[], &["sersync@*.service"]).await.unwrap_or_default();
-    units.iter().filter_map(|unit| instance_of_unit(&unit.0)).collect()
+    units(&systemd).await.iter().filter_map(|unit| instance_of_unit(&unit.0)).collect()
+}
+
+/// Our units in systemd's memory; none where it does not answer.
+async fn units(systemd: &SystemdProxy<'_>) -> Vec<UnitRow> {
+    systemd.list_units_by_patterns(&[], &["sersync@*.service"]).await.unwrap_or_default()
 }
 
 /// An instance that systemd would start, though its unit is not in memory.

@@ -3,11 +3,9 @@
 use super::output::{self, Complaints, Progress, Reader, Totals};
 use super::plan::Plan;
 use super::{Capabilities, Fault, Order, Outcome, Synced, outcome, synced};
-use crate::filter::Filter;
 use crate::path::RelPath;
-use crate::pending::{Kind, Lane};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use crate::pending::Kind;
+use std::path::Path;
 
 /// A batch, and a remote that names its paths with something before them.
 #[derive(Debug, Clone, Copy)]
@@ -62,17 +60,5 @@ pub fn understand(batch: Batch<'_>, stdout: &[u8], stderr: &str, exists: &dyn Fn
 }
 
 fn order(batch: Batch<'_>) -> Order {
-    Order {
-        root: PathBuf::from(batch.root),
-        identity: None,
-        paths: batch.paths.to_vec(),
-        moves: Vec::new(),
-        kind: batch.kind,
-        lane: Lane::Live,
-        requested: false,
-        delete: true,
-        filter: Arc::new(Filter::none()),
-        capabilities: Capabilities::default(),
-        name_synced: true,
-    }
+    Order { name_synced: true, ..Order::plain(batch.root, batch.kind, batch.paths.to_vec()) }
 }

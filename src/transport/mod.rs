@@ -57,7 +57,7 @@ use output::Complaints;
 use plan::Plan;
 use process::Feed;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One batch, with all that is needed to carry it out.
@@ -85,6 +85,25 @@ pub struct Order {
     pub capabilities: Capabilities,
     /// Whether somebody wants to know what was synced, path by path.
     pub name_synced: bool,
+}
+
+impl Order {
+    /// Live, allowed to delete, without a filter, and with nothing known of the root or the remote.
+    fn plain(root: &Path, kind: Kind, paths: Vec<RelPath>) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            identity: None,
+            paths,
+            moves: Vec::new(),
+            kind,
+            lane: Lane::Live,
+            requested: false,
+            delete: true,
+            filter: Arc::new(Filter::none()),
+            capabilities: Capabilities::default(),
+            name_synced: false,
+        }
+    }
 }
 
 /// A path that a run made equal.

@@ -102,30 +102,16 @@ fn owners(order: &Order, path: &RelPath) -> Vec<RelPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::Filter;
-    use crate::pending::Lane;
     use crate::transport::synced;
-    use std::path::PathBuf;
-    use std::sync::Arc;
+    use std::path::Path;
 
     fn rel(path: &str) -> RelPath {
         RelPath::new(path.as_bytes()).unwrap()
     }
 
     fn order(paths: &[&str]) -> Order {
-        Order {
-            root: PathBuf::from("/data"),
-            identity: None,
-            paths: paths.iter().map(|path| rel(path)).collect(),
-            moves: Vec::new(),
-            kind: Kind::Tree,
-            lane: Lane::Live,
-            requested: false,
-            delete: true,
-            filter: Arc::new(Filter::none()),
-            capabilities: Capabilities::default(),
-            name_synced: true,
-        }
+        let paths = paths.iter().map(|path| rel(path)).collect();
+        Order { name_synced: true, ..Order::plain(Path::new("/data"), Kind::Tree, paths) }
     }
 
     #[test]

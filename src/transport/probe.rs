@@ -5,13 +5,11 @@
 
 use super::{Capabilities, Endpoint, Fault, Order, carry_out, fault_name};
 use crate::config::Destination;
-use crate::filter::Filter;
 use crate::path::RelPath;
-use crate::pending::{Kind, Lane};
+use crate::pending::Kind;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -106,19 +104,7 @@ async fn push(
     path: &RelPath,
     capabilities: &mut Capabilities,
 ) -> Result<(), Fault> {
-    let order = Order {
-        moves: Vec::new(),
-        root: scratch.to_path_buf(),
-        identity: None,
-        paths: vec![path.clone()],
-        kind: Kind::Entry,
-        lane: Lane::Live,
-        requested: false,
-        delete: true,
-        filter: Arc::new(Filter::none()),
-        capabilities: *capabilities,
-        name_synced: false,
-    };
+    let order = Order { capabilities: *capabilities, ..Order::plain(scratch, Kind::Entry, vec![path.clone()]) };
     let outcome = carry_out(endpoint, order, |_| ()).await;
     capabilities.take_over(outcome.lesson);
     match (outcome.fault, outcome.failed.into_iter().next()) {

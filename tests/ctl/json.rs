@@ -115,12 +115,9 @@ fn odd_name() -> std::ffi::OsString {
 
 fn failure() -> Failure {
     Failure {
-        remote: "web2:/srv/www".into(),
         path: RelPath::new(b"a\xff").unwrap(),
         fault: Fault::new("NoSpace", "No space left on device"),
-        attempts: 2,
-        failed_at: SystemTime::now(),
-        next_try: SystemTime::now() + Duration::from_secs(90),
+        ..super::failure(0)
     }
 }
 

@@ -3,12 +3,13 @@
 //! The image is made once by debootstrap, below the target directory, and never written to: each machine has a layer of
 //! its own in memory above it. The network is the host's, so what listens on loopback there is reached from within.
 
-use super::{SOON, contents, eventually, is_root, skip};
+use super::{SOON, contents, eventually, is_root, skip, tool};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Booting takes 8 s where nothing else runs.
 const BOOT: Duration = Duration::from_secs(120);
@@ -141,6 +142,12 @@ impl Machine {
         String::from_utf8_lossy(&lines.stdout).into_owned()
     }
 
+    /// What an instance says of itself on the bus, as busctl(1) writes it: `s "idle"`.
+    pub fn tells(&self, instance: &str, property: &str) -> String {
+        let (name, object) = (format!("org.sersync.Agent1.{instance}"), format!("/org/sersync/Agent1/{instance}"));
+        self.run(&["busctl", "get-property", &name, &object, "org.sersync.Agent1", property]).trim().to_owned()
+    }
+
     /// A property of a unit.
     pub fn property(&self, unit: &str, name: &str) -> String {
         self.run(&["systemctl", "show", unit, "--value", "-p", name]).trim().to_owned()
@@ -178,20 +185,15 @@ pub fn image() -> PathBuf {
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("bookworm");
     tool(
         Command::new("debootstrap")
+            .env("DEBIAN_FRONTEND", "noninteractive")
             .args(["--variant=minbase", &format!("--include={PACKAGES}"), codename])
             .arg(&fresh)
             .args(mirror()),
     );
     // debootstrap cannot configure it: it wants a systemd that is installed already.
     fs::copy("/etc/resolv.conf", fresh.join("etc/resolv.conf")).unwrap();
-    tool(Command::new("chroot").arg(&fresh).args([
-        "apt-get",
-        "install",
-        "-y",
-        "-q",
-        "--no-install-recommends",
-        "polkitd",
-    ]));
+    let install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "polkitd"];
+    tool(Command::new("chroot").env("DEBIAN_FRONTEND", "noninteractive").arg(&fresh).args(install));
     fs::rename(&fresh, &image).unwrap();
     image
 }
@@ -203,10 +205,9 @@ fn mirror() -> Option<String> {
     known.lines().find(|site| !site.contains("security")).map(str::to_owned)
 }
 
-fn tool(command: &mut Command) {
-    let output = command.env("DEBIAN_FRONTEND", "noninteractive").output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+/// What a machine shares with the host: not in /tmp, of which the machine has one of its own.
+pub fn shared() -> TempDir {
+    tempfile::Builder::new().prefix("shared-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 /// A unit's state becomes this.

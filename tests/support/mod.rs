@@ -23,6 +23,7 @@ pub mod writer;
 
 use std::fmt::Display;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The time that anything may take on a busy machine before a test calls it broken. A passing test never waits for it.
@@ -63,6 +64,14 @@ pub fn left_out(reason: &str) {
     use std::io::Write;
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "skipped {name}: {reason}");
+}
+
+/// Runs a tool, which must succeed; gives back what it said.
+pub fn tool(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
 }
 
 /// The project's folder.

@@ -1,8 +1,9 @@
 //! [`Packages`]: the packages that `packaging/build` made, for the tests that install them.
 
-use super::left_out;
+use super::{left_out, tool};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The built packages.
 #[derive(Debug)]
@@ -29,4 +30,16 @@ impl Packages {
         assert_eq!(found.len(), 1, "{found:?}: one .{extension} in {}", self.directory.display());
         found.into_iter().next().unwrap()
     }
+}
+
+/// A newer version of a .deb, of the same files, in the directory `place`.
+pub fn newer(deb: &Path, place: &Path) -> PathBuf {
+    let (tree, file) = (place.join("newer"), place.join("sersync_9.0.0-1.deb"));
+    tool(Command::new("dpkg-deb").arg("-R").args([deb, &tree]));
+    let control = tree.join("DEBIAN/control");
+    let text = fs::read_to_string(&control).unwrap();
+    let version = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
+    fs::write(&control, text.replace(version, "Version: 9.0.0-1")).unwrap();
+    tool(Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-b"]).args([&tree, &file]));
+    file
 }

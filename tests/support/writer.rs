@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// A random writer on one tree.
@@ -23,6 +25,30 @@ pub struct Writer {
     serial: u64,
     /// How many operations changed something.
     pub done: u64,
+}
+
+/// Has all writers at work without a pause for as long as `harm` takes.
+pub fn busy_while<T>(writers: Vec<Writer>, harm: impl FnOnce() -> T) -> T {
+    /// Stops them, also by a failing assertion: else the test would wait for them for ever.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stopped = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Stop(&stopped);
+        for mut writer in writers {
+            let stopped = &stopped;
+            scope.spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    writer.run(50);
+                }
+            });
+        }
+        harm()
+    })
 }
 
 /// Above so many entries in the tree, removals win.
