@@ -83,6 +83,10 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
+    /// Start one rsync a remote ahead of the next change, and replace it after so long; 0: none
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    ahead: Option<u64>,
+
     /// Tell every event and every rsync command
     #[arg(long)]
     debug: bool,
@@ -224,6 +228,9 @@ fn override_settings(config: &mut Config, cli: &Cli) {
     }
     if let Some(workers) = cli.workers {
         config.agent.workers = usize::from(workers);
+    }
+    if let Some(seconds) = cli.ahead {
+        config.agent.ahead = Duration::from_secs(seconds);
     }
     config.debug |= cli.debug;
 }

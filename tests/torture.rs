@@ -55,6 +55,9 @@ impl Torture {
         let daemons = [plan("d1", &copies[0]), plan("d2", &copies[1])];
         let mut destinations: Vec<String> = daemons.iter().map(|daemon| daemon.url(MODULE)).collect();
         let mut launch = place.launch();
+        if rng.bool() {
+            launch = launch.argument("--ahead").argument("2");
+        }
         let sshd = Sshd::start(&place.path("sshd"));
         if let Some(sshd) = &sshd {
             copies.push(place.make("by-ssh"));

@@ -10,7 +10,7 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
-use crate::transport::{self, Order, Outcome};
+use crate::transport::{self, Ahead, Order, Outcome};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -22,12 +22,13 @@ const TOLD_AT_MOST: usize = 10;
 const LOOP_TOLD_EVERY: Duration = Duration::from_secs(600);
 
 /// What a run's task returns.
-pub type Returned = (RemoteId, BatchId, Outcome);
+pub type Returned = (RemoteId, BatchId, Outcome, Option<Ahead>);
 
 impl Engine {
     /// Starts every run that may start now.
     pub(super) fn dispatch(&mut self, now: Instant) {
         if self.paused {
+            self.remotes.iter_mut().for_each(|remote| remote.reserve.rest());
             return;
         }
         let pace = self.pace();
@@ -38,6 +39,7 @@ impl Engine {
             while self.runs.len() < self.config.agent.workers.max(1) {
                 let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root) else { break };
                 if !root.is_there() {
+                    self.remotes[at].reserve.rest();
                     break;
                 }
                 let (is_ready, identity) = (root.condition == super::root::Condition::Ready, root.identity);
@@ -49,7 +51,25 @@ impl Engine {
                 let Some(batch) = self.remotes[at].next_batch(pace, long, now) else { break };
                 self.start(at, batch, identity, now);
             }
+            self.keep_ahead(at, now);
         }
+    }
+
+    /// Has a run of the remote `at` wait for the next change.
+    fn keep_ahead(&mut self, at: usize, now: Instant) {
+        let root = self.roots.iter().find(|root| root.path == self.remotes[at].root && root.is_there());
+        let Some(identity) = root.and_then(|root| root.identity) else { return };
+        let delete = self.may_delete(Lane::Live);
+        self.remotes[at].keep_ahead(identity, delete, self.config.filter.is_empty(), now);
+    }
+
+    fn may_delete(&self, lane: Lane) -> bool {
+        self.config.events.delete
+            && match self.config.deletions {
+                Deletions::Always => true,
+                Deletions::FullSyncs => lane == Lane::Background,
+                Deletions::Live => lane != Lane::Background,
+            }
     }
 
     /// Whether a run that may last for hours leaves one of the runs allowed at once for live changes.
@@ -61,7 +81,12 @@ impl Engine {
 
     pub(super) fn pace(&self) -> Pace {
         let agent = &self.config.agent;
-        Pace { gather: agent.gather, batch_paths: agent.batch_paths, streams: agent.streams.max(1) }
+        Pace {
+            gather: agent.gather,
+            batch_paths: agent.batch_paths,
+            streams: agent.streams.max(1),
+            abreast: self.processors / self.remotes.len().max(1),
+        }
     }
 
     /// The longest pause before what failed is tried again.
@@ -70,6 +95,7 @@ impl Engine {
     }
 
     fn start(&mut self, at: usize, batch: Batch, identity: Option<transport::RootIdentity>, now: Instant) {
+        let delete = self.may_delete(batch.lane);
         let remote = &mut self.remotes[at];
         if let Some(shared) = &mut remote.shared
             && let Err(error) = shared.keep(now)
@@ -84,12 +110,7 @@ impl Engine {
             kind: batch.kind,
             lane: batch.lane,
             requested: batch.requested,
-            delete: self.config.events.delete
-                && match self.config.deletions {
-                    Deletions::Always => true,
-                    Deletions::FullSyncs => batch.lane == Lane::Background,
-                    Deletions::Live => batch.lane != Lane::Background,
-                },
+            delete,
             filter: match &self.config.crontab {
                 Some(crontab) if batch.scheduled => crontab.filter.clone(),
                 _ => self.config.filter.clone(),
@@ -103,12 +124,14 @@ impl Engine {
         };
         let (progress, watched) = watch::channel(None);
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
+        let may_be_ahead = batch.lane == Lane::Live && batch.kind == Kind::Entry;
+        let mut ahead = if may_be_ahead { remote.reserve.take() } else { None };
         let abort = self.runs.spawn(async move {
-            let outcome = transport::carry_out(&endpoint, order, |step| {
+            let outcome = transport::carry_out(&endpoint, order, &mut ahead, |step| {
                 progress.send_replace(Some(step));
             })
             .await;
-            (id, batch_id, outcome)
+            (id, batch_id, outcome, ahead)
         });
         if batch.lane == Lane::Background {
             self.jobs.started(&remote.name);
@@ -124,8 +147,9 @@ impl Engine {
     pub(super) fn returned(&mut self, result: Result<(tokio::task::Id, Returned), tokio::task::JoinError>) {
         let (now, wall) = (Instant::now(), SystemTime::now());
         match result {
-            Ok((task, (remote, batch, outcome))) => {
+            Ok((task, (remote, batch, outcome, unused))) => {
                 self.tasks.remove(&task);
+                self.review_reserve(remote, &outcome, unused);
                 self.landed(remote, batch, outcome, now, wall);
             }
             Err(error) => {
@@ -134,6 +158,21 @@ impl Engine {
             }
         }
         self.dirty = true;
+    }
+
+    /// What a run says of the one that was started ahead of it.
+    fn review_reserve(&mut self, id: RemoteId, outcome: &Outcome, unused: Option<Ahead>) {
+        let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) else { return };
+        remote.reserve.put_back(unused);
+        let too_many = |fault: &Fault| fault.name == transport::fault_name::TOO_MANY_CONNECTIONS;
+        let why = match () {
+            () if outcome.ahead_was_gone && remote.reserve.was_gone() => "it ends a connection that waits",
+            () if outcome.fault.as_ref().is_some_and(too_many) && remote.reserve.give_up() => {
+                "its connections are all taken"
+            }
+            () => return,
+        };
+        tracing::info!(sersync_remote = remote.name, "{}: no rsync is started ahead any more: {why}", remote.name);
     }
 
     /// A run was ended from here (or its task broke): all it had is pending again, unless it was only a request.

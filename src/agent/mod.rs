@@ -26,6 +26,7 @@ mod reload;
 mod remote;
 mod report_file;
 mod reports;
+mod reserve;
 mod root;
 pub mod snapshot;
 mod telling;

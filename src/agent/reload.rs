@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::handle::CommandError;
 use super::remote::{Remote, RemoteId};
+use super::reserve::Reserve;
 use super::root::{Root, start_watch};
 use crate::config::{Config, Destination};
 use crate::filter::EntryKind;
@@ -43,6 +44,7 @@ impl Engine {
         let mut remote = Remote::new(RemoteId(number), name, root, endpoint, self.config.agent.pending_limit);
         remote.set.set_longest_pause(self.longest_pause());
         remote.shared = shared;
+        remote.reserve = Reserve::new(self.config.agent.ahead);
         remote
     }
 
@@ -174,6 +176,7 @@ impl Engine {
             if let Some(shared) = &remote.shared {
                 endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());
             }
+            remote.reserve = Reserve::new(self.config.agent.ahead);
             if *remote.endpoint != endpoint {
                 remote.endpoint = Arc::new(endpoint);
                 // What failed may have failed for what was just mended.

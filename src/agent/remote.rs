@@ -5,13 +5,14 @@
 //! comes after it: another starts beside it, on a stream of its own, over other paths.
 
 use super::backoff::Backoff;
+use super::reserve::Reserve;
 use super::snapshot::{self, RemoteState};
 use crate::config::Destination;
 use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Entry, Kind, Lane, PendingSet, Seq};
 use crate::repeats::{Ration, Repeats};
-use crate::transport::{Capabilities, Endpoint, Fault, Progress, SharedConnection, Totals};
+use crate::transport::{Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Totals};
 use crate::watch::Change;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,7 +27,8 @@ const YOUNG: Duration = Duration::from_millis(250);
 /// Under steady load changes gather for as long as a run takes, but no longer than this.
 const LONGEST_GATHER: Duration = Duration::from_millis(40);
 
-/// So many waiting paths make a run worth its while: there is no point in gathering more.
+/// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
+/// another run.
 const CROWD: usize = 500;
 
 /// After so long without a run the load is not steady.
@@ -45,6 +47,9 @@ pub struct Pace {
     pub batch_paths: usize,
     /// At most so many runs of live changes at once.
     pub streams: usize,
+    /// So many of them share a crowd of changes, side by side: as many as there are processors for. One run alone is as
+    /// fast as the slowest of its three processes.
+    pub abreast: usize,
 }
 
 /// Which runs that may last long may start now.
@@ -101,6 +106,8 @@ pub struct Remote {
     pub endpoint: Arc<Endpoint>,
     /// The ssh connection that its runs share.
     pub shared: Option<SharedConnection>,
+    /// The run that waits for the next change.
+    pub reserve: Reserve,
     /// What it accepts.
     pub capabilities: Capabilities,
     /// The options of which the journal has told that it refuses them.
@@ -139,6 +146,7 @@ impl Remote {
             set: PendingSet::new(pending_limit),
             endpoint: Arc::new(endpoint),
             shared: None,
+            reserve: Reserve::new(Duration::ZERO),
             capabilities: Capabilities::default(),
             refusals_told: Vec::new(),
             backoff: Backoff::default(),
@@ -222,7 +230,7 @@ impl Remote {
         let in_lane = |lane: Lane| self.flights.values().filter(|flight| flight.lane == lane).count();
         let (bulk, background) = (in_lane(Lane::Bulk), in_lane(Lane::Background));
         if self.may_start_live(pace, now)
-            && let Some(batch) = self.set.take(Lane::Live, pace.batch_paths, now)
+            && let Some(batch) = self.set.take(Lane::Live, self.share(pace), now)
         {
             self.gathering_since = self.set.has_waiting(Lane::Live).then_some(now);
             return Some(batch);
@@ -245,13 +253,25 @@ impl Remote {
         None
     }
 
+    fn live_flights(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.values().filter(|flight| flight.lane == Lane::Live)
+    }
+
     fn may_start_live(&self, pace: Pace, now: Instant) -> bool {
-        let mut live = self.flights.values().filter(|flight| flight.lane == Lane::Live);
-        let all_old = live.clone().all(|flight| now.duration_since(flight.started) >= YOUNG);
+        let live = self.live_flights().count();
+        let all_old = self.live_flights().all(|flight| now.duration_since(flight.started) >= YOUNG);
+        let is_abreast = live < pace.abreast && self.set.waiting() >= CROWD;
         self.stuck.is_none()
-            && all_old
-            && live.by_ref().count() < pace.streams
+            && (all_old || is_abreast)
+            && live < pace.streams
             && self.gathered_at(pace).is_some_and(|at| at <= now)
+    }
+
+    /// How many of the waiting paths the next live run takes: of a crowd that several runs are worth their while for,
+    /// what falls to one of those that may share it.
+    fn share(&self, pace: Pace) -> usize {
+        let (waiting, free) = (self.set.waiting(), pace.abreast.saturating_sub(self.live_flights().count()).max(1));
+        if waiting < 2 * CROWD { pace.batch_paths } else { pace.batch_paths.min(waiting.div_ceil(free)) }
     }
 
     /// When what waits has gathered long enough.
@@ -281,12 +301,23 @@ impl Remote {
             Some(since) => self.next_chance(since),
             None => self.gathered_at(pace).map(|at| self.all_old_at().map_or(at, |old| old.max(at))),
         };
-        [next_live, self.set.next_unpark()].into_iter().flatten().min()
+        [next_live, self.set.next_unpark(), self.reserve.next_wake()].into_iter().flatten().min()
+    }
+
+    /// Sees to it that a run waits for the next change, where that is wanted and nothing says that it would have to wait
+    /// for long.
+    pub fn keep_ahead(&mut self, identity: RootIdentity, delete: bool, unfiltered: bool, now: Instant) {
+        if self.backoff.attempts() > 0 {
+            self.reserve.rest();
+        } else if self.last_success.is_some() && self.live_flights().next().is_none() {
+            let readiness = Readiness { identity, delete, unfiltered, capabilities: self.capabilities };
+            self.reserve.keep(&self.endpoint, &self.root, readiness, now);
+        }
     }
 
     /// When the youngest live run is no longer young.
     fn all_old_at(&self) -> Option<Instant> {
-        self.flights.values().filter(|flight| flight.lane == Lane::Live).map(|flight| flight.started + YOUNG).max()
+        self.live_flights().map(|flight| flight.started + YOUNG).max()
     }
 
     /// When what could not be taken at `since` may go on: live runs are no longer young, or a recursive one has lasted
@@ -379,7 +410,7 @@ impl Remote {
 mod tests {
     use super::*;
 
-    const PACE: Pace = Pace { gather: Duration::from_millis(5), batch_paths: 100, streams: 4 };
+    const PACE: Pace = Pace { gather: Duration::from_millis(5), batch_paths: 100, streams: 4, abreast: 1 };
 
     fn remote() -> Remote {
         let destination = Destination::Local { directory: "/mnt/copy".into() };

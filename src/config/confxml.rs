@@ -218,6 +218,9 @@ fn agent(reading: &mut Reading<'_>, head: Option<&Element>, sersync: Option<&Ele
     if let Some(gather) = reading.number(agent.child("gather"), "milliseconds", 0..=3_600_000, "milliseconds") {
         settings.gather = Duration::from_millis(gather);
     }
+    if let Some(ahead) = reading.number(agent.child("ahead"), "seconds", 0..=3_600, "seconds") {
+        settings.ahead = Duration::from_secs(ahead);
+    }
     let mut count = |element, name, range, unit, setting: &mut usize| {
         if let Some(number) = reading.number(agent.child(element), name, range, unit) {
             *setting = usize::try_from(number).unwrap_or(usize::MAX);

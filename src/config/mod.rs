@@ -365,6 +365,8 @@ pub struct AgentSettings {
     pub batch_paths: usize,
     /// At most so many rsync runs to one remote at once.
     pub streams: usize,
+    /// One rsync a remote is started ahead of the next change, and replaced after so long; zero: none.
+    pub ahead: Duration,
     /// At most so many rsync runs of the whole agent at once (`-n`).
     pub workers: usize,
     /// Full sync at start.
@@ -385,6 +387,7 @@ impl Default for AgentSettings {
             gather: Duration::ZERO,
             batch_paths: 20_000,
             streams: 3,
+            ahead: Duration::ZERO,
             workers: 10,
             full_sync_at_start: FullSyncAtStart::Auto,
             state_directory: None,

@@ -43,6 +43,7 @@ const AGENT: ElementRule = one(
         one("gather", &["milliseconds"], &[]),
         one("batch", &["paths"], &[]),
         one("streams", &["perRemote"], &[]),
+        one("ahead", &["seconds"], &[]),
         one("workers", &["max"], &[]),
         one("fullSync", &["atStart"], &[]),
         one("state", &["directory"], &[]),

@@ -59,6 +59,11 @@ impl Capabilities {
         options.iter().filter(|(support, _)| *support == Support::Refused).map(|(_, name)| *name).collect()
     }
 
+    /// Whether the remote is known to delete what is missing here by name.
+    pub(super) fn deletes_missing(&self) -> bool {
+        self.delete_missing_args == Support::Accepted
+    }
+
     /// After a lost connection the remote may be another: what it accepted has to be seen again.
     pub fn after_connection_loss(self) -> Self {
         let forget = |support| if support == Support::Accepted { Support::Unknown } else { support };

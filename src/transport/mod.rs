@@ -16,6 +16,7 @@
 //!
 //! This module knows nothing of D-Bus, systemd, inotify, or when to try again.
 
+mod ahead;
 mod capabilities;
 mod endpoint;
 mod excluded;
@@ -35,6 +36,7 @@ mod shell;
 mod ssh;
 mod synced;
 
+pub use ahead::{Ahead, Readiness};
 pub use capabilities::{Capabilities, Lesson, Support};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name, remedies};
@@ -133,9 +135,18 @@ pub enum Deed {
 const SYNCED_AT_MOST: usize = 100_000;
 
 /// Carries `order` out at `endpoint`. `on_progress` hears of the progress of recursive runs.
-pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(Progress) + Send + Sync) -> Outcome {
-    let root = match plan::open_root(&order.root) {
-        Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => Arc::new(root),
+///
+/// A run that was started `ahead` is taken where it fits, and left there where it does not.
+pub async fn carry_out(
+    endpoint: &Endpoint,
+    order: Order,
+    ahead: &mut Option<Ahead>,
+    on_progress: impl Fn(Progress) + Send + Sync,
+) -> Outcome {
+    let (root, identity) = match plan::open_root(&order.root) {
+        Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => {
+            (Arc::new(root), identity)
+        }
         Ok(_) => return Outcome::faulty(&order, root_missing("another directory has taken its place")),
         Err(error) => {
             let fault = local::limit(&error.into()).unwrap_or_else(|| root_missing(error.desc()));
@@ -153,6 +164,9 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
     let mut work = Work {
         endpoint,
         root,
+        identity,
+        ahead,
+        ahead_was_gone: false,
         capabilities: order.capabilities,
         totals: Totals::default(),
         complaints: Complaints::default(),
@@ -163,8 +177,9 @@ pub async fn carry_out(endpoint: &Endpoint, order: Order, on_progress: impl Fn(P
         order: &order,
     };
     let fault = work.carry_out(&mut plan).await.err();
-    let Work { capabilities, totals, complaints, itemized, .. } = work;
-    Outcome::new(&order, plan, complaints, fault, capabilities, totals).with_synced(&order, known, itemized)
+    let Work { capabilities, totals, complaints, itemized, ahead_was_gone, .. } = work;
+    let outcome = Outcome::new(&order, plan, complaints, fault, capabilities, totals);
+    Outcome { ahead_was_gone, ..outcome.with_synced(&order, known, itemized) }
 }
 
 fn root_missing(why: &str) -> Fault {
@@ -176,6 +191,9 @@ struct Work<'a> {
     endpoint: &'a Endpoint,
     order: &'a Order,
     root: Arc<OwnedFd>,
+    identity: RootIdentity,
+    ahead: &'a mut Option<Ahead>,
+    ahead_was_gone: bool,
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,

@@ -27,6 +27,8 @@ pub struct Outcome {
     pub synced: Vec<Synced>,
     /// Some of the files of the batch, as they were when it began.
     pub stamps: Vec<(RelPath, Stamp)>,
+    /// The run that was started ahead had no connection any more.
+    pub ahead_was_gone: bool,
 }
 
 impl Outcome {
@@ -40,6 +42,7 @@ impl Outcome {
             totals: Totals::default(),
             synced: Vec::new(),
             stamps: Vec::new(),
+            ahead_was_gone: false,
         }
     }
 
@@ -66,7 +69,8 @@ impl Outcome {
         let again =
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
         let lesson = Lesson { before: order.capabilities, after: capabilities };
-        Self { failed, again, bulk: plan.bulk, fault, lesson, totals, synced: Vec::new(), stamps: plan.stamps }
+        let (bulk, stamps) = (plan.bulk, plan.stamps);
+        Self { failed, again, bulk, fault, lesson, totals, synced: Vec::new(), stamps, ahead_was_gone: false }
     }
 }
 

@@ -105,7 +105,7 @@ async fn push(
     capabilities: &mut Capabilities,
 ) -> Result<(), Fault> {
     let order = Order { capabilities: *capabilities, ..Order::plain(scratch, Kind::Entry, vec![path.clone()]) };
-    let outcome = carry_out(endpoint, order, |_| ()).await;
+    let outcome = carry_out(endpoint, order, &mut None, |_| ()).await;
     capabilities.take_over(outcome.lesson);
     match (outcome.fault, outcome.failed.into_iter().next()) {
         (Some(fault), _) | (None, Some((_, fault))) => Err(fault),

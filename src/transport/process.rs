@@ -89,6 +89,11 @@ impl Run {
         Ok(Self { child, group })
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end.
     ///
     /// With `patience`, a run that neither reads nor writes anything for so long is ended, with an error of the kind

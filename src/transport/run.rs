@@ -1,5 +1,6 @@
 //! One run of rsync, as far as the remote accepts what is asked of it; and what its end means.
 
+use super::ahead;
 use super::capabilities::{Capabilities, Support, Used};
 use super::endpoint::Form;
 use super::fault::{self, Fault, name as fault_name};
@@ -37,20 +38,28 @@ impl Work<'_> {
             }
             on_line(None);
             let list = feed();
+            let ahead = self.take_ahead(form, effective);
+            if let Some((_, ahead_form)) = &ahead {
+                line = self.endpoint.command_line(*ahead_form, effective);
+            }
             tracing::debug!(
                 target: "sersync::rsync",
                 sersync_paths = list.paths(),
                 "rsync: {}",
                 shell::line(&self.order.root, &line, list.whole())
             );
-            let run = Run::start(
-                "rsync",
-                &line.arguments,
-                &line.environment,
-                &self.root,
-                self.order.lane == Lane::Background,
-            )
-            .map_err(|error| not_started(&error))?;
+            let is_ahead = ahead.is_some();
+            let run = match ahead {
+                Some((run, _)) => run,
+                None => Run::start(
+                    "rsync",
+                    &line.arguments,
+                    &line.environment,
+                    &self.root,
+                    self.order.lane == Lane::Background,
+                )
+                .map_err(|error| not_started(&error))?,
+            };
             let mut totals = Totals::default();
             let (mut deletions_skipped, mut deleted) = (false, 0_u64);
             let (itemized, order) = (&mut self.itemized, self.order);
@@ -68,12 +77,18 @@ impl Work<'_> {
                 on_line(Some(text));
             };
             let patience = form.is_brief().then(|| self.endpoint.patience());
+            let patience = if is_ahead { patience.map(|patience| patience.min(ahead::PATIENCE)) } else { patience };
             let ended = match run.complete(list, listen, patience).await {
                 Ok(ended) => ended,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     self.totals.add(totals);
                     self.complaints.vanished = self.order.paths.clone();
                     return Ok(effective);
+                }
+                // What went wrong with one that was started ahead says nothing of the remote.
+                Err(_) if is_ahead => {
+                    self.ahead_was_gone = true;
+                    continue;
                 }
                 Err(error) => return Err(not_started(&error)),
             };
@@ -99,6 +114,7 @@ impl Work<'_> {
                     }
                     return Ok(effective);
                 }
+                Err(_) if is_ahead => self.ahead_was_gone = true,
                 Err(fault) => {
                     if matches!(fault.name, fault_name::NO_SPACE | fault_name::QUOTA_EXCEEDED) {
                         let said = self.complaints_in(form, &ended.stderr);
@@ -124,6 +140,14 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// The run that was started ahead, and the form that it was started in, if it is one of `form`, of a remote that
+    /// accepts `effective`.
+    fn take_ahead(&mut self, form: Form, effective: Capabilities) -> Option<(Run, Form)> {
+        let own = self.ahead.as_ref()?.serves(form, self.identity, effective)?;
+        let mut ahead = self.ahead.take()?;
+        ahead.is_alive().then(|| (ahead.into_run(), own))
     }
 
     fn judge(&self, form: Form, ended: &Ended) -> Result<Complaints, Fault> {

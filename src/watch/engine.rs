@@ -41,6 +41,12 @@ const REPORT: usize = 4096;
 const BACKLOG: usize = 1_000_000;
 /// So long nothing is tried with a descriptor that could not be read.
 const UNREADABLE: Duration = Duration::from_millis(500);
+/// Events that wake the thread so soon after it fell asleep, so many times in a row, come in a burst.
+const QUICK: Duration = Duration::from_millis(1);
+const BURST: u32 = 16;
+/// In a burst events gather for so many milliseconds: to be woken for each of them by itself costs the thread, and those
+/// who cause them, more than the work does.
+const NAP: u16 = 2;
 /// A change's ctime may be this much older than the moment from which on it is looked for: the kernel's clock for
 /// files is coarse.
 const SLACK: WallTime = 2_000_000_000;
@@ -105,6 +111,8 @@ pub struct Engine {
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
     drains: Vec<u64>,
+    /// So often in a row something woke the thread at once.
+    quick_wakes: u32,
     /// So many marks are to be set behind what happened before.
     marks: usize,
     /// When the kernel's queue was last seen empty.
@@ -167,6 +175,7 @@ impl Engine {
             reports,
             control,
             drains: Vec::new(),
+            quick_wakes: 0,
             marks: 0,
             caught_up,
             lost_since: None,
@@ -259,8 +268,14 @@ impl Engine {
             PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN),
         ];
         polled.extend(self.mountinfo.as_ref().map(|file| PollFd::new(file.as_fd(), PollFlags::POLLPRI)));
+        let asleep = Instant::now();
         // An interrupted or failed poll is an early wake-up, nothing more.
         let _ = poll(&mut polled, timeout);
+        self.quick_wakes = if asleep.elapsed() < QUICK { self.quick_wakes.saturating_add(1) } else { 0 };
+        if self.quick_wakes >= BURST {
+            // A command still comes through at once.
+            let _ = poll(&mut polled[1..], NAP);
+        }
         let mounts_changed = polled.get(2).and_then(PollFd::any).unwrap_or(false);
         let woken = polled[1].any().unwrap_or(false);
         self.mounts_changed |= mounts_changed;

@@ -5,7 +5,7 @@
 //! stopped and started again.
 
 use super::host::Host;
-use super::processes::descendants;
+use super::processes::{Process, descendants};
 use super::{SOON, eventually, is_root};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -165,6 +165,12 @@ impl Daemon {
             let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
             let _ = child.wait();
         }
+    }
+
+    /// The processes that serve its connections.
+    pub fn serving(&self) -> Vec<Process> {
+        let child = self.child.as_ref().expect("it runs");
+        descendants(child.id() as i32)
     }
 
     /// Halts it and all its connections where they are, as a machine that hangs would; [`Daemon::go_on`] undoes it.
