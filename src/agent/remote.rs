@@ -455,6 +455,48 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_is_shared_by_as_many_runs_as_may_be_abreast() {
+        let pace = Pace { batch_paths: 20_000, abreast: 2, ..PACE };
+        let (mut remote, start) = (remote(), Instant::now());
+        remote.set.set_limit(20_000);
+        let mut seq = 0;
+        let mut arrive = |remote: &mut Remote, count: usize| {
+            for _ in 0..count {
+                seq += 1;
+                report(remote, &format!("file{seq}"), seq, start);
+            }
+        };
+        arrive(&mut remote, 3 * CROWD);
+        for _ in 0..2 {
+            let half = remote.next_batch(pace, LongRuns::All, start).unwrap();
+            assert_eq!(half.paths.len(), 3 * CROWD / 2);
+            fly(&mut remote, half, start);
+        }
+        arrive(&mut remote, CROWD);
+        assert_eq!(remote.next_batch(pace, LongRuns::All, start), None, "no more than two");
+        let landed = *remote.flights.keys().next().unwrap();
+        let flight = remote.flights.remove(&landed).unwrap();
+        remote.set.finish(landed, crate::pending::Ending::success(SystemTime::UNIX_EPOCH, start), Seq(10_000));
+        remote.flight_ended(&flight, start);
+        let next = remote.next_batch(pace, LongRuns::All, start).unwrap();
+        assert_eq!(next.paths.len(), CROWD);
+    }
+
+    #[test]
+    fn less_than_a_crowd_waits_for_the_run_in_flight() {
+        let pace = Pace { batch_paths: 20_000, abreast: 2, ..PACE };
+        let (mut remote, start) = (remote(), Instant::now());
+        report(&mut remote, "first", 1, start);
+        let later = start + pace.gather;
+        let batch = remote.next_batch(pace, LongRuns::All, later).unwrap();
+        fly(&mut remote, batch, later);
+        for seq in 2..CROWD as u64 {
+            report(&mut remote, &format!("file{seq}"), seq, later);
+        }
+        assert_eq!(remote.next_batch(pace, LongRuns::All, later + pace.gather), None);
+    }
+
+    #[test]
     fn a_look_while_a_run_is_young_does_not_put_off_the_run_beside_it() {
         let (mut remote, start) = (remote(), Instant::now());
         report(&mut remote, "a", 1, start);
