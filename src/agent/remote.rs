@@ -486,6 +486,7 @@ mod tests {
     fn less_than_a_crowd_waits_for_the_run_in_flight() {
         let pace = Pace { batch_paths: 20_000, abreast: 2, ..PACE };
         let (mut remote, start) = (remote(), Instant::now());
+        remote.set.set_limit(20_000);
         report(&mut remote, "first", 1, start);
         let later = start + pace.gather;
         let batch = remote.next_batch(pace, LongRuns::All, later).unwrap();
