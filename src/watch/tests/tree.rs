@@ -152,44 +152,28 @@ proptest! {
     }
 }
 
-/// Other tests allocate, too: the measuring is done by this very test in a process of its own.
 #[test]
 fn a_million_directories_take_90_bytes_each_and_give_them_back() {
-    const ALONE: &str = "SERSYNC_TEST_MEASURES";
-    if std::env::var_os(ALONE).is_none() {
-        let _turn = crate::forks::some();
-        let test = "watch::tests::tree::a_million_directories_take_90_bytes_each_and_give_them_back";
-        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = alone.args([test, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(String::from_utf8_lossy(&output.stdout).contains("bytes a directory"), "nothing was measured");
-        return;
-    }
-    crate::heap::let_large_blocks_go();
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-        status.split(' ').nth(1).unwrap().parse::<i64>().unwrap() * 4096
-    };
-    let before = resident();
-    let mut tree = Tree::new();
-    let mut directories = Vec::new();
-    directories.push(tree.root());
-    for number in 1..=1_000_000 {
-        let node = tree.insert(directories[number as usize / 10], format!("directory-{number}").as_bytes());
-        tree.bind(node, watch(number));
-        if number <= 100_000 {
-            directories.push(node);
+    let test = "watch::tests::tree::a_million_directories_take_90_bytes_each_and_give_them_back";
+    crate::heap::alone(test, |resident| {
+        let before = resident();
+        let mut tree = Tree::new();
+        let mut directories = vec![tree.root()];
+        for number in 1..=1_000_000 {
+            let node = tree.insert(directories[number as usize / 10], format!("directory-{number}").as_bytes());
+            tree.bind(node, watch(number));
+            if number <= 100_000 {
+                directories.push(node);
+            }
         }
-    }
-    drop(directories);
-    let each = (resident() - before) / 1_000_000;
-    println!("{each} bytes a directory");
-    assert!(each <= 90);
-    let top: Vec<_> = tree.children(tree.root()).collect();
-    top.into_iter().for_each(|node| drop(tree.remove(node)));
-    tree.trim();
-    let left = resident() - before;
-    println!("{left} bytes are left when all are gone");
-    // The test itself holds a little.
-    assert!(left < 8_000_000);
+        drop(directories);
+        let each = (resident() - before) / 1_000_000;
+        assert!(each <= 90, "{each} bytes a directory");
+        let top: Vec<_> = tree.children(tree.root()).collect();
+        top.into_iter().for_each(|node| drop(tree.remove(node)));
+        tree.trim();
+        let left = resident() - before;
+        // Some of it is what the test itself has touched.
+        assert!(left < 8_000_000, "{left} bytes are left when all are gone");
+    });
 }
