@@ -5,6 +5,7 @@ use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
 use crate::bus::neighbours::{self, Link};
 use crate::bus::{self, Bus};
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
+use crate::heap;
 use crate::language::{Language, help};
 use crate::message_ids;
 use crate::print;
@@ -97,6 +98,7 @@ pub struct Cli {
 
 /// Runs the agent to its end.
 pub fn main() -> ExitCode {
+    heap::let_large_blocks_go();
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
     // Before anything else opens descriptors.

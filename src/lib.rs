@@ -24,6 +24,7 @@ mod forks;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod generator;
+mod heap;
 pub mod human;
 pub mod journal;
 pub mod language;

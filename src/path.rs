@@ -67,6 +67,13 @@ impl RelPath {
         Self(Arc::from(bytes))
     }
 
+    /// The path of these components, joined by slashes; none is the root. Each came from the kernel: one component, not
+    /// `.` or `..`.
+    pub fn of_names(joined: &[u8]) -> Self {
+        debug_assert!(joined.is_empty() || joined.split(|byte| *byte == b'/').all(is_name), "components: {joined:?}");
+        Self(Arc::from(joined))
+    }
+
     /// The bytes, as the kernel and rsync want them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

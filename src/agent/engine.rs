@@ -15,6 +15,7 @@ use super::snapshot::{Notice, Snapshot, StartedFrom, State};
 use super::telling::Partial;
 use super::write_down::{Found, Ledger};
 use crate::config::{Config, FullSyncAtStart};
+use crate::heap;
 use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
@@ -303,6 +304,14 @@ impl Engine {
         }
     }
 
+    /// Gives back the memory of a backlog that has gone.
+    fn trim(&mut self) {
+        let trimmed = self.remotes.iter_mut().map(|remote| remote.set.trim()).filter(|trimmed| *trimmed).count();
+        if trimmed > 0 {
+            heap::give_back();
+        }
+    }
+
     pub(super) fn new_watch_id(&mut self) -> WatchId {
         self.next_watch += 1;
         WatchId(self.next_watch)
@@ -324,6 +333,7 @@ impl Engine {
             self.report_failures_if_due(now);
             self.note_sync();
             self.write_down(now);
+            self.trim();
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
             }

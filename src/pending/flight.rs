@@ -448,7 +448,7 @@ impl<F> Entry<F> {
     /// Counts a failure. `park_at`: the path failed by itself, at this moment, and has to wait.
     fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>, longest: Duration) {
         let attempts = self.attempts() + 1;
-        self.failed = Some(Failed { fault, attempts, at });
+        self.failed = Some(Box::new(Failed { fault, attempts, at }));
         self.parked = park_at.map(|now| now + backoff(attempts, longest));
     }
 

@@ -24,155 +24,30 @@
 //!
 //! The module is pure: it does no I/O and reads no clock; it knows nothing of rsync, D-Bus or the kernel.
 
+mod entry;
 mod flight;
 mod fold;
 mod moves;
 
 #[cfg(test)]
+mod memory_test;
+#[cfg(test)]
 mod model_test;
 
 use crate::path::RelPath;
 use crate::watch::Hint;
+use entry::{CLASSES, Class};
+pub use entry::{Entry, Failed, Kind};
 use flight::Flight;
 pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_PAUSE, Lane, backoff};
 pub use moves::Move;
 use moves::Moves;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Counts reports over all remotes of the agent. What was reported earlier has the smaller number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
-
-/// What has to be done about a path. A greater kind does all that a smaller one does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Compare the entry by size and time, not its content.
-    Attributes,
-    /// Send the entry whatever its size and time, or delete it. Of a directory: the directory itself.
-    Entry,
-    /// Make everything below equal, comparing by size and time.
-    Tree,
-    /// Make everything below equal, comparing contents.
-    VerifiedTree,
-}
-
-impl Kind {
-    /// The word for people and D-Bus.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Attributes => "attributes",
-            Self::Entry => "entry",
-            Self::Tree | Self::VerifiedTree => "tree",
-        }
-    }
-}
-
-/// Why a path failed, as often as it did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failed<F> {
-    /// The last error.
-    pub fault: Arc<F>,
-    /// How often it failed.
-    pub attempts: u32,
-    /// When it failed the last time.
-    pub at: SystemTime,
-}
-
-/// One path that waits, or is in flight.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry<F> {
-    /// What has to be done.
-    pub kind: Kind,
-    /// The oldest report that is not yet served.
-    pub seq: Seq,
-    /// When that report came.
-    pub since: SystemTime,
-    /// No change is known to be missing; it is here only because somebody asked for it (a full sync).
-    pub requested: bool,
-    /// Somebody asked for it, whatever else speaks for it.
-    asked: bool,
-    /// Nothing but the clock speaks for it: what the clock's full syncs leave out may be left out.
-    scheduled: bool,
-    /// How often in a row a run found it changed or gone while it was sent.
-    unsettled: u32,
-    /// So large that it travels in a run of its own.
-    pub bulk: bool,
-    /// It is one end of a move that waits.
-    moving: bool,
-    /// It failed before.
-    pub failed: Option<Failed<F>>,
-    /// It failed by itself (not with its whole batch) and is not tried again before this moment.
-    parked: Option<Instant>,
-}
-
-impl<F> Entry<F> {
-    fn new(kind: Kind, seq: Seq, since: SystemTime) -> Self {
-        Self {
-            kind,
-            seq,
-            since,
-            requested: false,
-            asked: false,
-            scheduled: false,
-            unsettled: 0,
-            bulk: false,
-            moving: false,
-            failed: None,
-            parked: None,
-        }
-    }
-
-    /// Takes in another report of the same path: the greater need, the greater age.
-    fn absorb(&mut self, other: Self) {
-        if other.seq < self.seq {
-            self.seq = other.seq;
-            self.since = other.since;
-        }
-        self.kind = self.kind.max(other.kind);
-        self.requested &= other.requested;
-        self.asked |= other.asked;
-        self.scheduled &= other.scheduled;
-        self.bulk |= other.bulk;
-        self.moving |= other.moving;
-        if self.failed.is_none() {
-            self.failed = other.failed;
-        }
-        self.parked = None;
-    }
-
-    /// When it is tried again, having failed by itself; `None`: with the remote's next run.
-    pub fn parked_until(&self) -> Option<Instant> {
-        self.parked
-    }
-
-    fn class(&self, path: &RelPath) -> Class {
-        match self.kind {
-            _ if path.is_root() => Class::Root,
-            _ if self.moving => Class::Moving,
-            Kind::Attributes => Class::Attributes,
-            Kind::Entry if self.bulk => Class::Bulk,
-            Kind::Entry => Class::Entry,
-            Kind::Tree => Class::Tree,
-            Kind::VerifiedTree => Class::VerifiedTree,
-        }
-    }
-}
-
-/// Entries of one class wait in one queue: a batch holds one class only, so that one rsync command serves it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Class {
-    Attributes,
-    Entry,
-    Bulk,
-    Tree,
-    VerifiedTree,
-    Moving,
-    Root,
-}
-
-const CLASSES: usize = 7;
 
 /// The classes that travel in [`Lane::Live`].
 const LIVE: [Class; 5] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree, Class::Moving];
@@ -194,6 +69,9 @@ struct Sweep {
 
 /// Above so many remembered directories those of long ago are forgotten.
 const SWEPT_KEPT: usize = 10_000;
+
+/// Room for so many paths is kept though none waits.
+const ROOM_KEPT: usize = 16_384;
 
 /// So many entries that cannot be taken now are looked at before a search for others is given up.
 const BLOCKED_AT_MOST: usize = 1_000;
@@ -356,19 +234,27 @@ impl<F> PendingSet<F> {
         if entry.kind > Kind::Attributes {
             self.moves.unsettle(&path);
         }
-        let before = self.waiting.get(&path).map(|present| (present.kind, present.requested));
-        self.restore(path.clone(), entry);
-        if self.waiting.get(&path).map(|present| (present.kind, present.requested)) != before {
+        let present = self.remove(&path);
+        let before = present.as_ref().map(|present| (present.kind, present.requested));
+        let after = self.insert(path.clone(), entry, present);
+        if before != Some(after) {
             self.touched.push(path);
         }
     }
 
     /// [`PendingSet::put`] for an entry that waited a moment ago or has just been in flight: nothing becomes pending
     /// that was not.
-    fn restore(&mut self, path: RelPath, mut entry: Entry<F>) {
-        if let Some(present) = self.remove(&path) {
+    fn restore(&mut self, path: RelPath, entry: Entry<F>) {
+        let present = self.remove(&path);
+        self.insert(path, entry, present);
+    }
+
+    /// Adds an entry for a path that has none, with what was there (`present`) taken in. Says what it came to.
+    fn insert(&mut self, path: RelPath, mut entry: Entry<F>, present: Option<Entry<F>>) -> (Kind, bool) {
+        if let Some(present) = present {
             entry.absorb(present);
         }
+        let became = (entry.kind, entry.requested);
         match entry.parked {
             Some(until) => self.parked.insert((until, path.clone())),
             None => self.queues[entry.class(&path) as usize].insert((entry.seq, path.clone())),
@@ -376,6 +262,7 @@ impl<F> PendingSet<F> {
         self.verified_trees += usize::from(entry.kind == Kind::VerifiedTree);
         self.failed += usize::from(entry.failed.is_some());
         self.waiting.insert(path, entry);
+        became
     }
 
     fn remove(&mut self, path: &RelPath) -> Option<Entry<F>> {
@@ -483,6 +370,17 @@ impl<F> PendingSet<F> {
     /// than once.
     pub fn take_touched(&mut self) -> Vec<RelPath> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// Frees the room of many paths that wait no more. Says whether there was such room: then what they held themselves
+    /// is free as well, and the heap may have much to give back.
+    pub fn trim(&mut self) -> bool {
+        let (room, held) = (self.waiting.capacity(), self.waiting.len());
+        let is_large = room >= ROOM_KEPT && held < room / 8;
+        if is_large {
+            self.waiting.shrink_to(held * 2);
+        }
+        is_large
     }
 
     /// The entry that waits for `path`.

@@ -1,6 +1,6 @@
 //! The names of events, as inotifywait(1) writes and reads them.
 
-use inotify::EventMask;
+use crate::watch::EventMask;
 
 /// What is printed for each bit, in the order in which it is printed.
 const PRINTED: [(EventMask, &str); 9] = [

@@ -124,7 +124,7 @@ impl Format {
 mod tests {
     use super::*;
     use crate::path::RelPath;
-    use inotify::EventMask;
+    use crate::watch::EventMask;
 
     fn line(format: &str, root: &str, path: &[u8]) -> Vec<u8> {
         let event = Event { path: RelPath::new(path).unwrap(), mask: EventMask::CREATE | EventMask::ISDIR, cookie: 31 };

@@ -3,13 +3,17 @@
 //! A directory is watched through an open descriptor of it (`/proc/self/fd/N`), so what is watched is the very
 //! directory that is listed, whatever is renamed meanwhile.
 
+use super::EventMask;
 use super::spool::Spool;
 use crate::config::EventSwitches;
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, fchdir};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
+use std::num::NonZeroI32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// One event, as the kernel told it.
@@ -28,15 +32,33 @@ pub struct Event {
 impl Event {
     /// What the kernel tells when its queue was full.
     pub fn overflow() -> Self {
-        Self { key: -1, mask: EventMask::Q_OVERFLOW, cookie: 0, name: None }
+        Self { key: -1, mask: EventMask::QUEUE_OVERFLOW, cookie: 0, name: None }
+    }
+}
+
+/// The number by which the kernel calls a watch: counted up from 1, and never used again before all others were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchDescriptor(NonZeroI32);
+
+impl WatchDescriptor {
+    /// `None` for what is no watch.
+    pub fn new(key: i32) -> Option<Self> {
+        NonZeroI32::new(key).filter(|key| key.is_positive()).map(Self)
+    }
+
+    /// The number that comes with each event.
+    pub fn key(self) -> i32 {
+        self.0.get()
     }
 }
 
 /// The descriptor, and the memory into which its events are read.
+#[derive(Debug)]
 pub struct Descriptor {
-    inotify: Inotify,
-    watches: Watches,
-    mask: WatchMask,
+    inotify: OwnedFd,
+    mask: WatchFlags,
+    /// The calling thread's working directory is its own, to be changed at will.
+    wanders: bool,
     /// What was read from it.
     pub spool: Spool,
 }
@@ -44,19 +66,39 @@ pub struct Descriptor {
 impl Descriptor {
     /// Around an inotify descriptor, new or handed over by a process before; it must be non-blocking.
     pub fn new(descriptor: OwnedFd, spool: Spool, events: EventSwitches) -> Self {
-        let inotify = Inotify::from(descriptor);
-        Self { watches: inotify.watches(), inotify, mask: mask(events), spool }
+        Self { inotify: descriptor, mask: mask(events), wanders: false, spool }
+    }
+
+    /// To be called by the thread that adds the watches, if it is to have a working directory of its own: to enter a
+    /// directory and watch `.` takes the kernel half as long as to find it through /proc. Where that is forbidden, it
+    /// goes by /proc.
+    pub fn wander(&mut self) {
+        self.wanders = unshare(CloneFlags::CLONE_FS).is_ok();
+    }
+
+    /// Leaves the directory that was watched last, so that its file system can be unmounted.
+    pub fn rest(&self) {
+        if self.wanders {
+            // It fails for nobody who could look up an absolute path, and the root is one.
+            let _ = chdir("/");
+        }
     }
 
     /// Watches the directory that is open as `directory`. The same directory always gets the same watch.
     pub fn add(&mut self, directory: &OwnedFd, is_root: bool) -> io::Result<WatchDescriptor> {
-        let itself = if is_root { WatchMask::MOVE_SELF | WatchMask::DELETE_SELF } else { WatchMask::empty() };
-        self.watches.add(format!("/proc/self/fd/{}", directory.as_raw_fd()), self.mask | itself)
+        let itself = if is_root { WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF } else { WatchFlags::empty() };
+        let mask = self.mask | itself;
+        // Who may read a directory need not have the right to enter it.
+        let key = match self.wanders && fchdir(directory).is_ok() {
+            true => inotify::add_watch(&self.inotify, c".", mask)?,
+            false => inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", directory.as_raw_fd()), mask)?,
+        };
+        WatchDescriptor::new(key).ok_or_else(|| io::Error::other("the kernel gave a watch without a number"))
     }
 
     /// Ends a watch. That it has ended by itself already is no error.
     pub fn remove(&mut self, watch: WatchDescriptor) {
-        let _ = self.watches.remove(watch);
+        let _ = inotify::remove_watch(&self.inotify, watch.key());
     }
 
     /// Reads one buffer of events into `events`; false when none were waiting.
@@ -78,16 +120,16 @@ impl AsFd for Descriptor {
 /// `IN_EXCL_UNLINK`, because writes to a file that has no name any more concern no remote. No `IN_DELETE_SELF`: the
 /// kernel tells the end of a watch anyway (`IN_IGNORED`). `IN_MOVE_SELF` only for the root, for which nobody
 /// watches the directory above.
-fn mask(events: EventSwitches) -> WatchMask {
-    let mut mask = WatchMask::CREATE
-        | WatchMask::DELETE
-        | WatchMask::MOVED_FROM
-        | WatchMask::MOVED_TO
-        | WatchMask::ONLYDIR
-        | WatchMask::EXCL_UNLINK;
-    mask.set(WatchMask::CLOSE_WRITE, events.close_write);
-    mask.set(WatchMask::MODIFY, events.modify);
-    mask.set(WatchMask::ATTRIB, events.attrib);
+fn mask(events: EventSwitches) -> WatchFlags {
+    let mut mask = WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::ONLYDIR
+        | WatchFlags::EXCL_UNLINK;
+    mask.set(WatchFlags::CLOSE_WRITE, events.close_write);
+    mask.set(WatchFlags::MODIFY, events.modify);
+    mask.set(WatchFlags::ATTRIB, events.attrib);
     mask
 }
 
@@ -101,7 +143,8 @@ pub fn is_inotify(descriptor: &OwnedFd) -> bool {
 
 /// Opens a new inotify descriptor. The error says which limit to raise.
 pub fn open() -> io::Result<OwnedFd> {
-    Inotify::init().map(OwnedFd::from).map_err(|error| {
+    inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|error| {
+        let error = io::Error::from(error);
         if error.raw_os_error() != Some(nix::libc::EMFILE) {
             return error;
         }

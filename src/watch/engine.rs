@@ -7,7 +7,7 @@
 //! The parts of its work lie beside it: `interpret` (what an event means), `walk` (looking at directories), `root`
 //! (the root comes and goes). They share this state.
 
-use super::descriptor::{Descriptor, Event};
+use super::descriptor::{Descriptor, Event, WatchDescriptor};
 use super::disk::Disk;
 use super::hold::Holds;
 use super::mounts;
@@ -18,10 +18,9 @@ use super::spool::Spool;
 use super::tree::{NodeId, Tree};
 use super::unwatched::Unwatched;
 use super::walk::{Mode, Step};
-use super::{Change, Control, Counters, Hint, Report, Spec};
+use super::{Change, Control, Counters, EventMask, Hint, Report, Spec};
 use crate::failpoint::may_die_here;
 use crate::path::RelPath;
-use inotify::{EventMask, WatchDescriptor};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -84,13 +83,15 @@ pub struct Engine {
     pub(super) spec: Spec,
     pub(super) disk: Disk,
     pub(super) descriptor: Descriptor,
-    pub(super) tree: Tree<WatchDescriptor>,
+    pub(super) tree: Tree,
     pub(super) root: Root,
     pub(super) backlog: VecDeque<Event>,
     /// What is left to do of the walk; the last one comes first.
     pub(super) steps: Vec<Step>,
     /// Counts listings; see [`Tree::mark`].
     pub(super) listing: u32,
+    /// Where directories are read into.
+    pub(super) listing_buffer: Vec<u8>,
     /// By the cookie of the rename.
     pub(super) limbo: HashMap<u32, Vec<Limbo>>,
     /// The file whose leaving was reported last, with the cookie of its rename.
@@ -160,6 +161,7 @@ impl Engine {
             settling: Settling::new(resuming),
             steps: Vec::new(),
             listing: 0,
+            listing_buffer: Vec::new(),
             limbo: HashMap::new(),
             left: None,
             overlooked: HashSet::new(),
@@ -186,6 +188,7 @@ impl Engine {
 
     /// Runs until it is told to end, or nobody listens any more.
     pub fn run(mut self) {
+        self.descriptor.wander();
         loop {
             match self.turn() {
                 Turn::Busy => {}
@@ -246,16 +249,28 @@ impl Engine {
         }
         self.flush();
         self.say_whether_complete();
-        self.shared.counters.directories.store(self.tree.watched() as u64, Ordering::Relaxed);
+        self.count_directories();
         if self.is_stopped() {
             return Turn::Ended;
         }
         if busy || !self.backlog.is_empty() || !self.steps.is_empty() {
             Turn::Busy
         } else {
-            self.disk.rest();
+            self.rest();
             Turn::Idle(self.next_time())
         }
+    }
+
+    pub(super) fn count_directories(&self) {
+        self.shared.counters.directories.store(self.tree.watched() as u64, Ordering::Relaxed);
+    }
+
+    /// Keeps nothing that a quiet moment has no use for.
+    fn rest(&mut self) {
+        self.disk.rest();
+        self.descriptor.rest();
+        self.tree.trim();
+        self.steps.shrink_to(SLICE);
     }
 
     /// Sleeps until there is something to do.
@@ -354,7 +369,7 @@ impl Engine {
         let more = self.descriptor.read(&mut self.backlog)?;
         let fresh = self.backlog.len() - known;
         self.shared.counters.events.fetch_add(fresh as u64, Ordering::Relaxed);
-        if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::Q_OVERFLOW)) {
+        if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::QUEUE_OVERFLOW)) {
             self.lost_since.get_or_insert(self.caught_up);
         }
         // While events of before wait, nothing is caught up with.

@@ -9,16 +9,15 @@
 //! as gone only, and a new directory made there before the report is acted upon, the old files would stay on the
 //! remotes for good.
 
-use super::Hint;
 use super::descriptor::Event;
 use super::engine::{Engine, Limbo};
 use super::hold::{HOLD, HOLD_WRITTEN, Reason, Stamp};
 use super::names::{Treatment, treatment};
-use super::tree::{NodeId, Watch};
+use super::tree::NodeId;
 use super::walk::{Found, Mode, Step, kind};
+use super::{EventMask, Hint};
 use crate::filter::EntryKind;
 use crate::path::RelPath;
-use inotify::EventMask;
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::OsStr;
@@ -36,7 +35,7 @@ fn words(mask: EventMask) -> String {
 impl Engine {
     /// Takes one event into the tree, and reports what follows from it.
     pub(super) fn interpret(&mut self, event: Event) {
-        if event.mask.contains(EventMask::Q_OVERFLOW) {
+        if event.mask.contains(EventMask::QUEUE_OVERFLOW) {
             return self.overflowed();
         }
         // Mostly one. None for a watch that was ended while its last events waited.

@@ -218,6 +218,7 @@ impl Engine {
         if let Some(key) = self.tree.watch_key(root) {
             self.descriptor.spool.set_root(key);
         }
+        self.count_directories();
         self.send(Report::RootReady { returned, resumed });
     }
 

@@ -14,9 +14,9 @@
 //! header says what was watched, and whether the descriptor's queue and the segments together hold every change that
 //! is not written down.
 
+use super::EventMask;
 use super::descriptor::Event;
 use super::rescan::WallTime;
-use inotify::EventMask;
 use memmap2::MmapMut;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -283,7 +283,7 @@ fn parse(bytes: &[u8], mut event: impl FnMut(Event)) -> Option<usize> {
         }
         event(Event {
             key,
-            mask: EventMask::from_bits_truncate(u32::from_ne_bytes(word(1))),
+            mask: EventMask::from_bits_retain(u32::from_ne_bytes(word(1))),
             cookie: u32::from_ne_bytes(word(2)),
             name: (length > 0).then(|| OsString::from(OsStr::from_bytes(name))),
         });

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn tells_the_limit_once_and_tries_few_at_a_time() {
-        let mut tree: Tree<inotify::WatchDescriptor> = Tree::new();
+        let mut tree = Tree::new();
         let root = tree.root();
         let nodes: Vec<_> = (0..100).map(|number: u32| tree.insert(root, number.to_string().as_bytes())).collect();
         let start = Instant::now();
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_told_once_and_missed_since_the_first_failure() {
-        let mut tree: Tree<inotify::WatchDescriptor> = Tree::new();
+        let mut tree = Tree::new();
         let root = tree.root();
         let node = tree.insert(root, b"a");
         let start = Instant::now();

@@ -8,29 +8,31 @@
 //! the event that says so is still to come; or it can be seen at both places (a bind mount). What was seen last is
 //! true for now, and the node that had the watch before is looked at again.
 
-use super::Hint;
-use super::Report;
-use super::descriptor;
+use super::descriptor::{self, WatchDescriptor};
 use super::engine::{Engine, with_slack};
 use super::hold::{HOLD, Reason};
 use super::names::{Treatment, treatment};
 use super::rescan::WallTime;
-use super::tree::{NodeId, Watch};
+use super::tree::NodeId;
 use super::unwatched::Cause;
+use super::{EventMask, Hint, Report};
 use crate::filter::EntryKind;
 use crate::path::RelPath;
-use inotify::{EventMask, WatchDescriptor};
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
+use rustix::fs::{FileType, RawDir};
 use std::ffi::{CStr, OsStr};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
 /// Entries of one directory between two looks at the kernel's queue.
 const RELIEF: usize = 1024;
+
+/// Bytes of a directory read at once: room for some 1,500 entries, and for the longest name in any case.
+const LISTED_AT_ONCE: usize = 64 * 1024;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +62,6 @@ pub enum Mode {
     Changed(Option<WallTime>),
     /// Files changed since; no directory is known yet.
     First(Option<WallTime>),
-}
-
-impl Mode {
-    /// Whether each file's ctime decides if it is reported.
-    fn asks_for_ctime(self) -> bool {
-        matches!(self, Self::Changed(Some(_)) | Self::First(Some(_)))
-    }
 }
 
 /// What a look at a path finds.
@@ -257,57 +252,72 @@ impl Engine {
         if mode == Mode::New {
             self.report(path.clone(), Hint::NewDirectory);
         }
-        self.list(node, &path, directory, mode);
+        self.list(node, &path, &directory, mode);
     }
 
-    fn list(&mut self, node: NodeId, path: &RelPath, directory: OwnedFd, mode: Mode) {
+    fn list(&mut self, node: NodeId, path: &RelPath, directory: &OwnedFd, mode: Mode) {
         self.listing = self.listing.wrapping_add(1);
         let listing = self.listing;
-        let at = match mode.asks_for_ctime().then(|| directory.try_clone()).transpose() {
-            Ok(at) => at,
-            Err(error) => {
-                return self.not_listed(node, path, Errno::from_raw(error.raw_os_error().unwrap_or_default()));
-            }
-        };
-        let mut entries = match Dir::from_fd(directory) {
-            Ok(entries) => entries,
+        let mut buffer = std::mem::take(&mut self.listing_buffer);
+        buffer.reserve(LISTED_AT_ONCE);
+        let listed = self.list_entries(node, path, directory, mode, buffer.spare_capacity_mut());
+        self.listing_buffer = buffer;
+        match listed {
+            Ok(true) => {}
+            Ok(false) => return,
             Err(error) => return self.not_listed(node, path, error),
-        };
-        for (count, entry) in entries.iter().enumerate() {
+        }
+        let gone: Vec<_> = self.tree.children(node).filter(|child| self.tree.mark(*child) != listing).collect();
+        for child in gone {
+            self.drop_node(child);
+        }
+    }
+
+    /// Takes each entry in; false if the thread is to end.
+    fn list_entries(
+        &mut self,
+        node: NodeId,
+        path: &RelPath,
+        directory: &OwnedFd,
+        mode: Mode,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<bool, Errno> {
+        let listing = self.listing;
+        let mut entries = RawDir::new(directory, buffer);
+        let mut count = 0;
+        while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 // It was removed meanwhile, and is empty.
-                Err(Errno::ENOENT) => break,
-                Err(error) => return self.not_listed(node, path, error),
+                Err(rustix::io::Errno::NOENT) => break,
+                Err(error) => return Err(Errno::from_raw(error.raw_os_error())),
             };
-            if count % RELIEF == RELIEF - 1 {
+            count += 1;
+            if count % RELIEF == 0 {
                 self.relieve();
                 if self.is_stopped() {
-                    return;
+                    return Ok(false);
                 }
             }
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            // Some file systems do not tell the type.
             let is_directory = match entry.file_type() {
-                Some(kind) => kind == Type::Directory,
-                None => {
+                // Some file systems do not tell the type.
+                FileType::Unknown => {
                     let path = path.join(OsStr::from_bytes(name.to_bytes()));
                     self.disk.stat(&path).is_ok_and(|stat| kind(&stat) == SFlag::S_IFDIR)
                 }
+                kind => kind == FileType::Directory,
             };
             if is_directory {
                 self.found_directory(node, path, name, listing, mode);
             } else {
-                self.found_file(path, at.as_ref(), name, mode);
+                self.found_file(path, directory, name, mode);
             }
         }
-        let gone: Vec<_> = self.tree.children(node).filter(|child| self.tree.mark(*child) != listing).collect();
-        for child in gone {
-            self.drop_node(child);
-        }
+        Ok(true)
     }
 
     /// The directory is watched, but not all of what is in it is known: it is tried again.
@@ -319,31 +329,32 @@ impl Engine {
 
     fn found_directory(&mut self, parent: NodeId, path: &RelPath, name: &CStr, listing: u32, mode: Mode) {
         let name = name.to_bytes();
-        let known = self.tree.child(parent, name);
-        let path = path.join(OsStr::from_bytes(name));
-        if self.spec.filter.matches(&path, EntryKind::Directory) {
+        // Mostly nobody asks where it is.
+        let path = || path.join(OsStr::from_bytes(name));
+        if !self.spec.filter.is_empty() && self.spec.filter.matches(&path(), EntryKind::Directory) {
             return;
         }
         let wanted = self.spec.events.create_folder || self.spec.events.move_to;
-        let mode = match (mode, known) {
-            (Mode::Changed(_), None) if !wanted => return,
-            (Mode::Changed(_), None) => Mode::New,
-            (mode, _) => mode,
+        let mode = match mode {
+            Mode::Changed(_) if self.tree.child(parent, name).is_some() => mode,
+            Mode::Changed(_) if !wanted => return,
+            Mode::Changed(_) => Mode::New,
+            mode => mode,
         };
-        if mode == Mode::New {
-            self.tell(&path, EventMask::CREATE | EventMask::ISDIR, 0);
+        if mode == Mode::New && self.spec.raw {
+            self.tell(&path(), EventMask::CREATE | EventMask::ISDIR, 0);
         }
-        let node = known.unwrap_or_else(|| self.tree.insert(parent, name));
+        let node = self.tree.child_or_insert(parent, name);
         self.tree.set_mark(node, listing);
         self.steps.push(Step::Walk(node, mode));
     }
 
-    fn found_file(&mut self, path: &RelPath, at: Option<&OwnedFd>, name: &CStr, mode: Mode) {
-        let is_reported = match (mode, at) {
-            (Mode::New, _) => true,
+    fn found_file(&mut self, path: &RelPath, directory: &OwnedFd, name: &CStr, mode: Mode) {
+        let is_reported = match mode {
+            Mode::New => true,
             // What is gone by now is told by an event: the directory is watched.
-            (Mode::Changed(Some(since)) | Mode::First(Some(since)), Some(at)) => {
-                fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| changed_at(&stat) >= since)
+            Mode::Changed(Some(since)) | Mode::First(Some(since)) => {
+                fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| changed_at(&stat) >= since)
             }
             _ => false,
         };

@@ -9,6 +9,7 @@ mod remote;
 mod resume;
 mod root;
 mod thread;
+mod tree;
 
 use super::engine::{Engine, Shared, Turn};
 use super::spool::Spool;
@@ -181,7 +182,7 @@ impl Rig {
             let super::walk::Found::Directory(_, watch) = self.engine.look(&path) else {
                 panic!("{path:?} is no directory")
             };
-            assert_eq!(self.engine.tree.watch_key(node), Some(super::tree::Watch::key(&watch)), "{path:?}; {story}");
+            assert_eq!(self.engine.tree.watch_key(node), Some(watch.key()), "{path:?}; {story}");
         }
         assert_eq!(self.engine.tree.watched(), on_disk.len() + 1, "and none besides; {story}");
     }

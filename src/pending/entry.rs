@@ -1,0 +1,135 @@
+//! [`Entry`]: what is known of one path that waits, or is in flight: what has to be done, since when, what went wrong.
+
+use super::Seq;
+use crate::path::RelPath;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// What has to be done about a path. A greater kind does all that a smaller one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Compare the entry by size and time, not its content.
+    Attributes,
+    /// Send the entry whatever its size and time, or delete it. Of a directory: the directory itself.
+    Entry,
+    /// Make everything below equal, comparing by size and time.
+    Tree,
+    /// Make everything below equal, comparing contents.
+    VerifiedTree,
+}
+
+impl Kind {
+    /// The word for people and D-Bus.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Attributes => "attributes",
+            Self::Entry => "entry",
+            Self::Tree | Self::VerifiedTree => "tree",
+        }
+    }
+}
+
+/// Why a path failed, as often as it did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed<F> {
+    /// The last error.
+    pub fault: Arc<F>,
+    /// How often it failed.
+    pub attempts: u32,
+    /// When it failed the last time.
+    pub at: SystemTime,
+}
+
+/// One path that waits, or is in flight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<F> {
+    /// What has to be done.
+    pub kind: Kind,
+    /// The oldest report that is not yet served.
+    pub seq: Seq,
+    /// When that report came.
+    pub since: SystemTime,
+    /// No change is known to be missing; it is here only because somebody asked for it (a full sync).
+    pub requested: bool,
+    /// Somebody asked for it, whatever else speaks for it.
+    pub(super) asked: bool,
+    /// Nothing but the clock speaks for it: what the clock's full syncs leave out may be left out.
+    pub(super) scheduled: bool,
+    /// How often in a row a run found it changed or gone while it was sent.
+    pub(super) unsettled: u32,
+    /// So large that it travels in a run of its own.
+    pub bulk: bool,
+    /// It is one end of a move that waits.
+    pub(super) moving: bool,
+    /// It failed before.
+    pub failed: Option<Box<Failed<F>>>,
+    /// It failed by itself (not with its whole batch) and is not tried again before this moment.
+    pub(super) parked: Option<Instant>,
+}
+
+impl<F> Entry<F> {
+    pub(super) fn new(kind: Kind, seq: Seq, since: SystemTime) -> Self {
+        Self {
+            kind,
+            seq,
+            since,
+            requested: false,
+            asked: false,
+            scheduled: false,
+            unsettled: 0,
+            bulk: false,
+            moving: false,
+            failed: None,
+            parked: None,
+        }
+    }
+
+    /// Takes in another report of the same path: the greater need, the greater age.
+    pub(super) fn absorb(&mut self, other: Self) {
+        if other.seq < self.seq {
+            self.seq = other.seq;
+            self.since = other.since;
+        }
+        self.kind = self.kind.max(other.kind);
+        self.requested &= other.requested;
+        self.asked |= other.asked;
+        self.scheduled &= other.scheduled;
+        self.bulk |= other.bulk;
+        self.moving |= other.moving;
+        if self.failed.is_none() {
+            self.failed = other.failed;
+        }
+        self.parked = None;
+    }
+
+    /// When it is tried again, having failed by itself; `None`: with the remote's next run.
+    pub fn parked_until(&self) -> Option<Instant> {
+        self.parked
+    }
+
+    pub(super) fn class(&self, path: &RelPath) -> Class {
+        match self.kind {
+            _ if path.is_root() => Class::Root,
+            _ if self.moving => Class::Moving,
+            Kind::Attributes => Class::Attributes,
+            Kind::Entry if self.bulk => Class::Bulk,
+            Kind::Entry => Class::Entry,
+            Kind::Tree => Class::Tree,
+            Kind::VerifiedTree => Class::VerifiedTree,
+        }
+    }
+}
+
+/// Entries of one class wait in one queue: a batch holds one class only, so that one rsync command serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Class {
+    Attributes,
+    Entry,
+    Bulk,
+    Tree,
+    VerifiedTree,
+    Moving,
+    Root,
+}
+
+pub(super) const CLASSES: usize = 7;
