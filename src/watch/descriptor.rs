@@ -6,10 +6,10 @@
 use super::EventMask;
 use super::spool::Spool;
 use crate::config::EventSwitches;
+use inotify::{Inotify, WatchMask, Watches};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, fchdir};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
@@ -32,11 +32,12 @@ pub struct Event {
 impl Event {
     /// What the kernel tells when its queue was full.
     pub fn overflow() -> Self {
-        Self { key: -1, mask: EventMask::QUEUE_OVERFLOW, cookie: 0, name: None }
+        Self { key: -1, mask: EventMask::Q_OVERFLOW, cookie: 0, name: None }
     }
 }
 
-/// The number by which the kernel calls a watch: counted up from 1, and never used again before all others were.
+/// The number by which the kernel calls a watch: counted up from 1, and never used again before all others were. Unlike
+/// the one of the crate `inotify` it does not also hold its descriptor, four bytes for a directory in place of sixteen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchDescriptor(NonZeroI32);
 
@@ -53,10 +54,10 @@ impl WatchDescriptor {
 }
 
 /// The descriptor, and the memory into which its events are read.
-#[derive(Debug)]
 pub struct Descriptor {
-    inotify: OwnedFd,
-    mask: WatchFlags,
+    inotify: Inotify,
+    watches: Watches,
+    mask: WatchMask,
     /// The calling thread's working directory is its own, to be changed at will.
     wanders: bool,
     /// What was read from it.
@@ -66,7 +67,8 @@ pub struct Descriptor {
 impl Descriptor {
     /// Around an inotify descriptor, new or handed over by a process before; it must be non-blocking.
     pub fn new(descriptor: OwnedFd, spool: Spool, events: EventSwitches) -> Self {
-        Self { inotify: descriptor, mask: mask(events), wanders: false, spool }
+        let inotify = Inotify::from(descriptor);
+        Self { watches: inotify.watches(), inotify, mask: mask(events), wanders: false, spool }
     }
 
     /// To be called by the thread that adds the watches, if it is to have a working directory of its own: to enter a
@@ -86,19 +88,19 @@ impl Descriptor {
 
     /// Watches the directory that is open as `directory`. The same directory always gets the same watch.
     pub fn add(&mut self, directory: &OwnedFd, is_root: bool) -> io::Result<WatchDescriptor> {
-        let itself = if is_root { WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF } else { WatchFlags::empty() };
+        let itself = if is_root { WatchMask::MOVE_SELF | WatchMask::DELETE_SELF } else { WatchMask::empty() };
         let mask = self.mask | itself;
         // Who may read a directory need not have the right to enter it.
-        let key = match self.wanders && fchdir(directory).is_ok() {
-            true => inotify::add_watch(&self.inotify, c".", mask)?,
-            false => inotify::add_watch(&self.inotify, format!("/proc/self/fd/{}", directory.as_raw_fd()), mask)?,
+        let watch = match self.wanders && fchdir(directory).is_ok() {
+            true => self.watches.add(".", mask)?,
+            false => self.watches.add(format!("/proc/self/fd/{}", directory.as_raw_fd()), mask)?,
         };
-        WatchDescriptor::new(key).ok_or_else(|| io::Error::other("the kernel gave a watch without a number"))
+        WatchDescriptor::new(watch.get_watch_descriptor_id()).ok_or_else(|| io::Error::other("the kernel gave a watch without a number"))
     }
 
     /// Ends a watch. That it has ended by itself already is no error.
     pub fn remove(&mut self, watch: WatchDescriptor) {
-        let _ = inotify::remove_watch(&self.inotify, watch.key());
+        let _ = rustix::fs::inotify::remove_watch(&self.inotify, watch.key());
     }
 
     /// Reads one buffer of events into `events`; false when none were waiting.
@@ -120,16 +122,16 @@ impl AsFd for Descriptor {
 /// `IN_EXCL_UNLINK`, because writes to a file that has no name any more concern no remote. No `IN_DELETE_SELF`: the
 /// kernel tells the end of a watch anyway (`IN_IGNORED`). `IN_MOVE_SELF` only for the root, for which nobody
 /// watches the directory above.
-fn mask(events: EventSwitches) -> WatchFlags {
-    let mut mask = WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::MOVED_FROM
-        | WatchFlags::MOVED_TO
-        | WatchFlags::ONLYDIR
-        | WatchFlags::EXCL_UNLINK;
-    mask.set(WatchFlags::CLOSE_WRITE, events.close_write);
-    mask.set(WatchFlags::MODIFY, events.modify);
-    mask.set(WatchFlags::ATTRIB, events.attrib);
+fn mask(events: EventSwitches) -> WatchMask {
+    let mut mask = WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::MOVED_FROM
+        | WatchMask::MOVED_TO
+        | WatchMask::ONLYDIR
+        | WatchMask::EXCL_UNLINK;
+    mask.set(WatchMask::CLOSE_WRITE, events.close_write);
+    mask.set(WatchMask::MODIFY, events.modify);
+    mask.set(WatchMask::ATTRIB, events.attrib);
     mask
 }
 
@@ -143,8 +145,7 @@ pub fn is_inotify(descriptor: &OwnedFd) -> bool {
 
 /// Opens a new inotify descriptor. The error says which limit to raise.
 pub fn open() -> io::Result<OwnedFd> {
-    inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|error| {
-        let error = io::Error::from(error);
+    Inotify::init().map(OwnedFd::from).map_err(|error| {
         if error.raw_os_error() != Some(nix::libc::EMFILE) {
             return error;
         }

@@ -369,7 +369,7 @@ impl Engine {
         let more = self.descriptor.read(&mut self.backlog)?;
         let fresh = self.backlog.len() - known;
         self.shared.counters.events.fetch_add(fresh as u64, Ordering::Relaxed);
-        if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::QUEUE_OVERFLOW)) {
+        if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::Q_OVERFLOW)) {
             self.lost_since.get_or_insert(self.caught_up);
         }
         // While events of before wait, nothing is caught up with.

@@ -35,7 +35,7 @@ fn words(mask: EventMask) -> String {
 impl Engine {
     /// Takes one event into the tree, and reports what follows from it.
     pub(super) fn interpret(&mut self, event: Event) {
-        if event.mask.contains(EventMask::QUEUE_OVERFLOW) {
+        if event.mask.contains(EventMask::Q_OVERFLOW) {
             return self.overflowed();
         }
         // Mostly one. None for a watch that was ended while its last events waited.
