@@ -1,7 +1,10 @@
 //! What files hold and trees consist of.
 
+use crate::support::project;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Bytes that do not compress to nothing and are unlike those of another seed.
 pub fn content(seed: usize, size: usize) -> Vec<u8> {
@@ -20,4 +23,43 @@ pub fn files(root: &Path, directories: usize, count: usize, size: usize) {
         let path = root.join(format!("dir{}/file{file}", file % directories));
         fs::write(path, content(file, size)).expect("room for a file");
     }
+}
+
+/// A real source tree of some `entries` files and directories: the crates that this project is built from, as cargo
+/// unpacked them, in the order of their names, with a symbolic link to each. Where cargo has none it is this project's
+/// own folders, again and again.
+pub fn crates(root: &Path, entries: usize) {
+    let links = root.join("current");
+    fs::create_dir_all(&links).expect("a new directory");
+    let unpacked = unpacked();
+    let own = ["src", "tests", "docs"].map(|folder| project().join(folder));
+    let parts: Box<dyn Iterator<Item = PathBuf>> =
+        if unpacked.is_empty() { Box::new(own.into_iter().cycle()) } else { Box::new(unpacked.into_iter()) };
+    let mut found = 0;
+    for (number, part) in parts.enumerate() {
+        let name = format!("{number}-{}", part.file_name().unwrap_or_default().display());
+        let status = Command::new("cp").arg("-a").arg(&part).arg(root.join(&name)).status();
+        assert!(status.is_ok_and(|status| status.success()), "cp -a {} failed", part.display());
+        symlink(Path::new("..").join(&name), links.join(&name)).expect("a new name");
+        found += count(&part) + 1;
+        if found >= entries {
+            break;
+        }
+    }
+}
+
+/// The sources that cargo has unpacked, in the order of their names.
+fn unpacked() -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    let Some(cargo) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home) else { return Vec::new() };
+    let registries = fs::read_dir(cargo.join("registry/src")).into_iter().flatten().flatten();
+    let crates = registries.flat_map(|registry| fs::read_dir(registry.path()).into_iter().flatten().flatten());
+    let mut paths = crates.map(|one| one.path()).filter(|path| path.is_dir()).collect::<Vec<_>>();
+    paths.sort();
+    paths
+}
+
+fn count(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| 1 + if entry.path().is_dir() { count(&entry.path()) } else { 0 }).sum()
 }

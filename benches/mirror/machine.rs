@@ -34,7 +34,8 @@ impl Machine {
                 Err(reason) => absent.push((tool.name().to_owned(), reason)),
             }
         }
-        let said = |program: &str, arguments: &[&str]| first_line(program, arguments).unwrap_or_else(|_| "?".to_owned());
+        let said =
+            |program: &str, arguments: &[&str]| first_line(program, arguments).unwrap_or_else(|_| "?".to_owned());
         let file_system =
             |place: Place| (place, said("stat", &["-f", "-c", "%T", &place.directory().display().to_string()]));
         Self {

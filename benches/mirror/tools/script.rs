@@ -28,7 +28,8 @@ impl Tool for Script {
     }
 
     fn setup(&self) -> String {
-        "`inotifywait -mrq --format '%w%f' … | while read`, and for each line `rsync -a --delete` of the tree".to_owned()
+        "`inotifywait -mrq --format '%w%f' … | while read`, and for each line `rsync -a --delete` of the tree"
+            .to_owned()
     }
 
     fn start(&self, stand: &Stand) -> Running {

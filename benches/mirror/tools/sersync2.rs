@@ -16,7 +16,8 @@ pub struct Sersync2;
 const VARIABLE: &str = "SERSYNC2_BINARY";
 
 /// `$0` is the binary, `$1` its config.
-const ALONE: &str = r#"mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0" -n 10 -o "$1""#;
+const ALONE: &str =
+    r#"mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0" -n 10 -o "$1""#;
 
 fn binary() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(|value: OsString| value.into())

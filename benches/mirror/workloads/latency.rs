@@ -33,7 +33,8 @@ impl Workload for Latency {
     fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {
         let stand = field.stand(1);
         let times = (0..field.sized(SAMPLES / 4, 3)).map(|sample| {
-            fs::write(stand.source().join(format!("by hand {sample}")), content(sample, SIZE)).expect("room for a file");
+            fs::write(stand.source().join(format!("by hand {sample}")), content(sample, SIZE))
+                .expect("room for a file");
             ms(stand.plain_rsync())
         });
         vec![("one rsync".to_owned(), outcome(times.collect()))]

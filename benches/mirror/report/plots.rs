@@ -1,0 +1,208 @@
+//! The plots: for each place, one with a bar for each workload and tool, for time and for CPU; and how the times of
+//! single changes are spread.
+
+use super::svg::{Anchor, Canvas, Ink, LogAxis};
+use super::targets::is_ours;
+use crate::figures::{Measure, figure, median, quantile};
+use crate::results::{Results, Row, Table};
+use crate::stand::Place;
+
+const WIDTH: f64 = 860.0;
+const LEFT: f64 = 120.0;
+/// Room for the value behind the longest bar.
+const RIGHT: f64 = 210.0;
+const BAR: f64 = 15.0;
+const STEP: f64 = 19.0;
+const BETWEEN: f64 = 16.0;
+
+/// A file name below docs/benchmarks, what it shows, and the document.
+pub struct Plot {
+    pub file: String,
+    pub shows: String,
+    pub document: String,
+}
+
+/// All that there are figures for.
+pub fn all(results: &Results) -> Vec<Plot> {
+    let mut plots = Vec::new();
+    for place in [Place::Tmpfs, Place::Disk] {
+        let tables = || results.tables.iter().filter(move |table| table.place == place);
+        if let Some(table) = tables().find(|table| table.headline() == Measure::Median) {
+            plots.extend(distribution(results, table));
+        }
+        let timed = tables().filter(|table| table.headline().unit() == "s").collect::<Vec<_>>();
+        let time = |table: &Table| table.headline();
+        let title = format!("Until the copy is equal, on {}", place.name());
+        plots.extend(bars(results, &title, &format!("time-{}.svg", place.name()), &timed, time));
+        let counted = timed.into_iter().filter(|table| table.measures.contains(&Measure::Cpu)).collect::<Vec<_>>();
+        let title = format!("CPU time for that, of the tool and all it runs, on {}", place.name());
+        plots.extend(bars(results, &title, &format!("cpu-{}.svg", place.name()), &counted, |_| Measure::Cpu));
+    }
+    plots
+}
+
+/// The colour of a tool: ours have the first two, the others one each, in the order of the tools.
+fn ink(results: &Results, name: &str) -> Ink {
+    let alike = results.machine.tools.iter().filter(|(tool, ..)| is_ours(tool) == is_ours(name));
+    let number = alike.take_while(|(tool, ..)| tool != name).count();
+    Ink::Tool(if is_ours(name) { number.min(1) } else { 2 + number })
+}
+
+/// The tools of some tables, in the order of the machine's list.
+fn tools<'a>(results: &'a Results, tables: &'a [&Table]) -> impl Iterator<Item = &'a str> {
+    let names = results.machine.tools.iter().map(|(name, ..)| name.as_str());
+    names.filter(|name| tables.iter().any(|table| table.row(name).is_some()))
+}
+
+fn bars(
+    results: &Results,
+    title: &str,
+    file: &str,
+    tables: &[&Table],
+    measure: impl Fn(&Table) -> Measure,
+) -> Option<Plot> {
+    let middle = |table: &Table, row: &Row| median(&row.values(measure(table)));
+    let rows = |table: &'_ Table| table.rows.iter().filter(|row| !row.limit).count();
+    let values = tables.iter().flat_map(|table| table.rows.iter().filter_map(|row| middle(table, row)));
+    let axis = LogAxis::over(values, LEFT, WIDTH - LEFT - RIGHT)?;
+    let top = 92.0;
+    let bottom = top + tables.iter().map(|table| rows(table) as f64 * STEP + BETWEEN).sum::<f64>();
+    let mut canvas = Canvas::new(WIDTH, bottom + 44.0);
+    canvas.text((20.0, 32.0), Anchor::Start, 17.0, Ink::Text, title);
+    legend(&mut canvas, results, tables);
+    for tick in axis.ticks() {
+        let x = axis.position(tick);
+        canvas.line(&[(x, top - 8.0), (x, bottom - BETWEEN / 2.0)], Ink::Grid, 1.0);
+        canvas.text((x, bottom + 8.0), Anchor::Middle, 12.0, Ink::Faint, tick_label(tick));
+    }
+    canvas.text(
+        (axis.start(), bottom + 30.0),
+        Anchor::Start,
+        12.0,
+        Ink::Faint,
+        "seconds, less is better; each line is ten times the one before",
+    );
+    let mut y = top;
+    for table in tables {
+        let height = rows(table) as f64 * STEP;
+        canvas.text((LEFT - 12.0, y + height / 2.0 + 3.0), Anchor::End, 14.0, Ink::Text, &table.workload);
+        let limit = table.limit().and_then(|row| middle(table, row));
+        let begin = y;
+        for row in table.rows.iter().filter(|row| !row.limit) {
+            let ink = ink(results, &row.name);
+            let short = row.shortfalls().next();
+            let value = middle(table, row).filter(|value| *value > 0.0);
+            let end = match value {
+                Some(value) => axis.position(value).max(axis.start() + 2.0),
+                None => WIDTH - RIGHT,
+            };
+            let size = (end - axis.start(), BAR);
+            let label = match (value, short) {
+                (Some(value), None) => labelled(value, limit),
+                // CPU time that did not lead to a copy.
+                (Some(value), Some(_)) => format!("{} s, copy not equal", figure(value)),
+                (None, Some(why)) => abridged(why),
+                (None, None) => "0 s".to_owned(),
+            };
+            match short {
+                None => canvas.rectangle((axis.start(), y), size, ink),
+                Some(_) => canvas.outline((axis.start(), y), size, ink),
+            }
+            canvas.text((end + 6.0, y + BAR - 3.0), Anchor::Start, 12.0, Ink::Text, label);
+            y += STEP;
+        }
+        if let Some(limit) = limit.filter(|limit| *limit > 0.0) {
+            let x = axis.position(limit);
+            canvas.line(&[(x, begin - 4.0), (x, y)], Ink::Text, 2.0);
+        }
+        y += BETWEEN;
+    }
+    let shows = format!(
+        "{title}: bars of {}",
+        tables.iter().map(|table| table.workload.as_str()).collect::<Vec<_>>().join(", ")
+    );
+    Some(Plot { file: file.to_owned(), document: canvas.finish(title), shows })
+}
+
+/// The tools' colours, and what the mark is.
+fn legend(canvas: &mut Canvas, results: &Results, tables: &[&Table]) {
+    let mut x = 20.0;
+    for name in tools(results, tables) {
+        canvas.rectangle((x, 48.0), (12.0, 12.0), ink(results, name));
+        canvas.text((x + 18.0, 58.0), Anchor::Start, 13.0, Ink::Text, name);
+        x += 44.0 + name.len() as f64 * 7.0;
+    }
+    if tables.iter().any(|table| table.limit().is_some()) {
+        canvas.line(&[(x + 4.0, 46.0), (x + 4.0, 62.0)], Ink::Text, 2.0);
+        canvas.text((x + 14.0, 58.0), Anchor::Start, 13.0, Ink::Text, "the limit: one rsync that knows all at once");
+    }
+}
+
+/// `0.45 s = 1.3 × limit`
+fn labelled(value: f64, limit: Option<f64>) -> String {
+    match limit.filter(|limit| *limit > 0.0) {
+        Some(limit) => format!("{} s = {} × limit", figure(value), figure(value / limit)),
+        None => format!("{} s", figure(value)),
+    }
+}
+
+/// The first part of a sentence, as far as there is room.
+fn abridged(text: &str) -> String {
+    text.split(';').next().unwrap_or(text).chars().take(34).collect()
+}
+
+/// How many of the single changes had arrived after how long.
+fn distribution(results: &Results, table: &Table) -> Option<Plot> {
+    let samples = |row: &Row| row.outcomes.iter().flat_map(|outcome| outcome.samples.clone()).collect::<Vec<_>>();
+    let (top, bottom, left, right) = (84.0, 340.0, 70.0, WIDTH - 30.0);
+    let all = table.rows.iter().flat_map(samples).collect::<Vec<_>>();
+    let axis = LogAxis::over(all.into_iter(), left, right - left)?;
+    let height = |share: f64| bottom - share * (bottom - top);
+    let mut canvas = Canvas::new(WIDTH, 400.0);
+    let title = format!("How long one small file takes to arrive, on {}", table.place.name());
+    canvas.text((20.0, 32.0), Anchor::Start, 17.0, Ink::Text, &title);
+    for tick in axis.ticks() {
+        let x = axis.position(tick);
+        canvas.line(&[(x, top), (x, bottom)], Ink::Grid, 1.0);
+        canvas.text((x, bottom + 20.0), Anchor::Middle, 12.0, Ink::Faint, tick_label(tick));
+    }
+    for share in [0.0, 0.5, 0.9, 1.0] {
+        canvas.line(&[(left, height(share)), (right, height(share))], Ink::Grid, 1.0);
+        let label = format!("{:.0} %", share * 100.0);
+        canvas.text((left - 8.0, height(share) + 4.0), Anchor::End, 12.0, Ink::Faint, label);
+    }
+    canvas.text((left, bottom + 42.0), Anchor::Start, 12.0, Ink::Faint, "milliseconds after the write began, each line ten times the one before; height: share of the files that are there");
+    let mut x = 20.0;
+    for row in &table.rows {
+        let mut times = samples(row);
+        if times.is_empty() {
+            continue;
+        }
+        times.sort_by(f64::total_cmp);
+        // A lost file never gets there.
+        let lost = row.shortfalls().count();
+        let ink = if row.limit { Ink::Faint } else { ink(results, &row.name) };
+        let mut points = vec![(axis.position(times[0]), height(0.0))];
+        for (index, time) in times.iter().enumerate() {
+            let x = axis.position(*time);
+            points.push((x, height(index as f64 / (times.len() + lost) as f64)));
+            points.push((x, height((index + 1) as f64 / (times.len() + lost) as f64)));
+        }
+        canvas.line(&points, ink, if row.limit { 1.5 } else { 2.5 });
+        let middle = figure(quantile(&times, 0.5)?);
+        let name = format!("{} {middle} ms", row.name);
+        canvas.rectangle((x, 48.0), (12.0, 12.0), ink);
+        canvas.text((x + 18.0, 58.0), Anchor::Start, 13.0, Ink::Text, &name);
+        x += 40.0 + name.len() as f64 * 7.0;
+    }
+    Some(Plot {
+        file: format!("latency-{}.svg", table.place.name()),
+        shows: format!("{title}: the share of files against time, a line for each tool, its median behind its name"),
+        document: canvas.finish(&title),
+    })
+}
+
+/// `0.01`, `1`, `1,000`
+fn tick_label(value: f64) -> String {
+    if value < 1.0 { format!("{value}") } else { crate::figures::thousands(value.round() as u64) }
+}
