@@ -44,7 +44,7 @@ pub fn moment(stand: &Stand, judge: &Judge, tool: &Running, patience: Duration) 
         if (cpu, latest) != (seen.0, seen.1) {
             seen = (cpu, latest, Instant::now());
         }
-        let resting = seen.2.elapsed() > AT_REST;
+        let resting = seen.2.elapsed() > AT_REST.min(patience / 2);
         if resting || start.elapsed() > patience {
             return Err(shortfall(stand, judge, &behind, wanted, resting, start.elapsed()));
         }
@@ -62,24 +62,26 @@ fn shortfall(
     resting: bool,
     after: Duration,
 ) -> String {
-    let missing = |copy: &PathBuf| {
-        let differences = judge.differences(&stand.source(), copy);
-        let (missing, other): (Vec<_>, Vec<_>) = differences.iter().partition(|line| line.contains(": missing ("));
-        (missing.len(), other.len())
+    let when = match resting {
+        true => "and it rests".to_owned(),
+        false => format!("after {:.0} s", after.as_secs_f64()),
     };
-    let (missing, other) = behind.iter().map(missing).max().unwrap_or_default();
-    let mut text = match missing {
-        0 => format!("all {} there", thousands(wanted as u64)),
-        _ => format!("{} of {}", thousands((wanted - missing.min(wanted)) as u64), thousands(wanted as u64)),
-    };
-    text += &match resting {
-        true => ", and it rests".to_owned(),
-        false => format!(" after {:.0} s", after.as_secs_f64()),
-    };
-    if other > 0 {
-        text += &format!("; contents differ or names are too many: {} paths", thousands(other as u64));
+    let farthest = behind.iter().map(|copy| judge.differences(&stand.source(), copy)).max_by_key(Vec::len);
+    let differences = farthest.unwrap_or_default();
+    let number = |mark: &str| differences.iter().filter(|line| line.contains(mark)).count();
+    let (missing, left) = (number(": missing ("), number(": superfluous"));
+    let differing = differences.len() - missing - left;
+    let mut parts = Vec::new();
+    if missing > 0 {
+        parts.push(format!("{} of {} there", thousands(wanted.saturating_sub(missing)), thousands(wanted)));
     }
-    text
+    if left > 0 {
+        parts.push(format!("{} not removed", thousands(left)));
+    }
+    if differing > 0 {
+        parts.push(format!("contents differ in {}", thousands(differing)));
+    }
+    format!("{}, {when}", parts.join(", "))
 }
 
 /// What is known of a tree without opening a file.

@@ -70,7 +70,7 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn with(mut self, measure: Measure, value: f64) -> Self {
-        self.values.insert(measure, value);
+        self.values.insert(measure, rounded(value));
         self
     }
 
@@ -78,6 +78,11 @@ impl Outcome {
         self.shortfall = Some(why);
         self
     }
+}
+
+/// Without digits that say nothing.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1e5).round() / 1e5
 }
 
 /// The value in the middle of several; the upper one of two.
@@ -108,12 +113,12 @@ pub fn figure(value: f64) -> String {
         _ if size < 0.1 => format!("{value:.3}"),
         _ if size < 10.0 => format!("{value:.2}"),
         _ if size < 100.0 => format!("{value:.1}"),
-        _ => thousands(value.round() as u64),
+        _ => thousands(value.round() as usize),
     }
 }
 
 /// `10,000`
-pub fn thousands(number: u64) -> String {
+pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Two runs with an equal one can stand in one report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where and with what a run took place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     pub cores: usize,
     pub processor: String,
@@ -51,6 +51,24 @@ impl Machine {
             tools: present,
             absent,
         }
+    }
+
+    /// Whether figures of both can stand in one report.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let traits = |machine: &Self| {
+            let Self { cores, processor, memory, kernel, rsync, .. } = machine.clone();
+            (cores, processor, memory, kernel, rsync)
+        };
+        traits(self) == traits(other)
+    }
+
+    /// Also knows the tools that an earlier run had and this one has not.
+    pub fn with_tools_of(mut self, earlier: Self) -> Self {
+        let missed =
+            earlier.tools.into_iter().filter(|(name, ..)| self.absent.iter().any(|(absent, _)| absent == name));
+        self.tools.extend(missed.collect::<Vec<_>>());
+        self.absent.retain(|(name, _)| !self.tools.iter().any(|(present, ..)| present == name));
+        self
     }
 }
 

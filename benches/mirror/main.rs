@@ -98,8 +98,10 @@ fn main() -> ExitCode {
         }
     }
     let results = Results { machine, tables };
+    let every = workloads::all();
+    let order = every.iter().map(|workload| workload.name()).collect::<Vec<_>>();
     if arguments.write
-        && let Err(error) = report::write(results)
+        && let Err(error) = report::write(results, &order)
     {
         eprintln!("{error}");
         return ExitCode::FAILURE;

@@ -36,16 +36,25 @@ pub struct Row {
 }
 
 impl Results {
-    /// Puts tables in the place of older ones of the same workload and file system. Those of another machine, or of
-    /// other versions, go: figures of two machines make no comparison.
-    pub fn merge(self, newer: Self) -> Self {
-        let mut merged = newer;
-        if self.machine == merged.machine {
-            let known = |table: &Table| merged.tables.iter().any(|new| new.is_like(table));
-            let kept: Vec<Table> = self.tables.into_iter().filter(|table| !known(table)).collect();
-            merged.tables.extend(kept);
+    /// What was measured before, with what is new in its place. Nothing is kept of another machine: figures of two make no
+    /// comparison.
+    pub fn merge(mut self, newer: Self) -> Self {
+        if !self.machine.is_like(&newer.machine) {
+            return newer;
         }
-        merged
+        for table in newer.tables {
+            match self.tables.iter_mut().find(|old| old.workload == table.workload && old.place == table.place) {
+                Some(old) => *old = table,
+                None => self.tables.push(table),
+            }
+        }
+        Self { machine: newer.machine.with_tools_of(self.machine), tables: self.tables }
+    }
+
+    /// Puts the tables in the order of these workloads.
+    pub fn arrange(&mut self, workloads: &[&str]) {
+        let rank = |table: &Table| workloads.iter().position(|name| *name == table.workload);
+        self.tables.sort_by_key(|table| (rank(table).unwrap_or(usize::MAX), table.place));
     }
 
     pub fn table(&self, workload: &str, place: Place) -> Option<&Table> {
@@ -54,10 +63,6 @@ impl Results {
 }
 
 impl Table {
-    fn is_like(&self, other: &Self) -> bool {
-        (&self.workload, self.place) == (&other.workload, other.place)
-    }
-
     pub fn headline(&self) -> Measure {
         self.measures[0]
     }

@@ -66,13 +66,14 @@ fn note(table: &Table, row: &Row) -> String {
 }
 
 /// Writes BENCHMARKS.md, its plots and the results, those that were there before among them.
-pub fn write(results: Results) -> io::Result<()> {
+pub fn write(results: Results, order: &[&str]) -> io::Result<()> {
     let file = project().join(RESULTS);
-    let results = match fs::read(&file) {
+    let mut results = match fs::read(&file) {
         Ok(bytes) => serde_json::from_slice::<Results>(&bytes)?.merge(results),
         Err(error) if error.kind() == io::ErrorKind::NotFound => results,
         Err(error) => return Err(error),
     };
+    results.arrange(order);
     let directory = project().join("docs/benchmarks");
     fs::create_dir_all(&directory)?;
     fs::write(&file, json(&results)?)?;

@@ -204,5 +204,5 @@ fn distribution(results: &Results, table: &Table) -> Option<Plot> {
 
 /// `0.01`, `1`, `1,000`
 fn tick_label(value: f64) -> String {
-    if value < 1.0 { format!("{value}") } else { crate::figures::thousands(value.round() as u64) }
+    if value < 1.0 { format!("{value}") } else { crate::figures::thousands(value.round() as usize) }
 }

@@ -2,7 +2,7 @@
 
 use super::{Field, Workload};
 use crate::content::content;
-use crate::figures::{Measure, Outcome, median, ms, quantile};
+use crate::figures::{Measure, Outcome, median, ms, quantile, rounded};
 use crate::stand::Stand;
 use crate::tools::Tool;
 use std::fs;
@@ -69,9 +69,9 @@ impl Workload for Latency {
 fn outcome(times: Vec<f64>) -> Outcome {
     let mut outcome = Outcome::default();
     for (measure, value) in [(Measure::Median, median(&times)), (Measure::P99, quantile(&times, 0.99))] {
-        outcome.values.extend(value.map(|value| (measure, value)));
+        outcome.values.extend(value.map(|value| (measure, rounded(value))));
     }
-    Outcome { samples: times, ..outcome }
+    Outcome { samples: times.into_iter().map(rounded).collect(), ..outcome }
 }
 
 /// The time from before a file is opened until the remote has it whole: rsync puts it in place by a rename. `None`, if

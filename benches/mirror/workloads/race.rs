@@ -11,6 +11,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+/// The patience of a smoke run.
+const SMOKE: Duration = Duration::from_secs(6);
+
 /// A writer, and what is measured of those who follow it.
 pub struct Race {
     pub name: &'static str,
@@ -102,7 +105,7 @@ impl Workload for Race {
         let start = SystemTime::now();
         (self.write)(field, &stand);
         let written = SystemTime::now();
-        let moment = convergence::moment(&stand, &tool.judge(), &running, self.patience);
+        let moment = convergence::moment(&stand, &tool.judge(), &running, field.sized(self.patience, SMOKE));
         let mut outcome = Outcome::default()
             .with(Measure::Cpu, running.cpu() - cpu)
             .with(Measure::Memory, running.memory())
