@@ -10,6 +10,7 @@ mod support;
 mod content;
 mod convergence;
 mod figures;
+mod interruption;
 mod machine;
 mod report;
 mod results;
@@ -82,6 +83,9 @@ fn main() -> ExitCode {
         }
         println!("\ntools: {}", tools.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", "));
         return ExitCode::SUCCESS;
+    }
+    if let Err(error) = interruption::guard() {
+        eprintln!("an interruption will leave files and processes behind: {error}");
     }
     println!("{}", report::machine(&machine));
     let (mut tables, mut failed) = (Vec::new(), false);

@@ -39,6 +39,9 @@ impl Place {
     }
 }
 
+/// What the names of all stands begin with. This process's number comes next.
+pub const PREFIX: &str = "sersync-bench-";
+
 /// See the module.
 pub struct Stand {
     // In the order of their ends: the daemon first, its files last.
@@ -51,7 +54,7 @@ impl Stand {
     /// One with as many remotes, all of them modules of one daemon.
     pub fn new(place: Place, remotes: usize) -> Self {
         let directory = tempfile::Builder::new()
-            .prefix("sersync-bench-")
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .tempdir_in(place.directory())
             .unwrap_or_else(|error| panic!("{}: {error}", place.directory().display()));
         let root = directory.path();
