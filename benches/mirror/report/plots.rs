@@ -22,21 +22,35 @@ pub struct Plot {
     pub document: String,
 }
 
+/// Workloads that stand in one plot, with what it is called.
+const GROUPS: [(&str, &str, &[&str]); 4] = [
+    ("written", "Files are written", &["burst", "tree", "big", "checkout", "unpack"]),
+    ("changed", "Files are removed, renamed, overwritten", &["rmtree", "mv", "mv-ssh", "churn", "uploads"]),
+    ("remotes", "Several remotes, and a far one", &["burst", "remotes-3", "remotes-10", "link"]),
+    ("trees", "Large trees", &["full", "watch", "watch-million", "pending"]),
+];
+
 /// All that there are figures for.
 pub fn all(results: &Results) -> Vec<Plot> {
     let mut plots = Vec::new();
     for place in [Place::Tmpfs, Place::Disk] {
-        let tables = || results.tables.iter().filter(move |table| table.place == place);
-        if let Some(table) = tables().find(|table| table.headline() == Measure::Median) {
-            plots.extend(distribution(results, table));
+        let sampled =
+            |table: &&Table| table.rows.iter().flat_map(|row| &row.outcomes).any(|one| !one.samples.is_empty());
+        let here = results.tables.iter().filter(|table| table.place == place);
+        plots.extend(here.filter(sampled).filter_map(|table| distribution(results, table)));
+        for (name, heading, workloads) in GROUPS {
+            let tables = workloads.iter().filter_map(|name| results.table(name, place)).collect::<Vec<_>>();
+            // What is in the group beside what stands in another, too.
+            if tables.len() < 2 {
+                continue;
+            }
+            let title = format!("{heading}: how long it takes, on {}", place.name());
+            plots.extend(bars(results, &title, &format!("{name}-time-{}.svg", place.name()), &tables, Table::headline));
+            let title = format!("{heading}: CPU time of the tool and all it runs, on {}", place.name());
+            let counted = tables.into_iter().filter(|table| table.measures.contains(&Measure::Cpu)).collect::<Vec<_>>();
+            plots
+                .extend(bars(results, &title, &format!("{name}-cpu-{}.svg", place.name()), &counted, |_| Measure::Cpu));
         }
-        let timed = tables().filter(|table| table.headline().unit() == "s").collect::<Vec<_>>();
-        let time = |table: &Table| table.headline();
-        let title = format!("Until the copy is equal, on {}", place.name());
-        plots.extend(bars(results, &title, &format!("time-{}.svg", place.name()), &timed, time));
-        let counted = timed.into_iter().filter(|table| table.measures.contains(&Measure::Cpu)).collect::<Vec<_>>();
-        let title = format!("CPU time for that, of the tool and all it runs, on {}", place.name());
-        plots.extend(bars(results, &title, &format!("cpu-{}.svg", place.name()), &counted, |_| Measure::Cpu));
     }
     plots
 }
@@ -132,10 +146,15 @@ fn legend(canvas: &mut Canvas, results: &Results, tables: &[&Table]) {
         canvas.text((x + 18.0, 58.0), Anchor::Start, 13.0, Ink::Text, name);
         x += 44.0 + name.len() as f64 * 7.0;
     }
-    if tables.iter().any(|table| table.limit().is_some()) {
-        canvas.line(&[(x + 4.0, 46.0), (x + 4.0, 62.0)], Ink::Text, 2.0);
-        canvas.text((x + 14.0, 58.0), Anchor::Start, 13.0, Ink::Text, "the limit: one rsync that knows all at once");
-    }
+    let mut limits = tables.iter().filter_map(|table| table.limit()).map(|row| row.name.as_str()).collect::<Vec<_>>();
+    limits.dedup();
+    let name = match limits.as_slice() {
+        [] => return,
+        [same] => format!("limit: {same}"),
+        _ => "limit".to_owned(),
+    };
+    canvas.line(&[(x + 4.0, 46.0), (x + 4.0, 62.0)], Ink::Text, 2.0);
+    canvas.text((x + 14.0, 58.0), Anchor::Start, 13.0, Ink::Text, name);
 }
 
 /// `0.45 s = 1.3 × limit`
@@ -196,7 +215,7 @@ fn distribution(results: &Results, table: &Table) -> Option<Plot> {
         x += 40.0 + name.len() as f64 * 7.0;
     }
     Some(Plot {
-        file: format!("latency-{}.svg", table.place.name()),
+        file: format!("{}-{}.svg", table.workload, table.place.name()),
         shows: format!("{title}: the share of files against time, a line for each tool, its median behind its name"),
         document: canvas.finish(&title),
     })
