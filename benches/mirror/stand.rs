@@ -1,0 +1,133 @@
+//! [`Stand`]: what one round is run on: an empty source, a stock rsync daemon on loopback, and an empty module in it for
+//! each remote. All tools and all limits get one of their own and the same. It ends, with its files, when it is dropped.
+
+use crate::support::rsyncd::{Daemon, PASSWORD, Plan, USER};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The file system that source and copies lie on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// `/dev/shm`: nothing but the tools is measured.
+    Tmpfs,
+    /// The build directory's file system.
+    Disk,
+}
+
+impl Place {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tmpfs => "tmpfs",
+            Self::Disk => "disk",
+        }
+    }
+
+    /// Where its temporary directories are made.
+    pub fn directory(self) -> &'static Path {
+        Path::new(match self {
+            Self::Tmpfs => "/dev/shm",
+            Self::Disk => env!("CARGO_TARGET_TMPDIR"),
+        })
+    }
+}
+
+/// See the module.
+pub struct Stand {
+    // In the order of their ends: the daemon first, its files last.
+    daemon: Daemon,
+    directory: TempDir,
+    remotes: usize,
+}
+
+impl Stand {
+    /// One with as many remotes, all of them modules of one daemon.
+    pub fn new(place: Place, remotes: usize) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("sersync-bench-")
+            .tempdir_in(place.directory())
+            .unwrap_or_else(|error| panic!("{}: {error}", place.directory().display()));
+        let root = directory.path();
+        // Tools of other users than this one are not measured, but rsyncd is strict about its own.
+        fs::set_permissions(root, Permissions::from_mode(0o755)).expect("it is ours");
+        fs::create_dir(root.join("source")).expect("it is empty");
+        let password = root.join("password");
+        fs::write(&password, format!("{PASSWORD}\n")).expect("room for a line");
+        fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("it is ours");
+        let plan = (0..remotes).fold(Plan::new(&root.join("rsyncd")), |plan, remote| {
+            plan.module(&module(remote), &root.join(format!("copy{remote}")), &[])
+        });
+        Self { daemon: plan.start(), directory, remotes }
+    }
+
+    /// The tree that is mirrored.
+    pub fn source(&self) -> PathBuf {
+        self.path("source")
+    }
+
+    /// Where a remote keeps what it gets.
+    pub fn copy(&self, remote: usize) -> PathBuf {
+        self.path(&format!("copy{remote}"))
+    }
+
+    pub fn copies(&self) -> impl Iterator<Item = PathBuf> {
+        (0..self.remotes).map(|remote| self.copy(remote))
+    }
+
+    /// A path beside source and copies, for a tool's own files and for what a writer takes from.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The remotes as rsync names them, the user in it.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        (0..self.remotes).map(|remote| self.daemon.url(&module(remote)))
+    }
+
+    /// The remotes' module names.
+    pub fn modules(&self) -> impl Iterator<Item = String> {
+        (0..self.remotes).map(module)
+    }
+
+    pub fn socket(&self) -> SocketAddr {
+        self.daemon.socket()
+    }
+
+    pub fn user(&self) -> &'static str {
+        USER
+    }
+
+    /// A file with the password, for `--password-file`.
+    pub fn password_file(&self) -> PathBuf {
+        self.path("password")
+    }
+
+    /// How many rsync processes have been let in and given something to do, over all remotes.
+    pub fn rsync_runs(&self) -> usize {
+        self.daemon.log().lines().filter(|line| line.contains(" rsync to ")).count()
+    }
+
+    /// Runs one rsync by hand for each remote, one after the other, with what any user would add to be fast. The copies
+    /// are then equal to the source.
+    pub fn plain_rsync(&self) -> Duration {
+        let start = Instant::now();
+        for url in self.urls() {
+            let mut rsync = Command::new("rsync");
+            rsync.args(["-a", "--delete", "--sockopts=TCP_NODELAY"]).arg(self.source().join("")).arg(url);
+            let status = rsync.env("RSYNC_PASSWORD", PASSWORD).status();
+            assert!(status.is_ok_and(|status| status.success()), "the plain rsync failed");
+        }
+        start.elapsed()
+    }
+}
+
+fn module(remote: usize) -> String {
+    format!("bench{remote}")
+}

@@ -1,0 +1,93 @@
+//! One file after quiet: how long until the remote has it whole?
+
+use super::{Field, Workload};
+use crate::content::content;
+use crate::figures::{Measure, Outcome, median, ms, quantile};
+use crate::stand::Stand;
+use crate::tools::Tool;
+use std::fs;
+use std::time::{Duration, Instant};
+
+pub struct Latency;
+
+const SIZE: usize = 10 * 1024;
+const SAMPLES: usize = 100;
+/// A tool that needs longer for the first ones gets no more than so much time for all.
+const TIME: Duration = Duration::from_secs(20);
+/// After this a file is taken for lost.
+const LOST: Duration = Duration::from_secs(15);
+
+impl Workload for Latency {
+    fn name(&self) -> &'static str {
+        "latency"
+    }
+
+    fn about(&self) -> &'static str {
+        "One file of 10 KB is written after a moment of quiet, 100 times."
+    }
+
+    fn measures(&self) -> &'static [Measure] {
+        &[Measure::Median, Measure::P99, Measure::CpuEach, Measure::IdleMemory]
+    }
+
+    fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {
+        let stand = field.stand(1);
+        let times = (0..field.sized(SAMPLES / 4, 3)).map(|sample| {
+            fs::write(stand.source().join(format!("by hand {sample}")), content(sample, SIZE)).expect("room for a file");
+            ms(stand.plain_rsync())
+        });
+        vec![("one rsync".to_owned(), outcome(times.collect()))]
+    }
+
+    fn run(&self, field: &Field, tool: &dyn Tool) -> Outcome {
+        let stand = field.stand(1);
+        let running = field.start(tool, &stand);
+        let memory = running.memory();
+        let cpu = running.cpu();
+        let begin = Instant::now();
+        let (mut times, mut lost) = (Vec::new(), 0);
+        for sample in 0..field.sized(SAMPLES, 5) {
+            match one_file(&stand, sample) {
+                Some(time) => times.push(ms(time)),
+                None => lost += 1,
+            }
+            if begin.elapsed() > TIME {
+                break;
+            }
+        }
+        let written = times.len() + lost;
+        let cpu = (running.cpu() - cpu) * 1000.0 / written as f64;
+        let outcome = outcome(times).with(Measure::CpuEach, cpu).with(Measure::IdleMemory, memory);
+        match lost {
+            0 => outcome,
+            _ => outcome.short(format!("{lost} of {written} never arrived")),
+        }
+    }
+}
+
+fn outcome(times: Vec<f64>) -> Outcome {
+    let mut outcome = Outcome::default();
+    for (measure, value) in [(Measure::Median, median(&times)), (Measure::P99, quantile(&times, 0.99))] {
+        outcome.values.extend(value.map(|value| (measure, value)));
+    }
+    Outcome { samples: times, ..outcome }
+}
+
+/// The time from before a file is opened until the remote has it whole: rsync puts it in place by a rename. `None`, if
+/// it is taken for lost.
+fn one_file(stand: &Stand, sample: usize) -> Option<Duration> {
+    // Quiet, and of uneven length, so that no timer of either side beats in step.
+    std::thread::sleep(Duration::from_millis(40 + (sample * 7 % 31) as u64));
+    let name = format!("file{sample}");
+    let arrived = stand.copy(0).join(&name);
+    let start = Instant::now();
+    fs::write(stand.source().join(&name), content(sample, SIZE)).expect("room for a file");
+    while !arrived.exists() {
+        if start.elapsed() > LOST {
+            return None;
+        }
+        // Short against what is measured, long enough to leave the processor to those who are measured.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Some(start.elapsed())
+}

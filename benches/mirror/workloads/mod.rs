@@ -1,0 +1,84 @@
+//! What is done to the source. A [`Workload`] runs one round with one tool, and says what the limit is: what no mirror
+//! that starts with the last write could beat. Most are a [`race::Race`].
+
+mod latency;
+pub mod race;
+mod table;
+
+use crate::figures::{Measure, Outcome};
+use crate::stand::{Place, Stand};
+use crate::tools::{Running, Tool};
+use std::time::Duration;
+
+/// Something that happens to a tree, and what is measured meanwhile.
+pub trait Workload {
+    /// As the command line and the report name it.
+    fn name(&self) -> &'static str;
+
+    /// What happens, in a sentence, at the full size.
+    fn about(&self) -> &'static str;
+
+    /// The columns of its table. Ratios, plots and targets are about the first.
+    fn measures(&self) -> &'static [Measure];
+
+    /// The file systems that it says something on.
+    fn places(&self) -> &'static [Place] {
+        &[Place::Tmpfs, Place::Disk]
+    }
+
+    /// The most rounds that are worth their time.
+    fn most_rounds(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Why it cannot be done on this machine.
+    fn obstacle(&self) -> Option<String> {
+        None
+    }
+
+    /// Why it makes no sense with a tool.
+    fn unsuited(&self, _tool: &dyn Tool) -> Option<&'static str> {
+        None
+    }
+
+    /// Measures the limits, each with its name. The first is what ratios are to.
+    fn limits(&self, field: &Field) -> Vec<(String, Outcome)>;
+
+    /// One round.
+    fn run(&self, field: &Field, tool: &dyn Tool) -> Outcome;
+}
+
+/// All that are known, in the order of the report.
+pub fn all() -> Vec<Box<dyn Workload>> {
+    let mut all: Vec<Box<dyn Workload>> = vec![Box::new(latency::Latency)];
+    all.extend(table::races().into_iter().map(|race| Box::new(race) as Box<dyn Workload>));
+    all
+}
+
+/// Where a round takes place, and how large it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    pub place: Place,
+    /// Tiny: shows that it works, measures nothing.
+    pub smoke: bool,
+}
+
+impl Field {
+    pub fn stand(&self, remotes: usize) -> Stand {
+        Stand::new(self.place, remotes)
+    }
+
+    /// The size, or the other in a smoke run.
+    pub fn sized<T>(&self, full: T, smoke: T) -> T {
+        if self.smoke { smoke } else { full }
+    }
+
+    /// Starts a tool, and waits until it watches and has come to rest.
+    pub fn start(&self, tool: &dyn Tool, stand: &Stand) -> Running {
+        let running = tool.start(stand);
+        // Whatever it does at its start and because of it is no part of what is measured.
+        std::thread::sleep(self.sized(Duration::from_secs(3), Duration::from_millis(200)));
+        running.wait_until_it_watches(stand);
+        running
+    }
+}

@@ -1,0 +1,137 @@
+//! [`Race`]: somebody writes, and the tool has to become done. Its limit is the writer alone and then one rsync that
+//! knows all at once.
+
+use super::{Field, Workload};
+use crate::convergence;
+use crate::figures::{Measure, Outcome};
+use crate::stand::{Place, Stand};
+use crate::support::processes::Process;
+use crate::tools::{Tool, ticks_a_second};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A writer, and what is measured of those who follow it.
+pub struct Race {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// The first is [`Measure::Converged`] or [`Measure::Lag`].
+    pub measures: &'static [Measure],
+    pub places: &'static [Place],
+    pub most_rounds: usize,
+    pub remotes: usize,
+    /// How long a tool is waited for after the last write.
+    pub patience: Duration,
+    /// Fills the source before the tool starts; the copies are then made equal.
+    pub prepare: fn(&Field, &Stand),
+    /// What the time runs for.
+    pub write: fn(&Field, &Stand),
+    /// Whether `cp -a` of the finished tree is a limit, too.
+    pub copied: bool,
+}
+
+impl Race {
+    /// Empty source, one remote, two file systems.
+    pub const PLAIN: Self = Self {
+        name: "",
+        about: "",
+        measures: &[Measure::Converged, Measure::Cpu, Measure::Memory, Measure::Runs],
+        places: &[Place::Tmpfs, Place::Disk],
+        most_rounds: usize::MAX,
+        remotes: 1,
+        patience: Duration::from_secs(60),
+        prepare: |_, _| {},
+        write: |_, _| {},
+        copied: true,
+    };
+
+    fn prepared(&self, field: &Field) -> Stand {
+        let stand = field.stand(self.remotes);
+        (self.prepare)(field, &stand);
+        stand.plain_rsync();
+        stand
+    }
+}
+
+impl Workload for Race {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn measures(&self) -> &'static [Measure] {
+        self.measures
+    }
+
+    fn places(&self) -> &'static [Place] {
+        self.places
+    }
+
+    fn most_rounds(&self) -> usize {
+        self.most_rounds
+    }
+
+    fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {
+        let stand = self.prepared(field);
+        let start = Instant::now();
+        (self.write)(field, &stand);
+        let writer = start.elapsed().as_secs_f64();
+        let mut limits = Vec::new();
+        let mut limit = |name: &str, after: Duration, cpu: f64| {
+            let after = after.as_secs_f64();
+            let values = [(Measure::Converged, writer + after), (Measure::Lag, after), (Measure::Cpu, cpu)];
+            let shown = values.into_iter().filter(|(measure, _)| self.measures.contains(measure));
+            limits.push((name.to_owned(), shown.fold(Outcome::default(), |all, (name, value)| all.with(name, value))));
+        };
+        let (after, cpu) = with_cpu(|| stand.plain_rsync());
+        limit("writer, then one rsync", after, cpu);
+        if self.copied {
+            let (after, cpu) = with_cpu(|| copy(&stand.source(), &stand.path("copied")));
+            limit("writer, then `cp -a`", after, cpu);
+        }
+        limits
+    }
+
+    fn run(&self, field: &Field, tool: &dyn Tool) -> Outcome {
+        let stand = self.prepared(field);
+        let running = field.start(tool, &stand);
+        let (cpu, runs) = (running.cpu(), stand.rsync_runs());
+        let start = SystemTime::now();
+        (self.write)(field, &stand);
+        let written = SystemTime::now();
+        let moment = convergence::moment(&stand, &tool.judge(), &running, self.patience);
+        let mut outcome = Outcome::default()
+            .with(Measure::Cpu, running.cpu() - cpu)
+            .with(Measure::Memory, running.memory())
+            .with(Measure::Runs, (stand.rsync_runs() - runs) as f64);
+        match moment {
+            Ok(moment) => {
+                // A tool may be done before the writer's last system call has returned.
+                let since = |then| moment.duration_since(then).unwrap_or_default().as_secs_f64();
+                outcome = outcome.with(Measure::Converged, since(start)).with(Measure::Lag, since(written));
+            }
+            Err(why) => outcome = outcome.short(why),
+        }
+        outcome.values.retain(|measure, _| self.measures.contains(measure));
+        outcome
+    }
+}
+
+/// The CPU seconds of all processes that were started and waited for meanwhile.
+fn with_cpu<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let own = || Process::of(std::process::id() as i32).map_or(0, Process::waited_cpu_ticks);
+    let before = own();
+    let done = work();
+    (done, (own() - before) as f64 / ticks_a_second())
+}
+
+/// `cp -a FROM TO`
+pub fn copy(from: &Path, to: &Path) -> Duration {
+    let start = Instant::now();
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(status.is_ok_and(|status| status.success()), "cp -a {} failed", from.display());
+    start.elapsed()
+}
