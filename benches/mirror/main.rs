@@ -7,9 +7,15 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "only the bus is wanted here, not the engine that plays a script")]
+#[path = "../../tests/support/bus.rs"]
+mod bus;
+
+mod asked;
 mod content;
 mod convergence;
 mod figures;
+mod link;
 mod machine;
 mod report;
 mod results;
@@ -48,6 +54,9 @@ struct Arguments {
     /// Write BENCHMARKS.md and what it shows; workloads that were not run keep their figures
     #[arg(long)]
     write: bool,
+    /// Those workloads, too, that take minutes and gigabytes
+    #[arg(long)]
+    large: bool,
     /// Name workloads and tools, run nothing
     #[arg(long)]
     list: bool,
@@ -135,7 +144,11 @@ fn chosen(arguments: &Arguments) -> Result<Chosen, String> {
         return Err(unknown(name));
     }
     let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let workloads = workloads.into_iter().filter(|workload| named(&arguments.workloads, workload.name())).collect();
+    let small_enough = |large: bool| !large || arguments.large || arguments.list || !arguments.workloads.is_empty();
+    let workloads = workloads
+        .into_iter()
+        .filter(|workload| named(&arguments.workloads, workload.name()) && small_enough(workload.large()))
+        .collect();
     let tools = tools
         .into_iter()
         .filter(|tool| named(&arguments.tools, tool.name()))
