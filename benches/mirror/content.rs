@@ -1,10 +1,7 @@
 //! What files hold and trees consist of.
 
-use crate::support::project;
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 /// Bytes that do not compress to nothing and are unlike those of another seed.
 pub fn content(seed: usize, size: usize) -> Vec<u8> {
@@ -25,41 +22,22 @@ pub fn files(root: &Path, directories: usize, count: usize, size: usize) {
     }
 }
 
-/// A real source tree of some `entries` files and directories: the crates that this project is built from, as cargo
-/// unpacked them, in the order of their names, with a symbolic link to each. Where cargo has none it is this project's
-/// own folders, again and again.
-pub fn crates(root: &Path, entries: usize) {
-    let links = root.join("current");
-    fs::create_dir_all(&links).expect("a new directory");
-    let unpacked = unpacked();
-    let own = ["src", "tests", "docs"].map(|folder| project().join(folder));
-    let parts: Box<dyn Iterator<Item = PathBuf>> =
-        if unpacked.is_empty() { Box::new(own.into_iter().cycle()) } else { Box::new(unpacked.into_iter()) };
-    let mut found = 0;
-    for (number, part) in parts.enumerate() {
-        let name = format!("{number}-{}", part.file_name().unwrap_or_default().display());
-        let status = Command::new("cp").arg("-a").arg(&part).arg(root.join(&name)).status();
-        assert!(status.is_ok_and(|status| status.success()), "cp -a {} failed", part.display());
-        symlink(Path::new("..").join(&name), links.join(&name)).expect("a new name");
-        found += count(&part) + 1;
-        if found >= entries {
-            break;
+/// A tree of so many `directories`, a multiple of a thousand, none of them with more than 110 or with a file.
+pub fn directories(root: &Path, directories: usize) {
+    for group in 0..directories / 1_000 {
+        let top = root.join(format!("section-{group:05}"));
+        fs::create_dir(&top).expect("a new directory");
+        for project in 0..9 {
+            let middle = top.join(format!("project-{project}"));
+            fs::create_dir(&middle).expect("a new directory");
+            for leaf in 0..110 {
+                fs::create_dir(middle.join(format!("release-{leaf:03}-notes"))).expect("a new directory");
+            }
         }
     }
 }
 
-/// The sources that cargo has unpacked, in the order of their names.
-fn unpacked() -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
-    let Some(cargo) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home) else { return Vec::new() };
-    let registries = fs::read_dir(cargo.join("registry/src")).into_iter().flatten().flatten();
-    let crates = registries.flat_map(|registry| fs::read_dir(registry.path()).into_iter().flatten().flatten());
-    let mut paths = crates.map(|one| one.path()).filter(|path| path.is_dir()).collect::<Vec<_>>();
-    paths.sort();
-    paths
-}
-
-fn count(directory: &Path) -> usize {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| 1 + if entry.path().is_dir() { count(&entry.path()) } else { 0 }).sum()
+/// One in the middle of that tree, below its root.
+pub fn some_directory(directories: usize) -> String {
+    format!("section-{:05}/project-4/release-055-notes", directories / 2_000)
 }

@@ -27,6 +27,21 @@ pub enum Measure {
     P99,
     /// rsync processes that the daemon let in.
     Runs,
+    /// From the tool's start until it watches all directories. Seconds.
+    Watching,
+    /// [`Measure::IdleMemory`] beyond that with an empty tree, a directory. Bytes.
+    MemoryEach,
+    /// CPU time while nothing happens for ten seconds. Milliseconds.
+    IdleCpu,
+    /// The middle of the times of single changes when nothing else goes on, or nothing else is there. Milliseconds.
+    Calm,
+    /// How long a full sync of an unchanged tree takes. Seconds.
+    FullSync,
+    /// What the tool and its processes wrote, to files, pipes and sockets; what passes a pipe and then a socket twice.
+    /// KB.
+    Written,
+    /// From the return of a remote until the copy is equal. Seconds.
+    Drained,
 }
 
 impl Measure {
@@ -42,15 +57,24 @@ impl Measure {
             Self::Median => "median, ms",
             Self::P99 => "p99, ms",
             Self::Runs => "rsync runs",
+            Self::Watching => "watches after, s",
+            Self::MemoryEach => "memory a directory, B",
+            Self::IdleCpu => "CPU in 10 s idle, ms",
+            Self::Calm => "median in calm, ms",
+            Self::FullSync => "full sync, s",
+            Self::Written => "written, KB",
+            Self::Drained => "drained after, s",
         }
     }
 
     /// The unit alone.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Converged | Self::Lag | Self::Cpu => "s",
-            Self::CpuEach | Self::Median | Self::P99 => "ms",
+            Self::Converged | Self::Lag | Self::Cpu | Self::Watching | Self::FullSync | Self::Drained => "s",
+            Self::CpuEach | Self::Median | Self::P99 | Self::IdleCpu | Self::Calm => "ms",
             Self::IdleMemory | Self::Memory => "MB",
+            Self::MemoryEach => "B",
+            Self::Written => "KB",
             Self::Runs => "",
         }
     }

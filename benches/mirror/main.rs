@@ -7,10 +7,17 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "only the bus is wanted here, not the engine that plays a script")]
+#[path = "../../tests/support/bus.rs"]
+mod bus;
+
+mod asked;
 mod content;
 mod convergence;
+mod crates;
 mod figures;
 mod interruption;
+mod link;
 mod machine;
 mod report;
 mod results;
@@ -49,6 +56,9 @@ struct Arguments {
     /// Write BENCHMARKS.md and what it shows; workloads that were not run keep their figures
     #[arg(long)]
     write: bool,
+    /// Those workloads, too, that take minutes and gigabytes
+    #[arg(long)]
+    large: bool,
     /// Name workloads and tools, run nothing
     #[arg(long)]
     list: bool,
@@ -141,7 +151,11 @@ fn chosen(arguments: &Arguments) -> Result<Chosen, String> {
         return Err(unknown(name));
     }
     let named = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let workloads = workloads.into_iter().filter(|workload| named(&arguments.workloads, workload.name())).collect();
+    let small_enough = |large: bool| !large || arguments.large || arguments.list || !arguments.workloads.is_empty();
+    let workloads = workloads
+        .into_iter()
+        .filter(|workload| named(&arguments.workloads, workload.name()) && small_enough(workload.large()))
+        .collect();
     let tools = tools
         .into_iter()
         .filter(|tool| named(&arguments.tools, tool.name()))

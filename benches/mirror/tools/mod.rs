@@ -71,6 +71,7 @@ impl Running {
         let log = File::create(stand.path("tool.log")).expect("room for a log");
         let copy = log.try_clone().expect("a descriptor more");
         let child = command
+            .envs(stand.environment())
             .stdin(Stdio::null())
             .stdout(copy)
             .stderr(log)
@@ -93,6 +94,20 @@ impl Running {
         kb as f64 / 1024.0
     }
 
+    /// Bytes that it, what it runs, and what it has run and waited for wrote: to files, pipes and sockets.
+    pub fn written(&self) -> u64 {
+        self.processes().into_iter().map(Process::written).sum()
+    }
+
+    /// Whether it watches so many directories.
+    pub fn watches(&self, directories: usize) -> bool {
+        match &self.held {
+            Held::Agent(agent) => agent.log().contains("watching "),
+            // It is not asked more than the kernel has to be: a look takes as long as there are watches.
+            Held::Child(_) => self.processes().iter().map(Process::watches).sum::<usize>() >= directories,
+        }
+    }
+
     /// The tool's first process.
     pub fn process(&self) -> Process {
         self.process
@@ -105,11 +120,12 @@ impl Running {
     /// Waits until it watches: until a file that is new arrives at every remote, and what that left behind is gone. A
     /// tool that says more of itself is asked, too.
     pub fn wait_until_it_watches(&self, stand: &Stand) {
-        const PATIENCE: Duration = Duration::from_secs(60);
-        if let Held::Agent(agent) = &self.held {
-            agent.wait_notified_from(0, |line| line.contains("in sync"));
-        }
+        // A tree of a million directories is compared with its copy at the start.
+        const PATIENCE: Duration = Duration::from_secs(300);
         let start = Instant::now();
+        if let Held::Agent(agent) = &self.held {
+            crate::support::until("in sync", PATIENCE, || agent.notified().iter().any(|line| line.contains("in sync")));
+        }
         let mut probes = Vec::new();
         let arrived = |name: &String| stand.copies().all(|copy| copy.join(name).exists());
         while !probes.iter().any(arrived) {

@@ -1,7 +1,7 @@
 //! Ours, as built with the release profile.
 
 use super::{Running, Tool};
-use crate::stand::Stand;
+use crate::stand::{INSTANCE, Stand};
 use crate::support::agent::Launch;
 use crate::support::tree::Judge;
 
@@ -35,7 +35,16 @@ impl Tool for Sersync {
     fn start(&self, stand: &Stand) -> Running {
         let launch = Launch::new(&stand.path("agent")).mirror(&stand.source(), stand.urls());
         let launch = self.arguments.iter().fold(launch, |launch, argument| launch.argument(argument));
-        Running::agent(launch.start())
+        let launch =
+            stand.environment().into_iter().fold(launch, |launch, (name, value)| launch.environment(name, value));
+        let launch = match stand.bus() {
+            Some(address) => {
+                let launch = launch.argument("--user").argument("--instance").argument(INSTANCE);
+                launch.environment("DBUS_SESSION_BUS_ADDRESS", address)
+            }
+            None => launch,
+        };
+        Running::agent(launch.spawn())
     }
 
     /// Whole: modes, owners and modification times, too.

@@ -1,9 +1,8 @@
 //! One file after quiet: how long until the remote has it whole?
 
-use super::{Field, Workload};
+use super::{Field, Workload, single};
 use crate::content::content;
 use crate::figures::{Measure, Outcome, median, ms, quantile, rounded};
-use crate::stand::Stand;
 use crate::tools::Tool;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -14,8 +13,6 @@ const SIZE: usize = 10 * 1024;
 const SAMPLES: usize = 100;
 /// A tool that needs longer for the first ones gets no more than so much time for all.
 const TIME: Duration = Duration::from_secs(20);
-/// After this a file is taken for lost.
-const LOST: Duration = Duration::from_secs(15);
 
 impl Workload for Latency {
     fn name(&self) -> &'static str {
@@ -48,7 +45,8 @@ impl Workload for Latency {
         let begin = Instant::now();
         let (mut times, mut lost) = (Vec::new(), 0);
         for sample in 0..field.sized(SAMPLES, 5) {
-            match one_file(&stand, sample) {
+            single::pause(sample);
+            match single::arrival(&stand, &format!("file{sample}"), &content(sample, SIZE), single::LOST) {
                 Some(time) => times.push(ms(time)),
                 None => lost += 1,
             }
@@ -66,29 +64,11 @@ impl Workload for Latency {
     }
 }
 
-fn outcome(times: Vec<f64>) -> Outcome {
+/// Of the times of single files.
+pub fn outcome(times: Vec<f64>) -> Outcome {
     let mut outcome = Outcome::default();
     for (measure, value) in [(Measure::Median, median(&times)), (Measure::P99, quantile(&times, 0.99))] {
         outcome.values.extend(value.map(|value| (measure, rounded(value))));
     }
     Outcome { samples: times.into_iter().map(rounded).collect(), ..outcome }
-}
-
-/// The time from before a file is opened until the remote has it whole: rsync puts it in place by a rename. `None`, if
-/// it is taken for lost.
-fn one_file(stand: &Stand, sample: usize) -> Option<Duration> {
-    // Quiet, and of uneven length, so that no timer of either side beats in step.
-    std::thread::sleep(Duration::from_millis(40 + (sample * 7 % 31) as u64));
-    let name = format!("file{sample}");
-    let arrived = stand.copy(0).join(&name);
-    let start = Instant::now();
-    fs::write(stand.source().join(&name), content(sample, SIZE)).expect("room for a file");
-    while !arrived.exists() {
-        if start.elapsed() > LOST {
-            return None;
-        }
-        // Short against what is measured, long enough to leave the processor to those who are measured.
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    Some(start.elapsed())
 }

@@ -1,9 +1,20 @@
 //! What is done to the source. A [`Workload`] runs one round with one tool, and says what the limit is: what no mirror
 //! that starts with the last write could beat. Most are a [`race::Race`].
 
+mod beside;
+mod checkout;
+mod far;
+mod full;
 mod latency;
+mod pending;
 pub mod race;
+mod remotes;
+mod rename;
+mod single;
 mod table;
+mod unpack;
+mod uploads;
+mod watch;
 
 use crate::figures::{Measure, Outcome};
 use crate::stand::{Place, Stand};
@@ -24,6 +35,11 @@ pub trait Workload {
     /// The file systems that it says something on.
     fn places(&self) -> &'static [Place] {
         &[Place::Tmpfs, Place::Disk]
+    }
+
+    /// Whether it takes minutes and gigabytes: it is then done only when asked for by its name or with `--large`.
+    fn large(&self) -> bool {
+        false
     }
 
     /// The most rounds that are worth their time.
@@ -51,7 +67,16 @@ pub trait Workload {
 /// All that are known, in the order of the report.
 pub fn all() -> Vec<Box<dyn Workload>> {
     let mut all: Vec<Box<dyn Workload>> = vec![Box::new(latency::Latency)];
-    all.extend(table::races().into_iter().map(|race| Box::new(race) as Box<dyn Workload>));
+    let mut races = table::races();
+    races.extend(remotes::races());
+    races.extend([uploads::race(), checkout::race(), unpack::race(), rename::by_ssh(), far::race()]);
+    all.extend(races.into_iter().map(|race| Box::new(race) as Box<dyn Workload>));
+    all.push(Box::new(far::Latency));
+    all.push(Box::new(beside::Beside));
+    all.push(Box::new(full::Full));
+    all.push(Box::new(watch::Watch::MANY));
+    all.push(Box::new(watch::Watch::MILLION));
+    all.push(Box::new(pending::Pending));
     all
 }
 

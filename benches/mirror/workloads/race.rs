@@ -29,6 +29,10 @@ pub struct Race {
     pub prepare: fn(&Field, &Stand),
     /// What the time runs for.
     pub write: fn(&Field, &Stand),
+    /// Where it takes place, with so many remotes.
+    pub ground: fn(&Field, usize) -> Stand,
+    /// Why it cannot be done on this machine.
+    pub obstacle: fn() -> Option<String>,
     /// Whether `cp -a` of the finished tree is a limit, too.
     pub copied: bool,
 }
@@ -45,11 +49,13 @@ impl Race {
         patience: Duration::from_secs(60),
         prepare: |_, _| {},
         write: |_, _| {},
+        ground: |field, remotes| field.stand(remotes),
+        obstacle: || None,
         copied: true,
     };
 
     fn prepared(&self, field: &Field) -> Stand {
-        let stand = field.stand(self.remotes);
+        let stand = (self.ground)(field, self.remotes);
         (self.prepare)(field, &stand);
         stand.plain_rsync();
         stand
@@ -77,6 +83,10 @@ impl Workload for Race {
         self.most_rounds
     }
 
+    fn obstacle(&self) -> Option<String> {
+        (self.obstacle)()
+    }
+
     fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {
         let stand = self.prepared(field);
         let start = Instant::now();
@@ -101,7 +111,7 @@ impl Workload for Race {
     fn run(&self, field: &Field, tool: &dyn Tool) -> Outcome {
         let stand = self.prepared(field);
         let running = field.start(tool, &stand);
-        let (cpu, runs) = (running.cpu(), stand.rsync_runs());
+        let (cpu, runs, bytes) = (running.cpu(), stand.rsync_runs(), running.written());
         let start = SystemTime::now();
         (self.write)(field, &stand);
         let written = SystemTime::now();
@@ -109,7 +119,8 @@ impl Workload for Race {
         let mut outcome = Outcome::default()
             .with(Measure::Cpu, running.cpu() - cpu)
             .with(Measure::Memory, running.memory())
-            .with(Measure::Runs, (stand.rsync_runs() - runs) as f64);
+            .with(Measure::Runs, (stand.rsync_runs() - runs) as f64)
+            .with(Measure::Written, (running.written() - bytes) as f64 / 1000.0);
         match moment {
             Ok(moment) => {
                 // A tool may be done before the writer's last system call has returned.

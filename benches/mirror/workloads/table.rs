@@ -1,11 +1,13 @@
 //! The races.
 
 use super::Field;
-use super::race::{Race, copy};
+use super::race::Race;
 use crate::content::{self, content};
+use crate::crates;
 use crate::figures::Measure;
 use crate::stand::{Place, Stand};
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const KB: usize = 1024;
@@ -22,10 +24,12 @@ pub fn races() -> Vec<Race> {
         },
         Race {
             name: "tree",
-            about: "A source tree is copied in with `cp -a`: crates of some 8,000 files and directories, and symbolic links.",
-            prepare: |field, stand| content::crates(&stand.path("origin"), field.sized(8_000, 300)),
+            about: "A source tree is copied in with `cp -r`: crates of some 8,000 files and directories, and symbolic links.",
+            prepare: |field, stand| crates::copy(&stand.path("origin"), field.sized(8_000, 300)),
             write: |_, stand| {
-                copy(&stand.path("origin"), &stand.source().join("tree"));
+                let mut copy = Command::new("cp");
+                let copied = copy.arg("-r").arg(stand.path("origin")).arg(stand.source().join("tree")).status();
+                assert!(copied.is_ok_and(|status| status.success()), "cp -r failed");
             },
             ..Race::PLAIN
         },

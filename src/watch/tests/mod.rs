@@ -42,7 +42,7 @@ fn spec(root: &Path) -> Spec {
 
 /// An engine turned by hand, its root (`in`) and a directory beside it (`out`).
 struct Rig {
-    _turn: std::sync::RwLockReadGuard<'static, ()>,
+    _turn: crate::forks::NoForks,
     _home: TempDir,
     root: PathBuf,
     out: PathBuf,
