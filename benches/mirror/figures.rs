@@ -90,6 +90,9 @@ pub struct Outcome {
     /// Why there is no figure: what had arrived when the patience ended, or what differed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortfall: Option<String>,
+    /// What has to be known to understand the figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
 }
 
 impl Outcome {

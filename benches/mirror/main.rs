@@ -196,7 +196,7 @@ fn run(workload: &dyn Workload, tools: &[Box<dyn Tool>], place: Place, arguments
             let start = Instant::now();
             let outcome = workload.run(&field, tool.as_ref());
             // It will not do better: its rounds would be most of the time that all take.
-            if outcome.shortfall.is_some() || start.elapsed() > SLOW {
+            if outcome.shortfall.is_some() || outcome.remark.is_some() || start.elapsed() > SLOW {
                 ended.insert(tool.name());
             }
             table.add(tool.name(), false, outcome);

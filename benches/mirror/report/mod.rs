@@ -56,7 +56,8 @@ fn ratio(table: &Table, row: &Row) -> String {
 /// What a figure needs to be understood.
 fn note(table: &Table, row: &Row) -> String {
     let rounds = table.rows.iter().map(|row| row.outcomes.len()).max().unwrap_or(0);
-    let mut notes = row.shortfalls().map(str::to_owned).collect::<Vec<_>>();
+    let remarks = row.outcomes.iter().filter_map(|outcome| outcome.remark.as_deref());
+    let mut notes = row.shortfalls().chain(remarks).map(str::to_owned).collect::<Vec<_>>();
     match row.outcomes.len() {
         had if had == rounds => {}
         1 => notes.push("1 round".to_owned()),

@@ -39,7 +39,8 @@ pub fn all(results: &Results) -> Vec<Plot> {
         let here = results.tables.iter().filter(|table| table.place == place);
         plots.extend(here.filter(sampled).filter_map(|table| distribution(results, table)));
         for (name, heading, workloads) in GROUPS {
-            let tables = workloads.iter().filter_map(|name| results.table(name, place)).collect::<Vec<_>>();
+            let tables = workloads.iter().filter_map(|name| results.table(name, place));
+            let tables = tables.filter(|table| table.headline().unit() == "s").collect::<Vec<_>>();
             // What is in the group beside what stands in another, too.
             if tables.len() < 2 {
                 continue;

@@ -44,7 +44,8 @@ pub fn all() -> Vec<Box<dyn Tool>> {
     vec![
         Box::new(sersync::Sersync::plain()),
         Box::new(lsyncd::Lsyncd),
-        Box::new(script::Script),
+        Box::new(script::Script::whole_tree()),
+        Box::new(script::Script::one_file()),
         Box::new(sersync2::Sersync2),
     ]
 }
@@ -108,9 +109,19 @@ impl Running {
         }
     }
 
-    /// The tool's first process.
-    pub fn process(&self) -> Process {
-        self.process
+    /// Waits until it uses next to no CPU for a while of `quiet`; `false` if it is still at work after `patience`.
+    pub fn comes_to_rest(&self, quiet: Duration, patience: Duration) -> bool {
+        /// What who only waits may use in that time: its timers. Seconds.
+        const NEXT_TO_NOTHING: f64 = 0.02;
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            let before = self.cpu();
+            std::thread::sleep(quiet);
+            if self.cpu() - before <= NEXT_TO_NOTHING {
+                return true;
+            }
+        }
+        false
     }
 
     fn processes(&self) -> Vec<Process> {

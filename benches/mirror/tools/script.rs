@@ -1,13 +1,23 @@
-//! The script that so many pages on the web have: inotifywait, and one rsync of the whole tree for each of its lines.
+//! The scripts that so many pages on the web have: inotifywait, and one rsync for each of its lines. Some send the whole
+//! tree each time; others what the line names, or the folder in which it was.
 
 use super::{Running, Tool, first_line};
 use crate::stand::Stand;
 use std::process::Command;
 
-pub struct Script;
+pub struct Script {
+    name: &'static str,
+    setup: &'static str,
+    /// `$1` is the source, `$2` the password file, the others are the remotes.
+    text: &'static str,
+}
 
-/// `$1` is the source, `$2` the password file, the others are the remotes.
-const SCRIPT: &str = r#"
+impl Script {
+    pub fn whole_tree() -> Self {
+        Self {
+            name: "inotifywait tree",
+            setup: "`inotifywait -mrq --format '%w%f' … | while read`, and for each line `rsync -a --delete` of the tree",
+            text: r#"
 source=$1 password=$2
 shift 2
 inotifywait -mrq -e close_write,create,delete,move,attrib --format '%w%f' "$source" |
@@ -16,11 +26,33 @@ while read -r path; do
         rsync -a --delete --password-file="$password" "$source/" "$remote"
     done
 done
-"#;
+"#,
+        }
+    }
+
+    pub fn one_file() -> Self {
+        Self {
+            name: "inotifywait file",
+            setup: "the same with `rsync -aR --delete` of the path in the line, or of its folder where it is gone",
+            text: r#"
+source=$1 password=$2
+shift 2
+cd "$source" || exit
+inotifywait -mrq -e close_write,create,delete,move,attrib --format '%w%f' . |
+while read -r path; do
+    [ -e "$path" ] || [ -L "$path" ] || path=$(dirname "$path")/
+    for remote in "$@"; do
+        rsync -aR --delete --password-file="$password" "$path" "$remote"
+    done
+done
+"#,
+        }
+    }
+}
 
 impl Tool for Script {
     fn name(&self) -> &str {
-        "inotifywait script"
+        self.name
     }
 
     fn version(&self) -> Result<String, String> {
@@ -28,13 +60,12 @@ impl Tool for Script {
     }
 
     fn setup(&self) -> String {
-        "`inotifywait -mrq --format '%w%f' … | while read`, and for each line `rsync -a --delete` of the tree"
-            .to_owned()
+        self.setup.to_owned()
     }
 
     fn start(&self, stand: &Stand) -> Running {
         let mut bash = Command::new("bash");
-        bash.args(["-c", SCRIPT, "mirror"]).arg(stand.source()).arg(stand.password_file()).args(stand.urls());
+        bash.args(["-c", self.text, "mirror"]).arg(stand.source()).arg(stand.password_file()).args(stand.urls());
         Running::command(&mut bash, stand)
     }
 }

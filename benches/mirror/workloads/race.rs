@@ -11,6 +11,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+/// Who uses no CPU for so long is done: longer than any tool gathers changes.
+const QUIET: Duration = Duration::from_millis(1_500);
+/// How long a tool may go on once the copies are equal.
+const AFTERWARDS: Duration = Duration::from_secs(20);
 /// The patience of a smoke run.
 const SMOKE: Duration = Duration::from_secs(6);
 
@@ -46,7 +50,7 @@ impl Race {
         places: &[Place::Tmpfs, Place::Disk],
         most_rounds: usize::MAX,
         remotes: 1,
-        patience: Duration::from_secs(60),
+        patience: Duration::from_secs(30),
         prepare: |_, _| {},
         write: |_, _| {},
         ground: |field, remotes| field.stand(remotes),
@@ -116,6 +120,9 @@ impl Workload for Race {
         (self.write)(field, &stand);
         let written = SystemTime::now();
         let moment = convergence::moment(&stand, &tool.judge(), &running, field.sized(self.patience, SMOKE));
+        // Who has a queue left goes on for changes that have long arrived: that is a cost of these changes, too.
+        let patience = field.sized(AFTERWARDS, SMOKE);
+        let rests = moment.is_err() || running.comes_to_rest(field.sized(QUIET, QUIET / 5), patience);
         let mut outcome = Outcome::default()
             .with(Measure::Cpu, running.cpu() - cpu)
             .with(Measure::Memory, running.memory())
@@ -128,6 +135,9 @@ impl Workload for Race {
                 outcome = outcome.with(Measure::Converged, since(start)).with(Measure::Lag, since(written));
             }
             Err(why) => outcome = outcome.short(why),
+        }
+        if !rests {
+            outcome.remark = Some(format!("still at work {} s later", patience.as_secs()));
         }
         outcome.values.retain(|measure, _| self.measures.contains(measure));
         outcome
