@@ -50,11 +50,11 @@ struct Arguments {
     /// Where source and copies lie
     #[arg(long, value_enum, default_value_t = On::Both)]
     on: On,
-    /// One tiny round of each on tmpfs: shows that it works, measures nothing
+    /// One tiny round of each on tmpfs, the others' only once: shows that it works, measures nothing
     #[arg(long)]
     smoke: bool,
     /// Write BENCHMARKS.md and what it shows; workloads that were not run keep their figures
-    #[arg(long)]
+    #[arg(long, conflicts_with = "smoke")]
     write: bool,
     /// Those workloads, too, that take minutes and gigabytes
     #[arg(long)]
@@ -188,7 +188,10 @@ fn run(workload: &dyn Workload, tools: &[Box<dyn Tool>], place: Place, arguments
         for (name, outcome) in workload.limits(&field) {
             table.add(&name, true, outcome);
         }
-        for tool in tools.iter().filter(|tool| workload.unsuited(tool.as_ref()).is_none()) {
+        // A smoke run shows once that the others are set up well; there is no more to show with them.
+        let shown = |tool: &dyn Tool| !arguments.smoke || workload.name() == "burst" || report::is_ours(tool.name());
+        let suited = |tool: &dyn Tool| workload.unsuited(tool).is_none() && shown(tool);
+        for tool in tools.iter().filter(|tool| suited(tool.as_ref())) {
             if ended.contains(tool.name()) {
                 continue;
             }

@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 
+pub use targets::is_ours;
+
 const RESULTS: &str = "docs/benchmarks/results.json";
 
 /// What everything was measured on, in a line.

@@ -3,7 +3,7 @@
 
 use super::svg::{Anchor, Canvas, Ink, LogAxis};
 use super::targets::is_ours;
-use crate::figures::{Measure, figure, median, quantile};
+use crate::figures::{Measure, figure, median};
 use crate::results::{Results, Row, Table};
 use crate::stand::Place;
 
@@ -80,11 +80,12 @@ fn bars(
     let rows = |table: &'_ Table| table.rows.iter().filter(|row| !row.limit).count();
     let values = tables.iter().flat_map(|table| table.rows.iter().filter_map(|row| middle(table, row)));
     let axis = LogAxis::over(values, LEFT, WIDTH - LEFT - RIGHT)?;
-    let top = 92.0;
+    let legend = named(results, tables);
+    let top = legend.bottom() + 24.0;
     let bottom = top + tables.iter().map(|table| rows(table) as f64 * STEP + BETWEEN).sum::<f64>();
     let mut canvas = Canvas::new(WIDTH, bottom + 44.0);
     canvas.text((20.0, 32.0), Anchor::Start, 17.0, Ink::Text, title);
-    legend(&mut canvas, results, tables);
+    legend.draw(&mut canvas);
     for tick in axis.ticks() {
         let x = axis.position(tick);
         canvas.line(&[(x, top - 8.0), (x, bottom - BETWEEN / 2.0)], Ink::Grid, 1.0);
@@ -123,7 +124,10 @@ fn bars(
                 None => canvas.rectangle((axis.start(), y), size, ink),
                 Some(_) => canvas.outline((axis.start(), y), size, ink),
             }
-            canvas.text((end + 6.0, y + BAR - 3.0), Anchor::Start, 12.0, Ink::Text, label);
+            // Not across the limit's mark.
+            let mark = limit.filter(|limit| *limit > 0.0).map(|limit| axis.position(limit));
+            let behind = mark.filter(|mark| (end - 2.0..end + 150.0).contains(mark)).unwrap_or(end);
+            canvas.text((behind + 6.0, y + BAR - 3.0), Anchor::Start, 12.0, Ink::Text, label);
             y += STEP;
         }
         if let Some(limit) = limit.filter(|limit| *limit > 0.0) {
@@ -139,23 +143,58 @@ fn bars(
     Some(Plot { file: file.to_owned(), document: canvas.finish(title), shows })
 }
 
-/// The tools' colours, and what the mark is.
-fn legend(canvas: &mut Canvas, results: &Results, tables: &[&Table]) {
-    let mut x = 20.0;
-    for name in tools(results, tables) {
-        canvas.rectangle((x, 48.0), (12.0, 12.0), ink(results, name));
-        canvas.text((x + 18.0, 58.0), Anchor::Start, 13.0, Ink::Text, name);
-        x += 44.0 + name.len() as f64 * 7.0;
+/// What the colours are, in as many lines as that takes.
+struct Legend {
+    entries: Vec<(Ink, String)>,
+}
+
+impl Legend {
+    const LINE: f64 = 20.0;
+    const TOP: f64 = 48.0;
+
+    /// Where each entry stands.
+    fn places(&self) -> Vec<(f64, f64)> {
+        let (mut x, mut y) = (20.0, Self::TOP);
+        let place = |(_, text): &(Ink, String)| {
+            let width = 40.0 + text.chars().count() as f64 * 7.3;
+            if x + width > WIDTH {
+                (x, y) = (20.0, y + Self::LINE);
+            }
+            let at = (x, y);
+            x += width;
+            at
+        };
+        self.entries.iter().map(place).collect()
     }
+
+    /// Where there is room below it.
+    fn bottom(&self) -> f64 {
+        self.places().last().map_or(Self::TOP, |(_, y)| y + Self::LINE)
+    }
+
+    fn draw(&self, canvas: &mut Canvas) {
+        for ((ink, text), (x, y)) in self.entries.iter().zip(self.places()) {
+            match ink {
+                // A limit is a line in the plot, too.
+                Ink::Text => canvas.line(&[(x + 5.0, y - 2.0), (x + 5.0, y + 14.0)], *ink, 2.0),
+                _ => canvas.rectangle((x, y), (12.0, 12.0), *ink),
+            }
+            canvas.text((x + 18.0, y + 10.0), Anchor::Start, 13.0, Ink::Text, text);
+        }
+    }
+}
+
+/// The tools, and what the mark is.
+fn named(results: &Results, tables: &[&Table]) -> Legend {
+    let mut entries = tools(results, tables).map(|name| (ink(results, name), name.to_owned())).collect::<Vec<_>>();
     let mut limits = tables.iter().filter_map(|table| table.limit()).map(|row| row.name.as_str()).collect::<Vec<_>>();
     limits.dedup();
-    let name = match limits.as_slice() {
-        [] => return,
-        [same] => format!("limit: {same}"),
-        _ => "limit".to_owned(),
-    };
-    canvas.line(&[(x + 4.0, 46.0), (x + 4.0, 62.0)], Ink::Text, 2.0);
-    canvas.text((x + 14.0, 58.0), Anchor::Start, 13.0, Ink::Text, name);
+    entries.extend(match limits.as_slice() {
+        [] => None,
+        [same] => Some((Ink::Text, format!("limit: {same}"))),
+        _ => Some((Ink::Text, "limit".to_owned())),
+    });
+    Legend { entries }
 }
 
 /// `0.45 s = 1.3 × limit`
@@ -174,11 +213,15 @@ fn abridged(text: &str) -> String {
 /// How many of the single changes had arrived after how long.
 fn distribution(results: &Results, table: &Table) -> Option<Plot> {
     let samples = |row: &Row| row.outcomes.iter().flat_map(|outcome| outcome.samples.clone()).collect::<Vec<_>>();
-    let (top, bottom, left, right) = (84.0, 340.0, 70.0, WIDTH - 30.0);
+    let line_ink = |row: &Row| if row.limit { Ink::Text } else { ink(results, &row.name) };
+    let entry = |row: &Row| Some((line_ink(row), format!("{} {} ms", row.name, figure(median(&samples(row))?))));
+    let legend = Legend { entries: table.rows.iter().filter_map(entry).collect() };
+    let top = legend.bottom() + 16.0;
+    let (bottom, left, right) = (top + 256.0, 70.0, WIDTH - 30.0);
     let all = table.rows.iter().flat_map(samples).collect::<Vec<_>>();
     let axis = LogAxis::over(all.into_iter(), left, right - left)?;
     let height = |share: f64| bottom - share * (bottom - top);
-    let mut canvas = Canvas::new(WIDTH, 400.0);
+    let mut canvas = Canvas::new(WIDTH, bottom + 60.0);
     let title = format!("How long one small file takes to arrive, on {}", table.place.name());
     canvas.text((20.0, 32.0), Anchor::Start, 17.0, Ink::Text, &title);
     for tick in axis.ticks() {
@@ -192,7 +235,6 @@ fn distribution(results: &Results, table: &Table) -> Option<Plot> {
         canvas.text((left - 8.0, height(share) + 4.0), Anchor::End, 12.0, Ink::Faint, label);
     }
     canvas.text((left, bottom + 42.0), Anchor::Start, 12.0, Ink::Faint, "milliseconds after the write began, each line ten times the one before; height: share of the files that are there");
-    let mut x = 20.0;
     for row in &table.rows {
         let mut times = samples(row);
         if times.is_empty() {
@@ -201,20 +243,15 @@ fn distribution(results: &Results, table: &Table) -> Option<Plot> {
         times.sort_by(f64::total_cmp);
         // A lost file never gets there.
         let lost = row.shortfalls().count();
-        let ink = if row.limit { Ink::Faint } else { ink(results, &row.name) };
         let mut points = vec![(axis.position(times[0]), height(0.0))];
         for (index, time) in times.iter().enumerate() {
             let x = axis.position(*time);
             points.push((x, height(index as f64 / (times.len() + lost) as f64)));
             points.push((x, height((index + 1) as f64 / (times.len() + lost) as f64)));
         }
-        canvas.line(&points, ink, if row.limit { 1.5 } else { 2.5 });
-        let middle = figure(quantile(&times, 0.5)?);
-        let name = format!("{} {middle} ms", row.name);
-        canvas.rectangle((x, 48.0), (12.0, 12.0), ink);
-        canvas.text((x + 18.0, 58.0), Anchor::Start, 13.0, Ink::Text, &name);
-        x += 40.0 + name.len() as f64 * 7.0;
+        canvas.line(&points, line_ink(row), if row.limit { 1.5 } else { 2.5 });
     }
+    legend.draw(&mut canvas);
     Some(Plot {
         file: format!("{}-{}.svg", table.workload, table.place.name()),
         shows: format!("{title}: the share of files against time, a line for each tool, its median behind its name"),
