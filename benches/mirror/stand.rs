@@ -142,6 +142,14 @@ impl Stand {
         }
     }
 
+    /// The `ssh` that knows the remotes' host, and that host, where they are reached so.
+    pub fn ssh(&self) -> Option<(PathBuf, &'static str)> {
+        match &self.way {
+            Way::Ssh(sshd) => Some((std::env::split_paths(&sshd.path).next()?.join("ssh"), Sshd::HOST)),
+            Way::Loopback | Way::Link(_) => None,
+        }
+    }
+
     /// Starts a message bus for the tools that have a place on one.
     pub fn offer_a_bus(&mut self) {
         self.bus = Some(PrivateBus::start());

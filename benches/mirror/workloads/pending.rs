@@ -1,6 +1,6 @@
 //! A remote that is away while a million files change: what waits for it, and what that costs.
 
-use super::{Field, Workload};
+use super::{Field, Workload, not_ours};
 use crate::content;
 use crate::convergence;
 use crate::figures::{Measure, Outcome};
@@ -42,7 +42,7 @@ impl Workload for Pending {
     }
 
     fn unsuited(&self, tool: &dyn Tool) -> Option<&'static str> {
-        (!tool.name().starts_with("sersync") || tool.name() == "sersync2").then_some("it forgets a remote that is down")
+        not_ours(tool).then_some("it forgets a remote that is down")
     }
 
     fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {

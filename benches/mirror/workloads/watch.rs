@@ -63,7 +63,12 @@ impl Workload for Watch {
     }
 
     fn most_rounds(&self) -> usize {
-        if self.large() { 1 } else { 3 }
+        if self.large() { 1 } else { 2 }
+    }
+
+    fn unsuited(&self, tool: &dyn Tool) -> Option<&'static str> {
+        let other = tool.name().starts_with("inotifywait");
+        other.then_some("its rsync compares the whole tree for each file; inotifywait alone is no mirror")
     }
 
     fn obstacle(&self) -> Option<String> {
