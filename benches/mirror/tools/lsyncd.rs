@@ -29,7 +29,7 @@ impl Tool for Lsyncd {
         if let Some((ssh, host)) = stand.ssh() {
             let _ = writeln!(
                 text,
-                "sync {{ default.rsyncssh, source = {:?}, host = {host:?}, targetdir = {:?}, delay = 1,\n  \
+                "sync {{ default.rsyncssh, source = {:?}, host = {host:?}, targetdir = {:?}, delay = 1,\n  maxProcesses = 1,  \
                  rsync = {{ archive = true }}, ssh = {{ binary = {ssh:?} }} }}",
                 stand.source(),
                 stand.copy(0),

@@ -41,6 +41,12 @@ impl Workload for Pending {
         1
     }
 
+    fn obstacle(&self) -> Option<String> {
+        // A page and a kilobyte each, in source and copy.
+        let files = (FILES as u64 + 10_000) * 2;
+        Place::Tmpfs.lacks(files * 5_000, files)
+    }
+
     fn unsuited(&self, tool: &dyn Tool) -> Option<&'static str> {
         not_ours(tool).then_some("it forgets a remote that is down")
     }
