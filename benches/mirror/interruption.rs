@@ -1,6 +1,7 @@
 //! Ctrl-C: what is measured ends, too, and leaves no gigabytes behind. Tools have process groups of their own, so that the
 //! terminal's signal does not reach them.
 
+use crate::link::Link;
 use crate::stand::{PREFIX, Place};
 use crate::support::processes::descendants;
 use nix::sys::signal::{Signal, kill};
@@ -36,6 +37,7 @@ fn leave_nothing() {
         // It may just have ended.
         let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
     }
+    Link::end_all();
     for place in [Place::Tmpfs, Place::Disk] {
         for entry in fs::read_dir(place.directory()).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&format!("{PREFIX}{own}-")) {

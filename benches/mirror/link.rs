@@ -46,7 +46,7 @@ impl Link {
         let [near, far] = [1, 2].map(|last| Ipv4Addr::new(198, second, third, fourth + last));
         let number = fastrand::u32(..);
         let (near_end, far_device) = (format!("near{number:08x}"), format!("far{number:08x}"));
-        let name = format!("ssb{number:08x}");
+        let name = format!("{}{:04x}", prefix(), number >> 16);
         ip(&["netns", "add", &name]);
         let link = Self { far_end: Host { name: name.clone(), address: far.into() }, near_end };
         let ends =
@@ -65,6 +65,16 @@ impl Link {
         link
     }
 
+    /// Takes away the namespaces of all links of this process, whose destructors will not run. The devices go with it and
+    /// with them.
+    pub fn end_all() {
+        let listed = Command::new("ip").args(["netns", "list"]).output();
+        let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        for name in listed.split_whitespace().filter(|word| word.starts_with(&prefix())) {
+            let _ = Command::new("ip").args(["netns", "delete", name]).status();
+        }
+    }
+
     pub fn far_end(&self) -> &Host {
         &self.far_end
     }
@@ -75,6 +85,11 @@ impl Drop for Link {
         // The other one goes with its namespace. Reading from a device that is gone fails, and its thread ends.
         let _ = Command::new("ip").args(["link", "delete", &self.near_end]).status();
     }
+}
+
+/// What the names of this process's namespaces start with.
+fn prefix() -> String {
+    format!("ssb{:x}-", std::process::id())
 }
 
 /// One direction: one thread takes packets in and notes when, another lets them out when they are due.

@@ -6,6 +6,7 @@ use crate::link::Link;
 use crate::support::rsyncd::{Daemon, PASSWORD, Plan, USER};
 use crate::support::sshd::Sshd;
 use clap::ValueEnum;
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -40,6 +41,19 @@ impl Place {
             Self::Tmpfs => "/dev/shm",
             Self::Disk => env!("CARGO_TARGET_TMPDIR"),
         })
+    }
+
+    /// Why so many bytes and so many files and directories have no room there.
+    pub fn lacks(self, bytes: u64, files: u64) -> Option<String> {
+        let free = statvfs(self.directory()).ok()?;
+        let directory = self.directory().display();
+        if free.blocks_available() * free.fragment_size() < bytes {
+            return Some(format!("{directory} has no {:.0} GB left", bytes as f64 / 1e9));
+        }
+        // A file system without a limit says that it has none at all.
+        let counted = free.files() > 0;
+        let few = counted && free.files_available() < files;
+        few.then(|| format!("{directory} has no {files} inodes left: tmpfs(5), nr_inodes"))
     }
 }
 
@@ -138,6 +152,14 @@ impl Stand {
     pub fn environment(&self) -> Option<(&'static str, &OsStr)> {
         match &self.way {
             Way::Ssh(sshd) => Some(("PATH", sshd.path.as_os_str())),
+            Way::Loopback | Way::Link(_) => None,
+        }
+    }
+
+    /// The `ssh` that knows the remotes' host, and that host, where they are reached so.
+    pub fn ssh(&self) -> Option<(PathBuf, &'static str)> {
+        match &self.way {
+            Way::Ssh(sshd) => Some((std::env::split_paths(&sshd.path).next()?.join("ssh"), Sshd::HOST)),
             Way::Loopback | Way::Link(_) => None,
         }
     }

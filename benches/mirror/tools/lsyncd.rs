@@ -1,4 +1,4 @@
-//! lsyncd with its `default.rsync` layer: one `sync` for each remote.
+//! lsyncd with its `default.rsync` layer, one `sync` for each remote; by ssh with `default.rsyncssh`, which renames there.
 
 use super::{Running, Tool, first_line};
 use crate::stand::Stand;
@@ -18,12 +18,24 @@ impl Tool for Lsyncd {
     }
 
     fn setup(&self) -> String {
-        "`default.rsync`, `delay = 1`, `archive = true`, a password file, one process for each remote".to_owned()
+        "`default.rsync`, `delay = 1`, `archive = true`, a password file, one process for each remote; \
+         `default.rsyncssh` where the remote is reached by ssh"
+            .to_owned()
     }
 
     fn start(&self, stand: &Stand) -> Running {
         let remotes = stand.urls().count();
         let mut text = format!("settings {{ nodaemon = true, maxProcesses = {} }}\n", remotes + 1);
+        if let Some((ssh, host)) = stand.ssh() {
+            let _ = writeln!(
+                text,
+                "sync {{ default.rsyncssh, source = {:?}, host = {host:?}, targetdir = {:?}, delay = 1,\n  maxProcesses = 1,  \
+                 rsync = {{ archive = true }}, ssh = {{ binary = {ssh:?} }} }}",
+                stand.source(),
+                stand.copy(0),
+            );
+            return start(&text, stand);
+        }
         for url in stand.urls() {
             let _ = writeln!(
                 text,
@@ -33,8 +45,12 @@ impl Tool for Lsyncd {
                 stand.password_file(),
             );
         }
-        let config = stand.path("lsyncd.lua");
-        fs::write(&config, text).expect("room for a file");
-        Running::command(Command::new("lsyncd").arg(&config), stand)
+        start(&text, stand)
     }
+}
+
+fn start(config: &str, stand: &Stand) -> Running {
+    let file = stand.path("lsyncd.lua");
+    fs::write(&file, config).expect("room for a file");
+    Running::command(Command::new("lsyncd").arg(&file), stand)
 }

@@ -140,6 +140,7 @@ impl Running {
         let mut probes = Vec::new();
         let arrived = |name: &String| stand.copies().all(|copy| copy.join(name).exists());
         while !probes.iter().any(arrived) {
+            assert!(self.process.lives(), "it has ended:\n{}", self.log(stand));
             assert!(start.elapsed() < PATIENCE, "it does not watch:\n{}", self.log(stand));
             // One that came before the watch may never arrive.
             let name = format!("probe{}", probes.len());

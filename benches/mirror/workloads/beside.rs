@@ -48,10 +48,8 @@ impl Workload for Beside {
     }
 
     fn obstacle(&self) -> Option<String> {
-        let statistics = nix::sys::statvfs::statvfs(Place::Tmpfs.directory()).ok()?;
-        let free = statistics.blocks_available() * statistics.fragment_size();
         // Twice the file, and room to breathe.
-        (free < 12 * GB).then(|| format!("{} has less than 12 GB left", Place::Tmpfs.directory().display()))
+        Place::Tmpfs.lacks(12 * GB, 1_000)
     }
 
     /// One rsync for each file, beside the one that sends the large file.

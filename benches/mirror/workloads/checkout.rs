@@ -1,5 +1,6 @@
 //! A working tree that jumps between two commits.
 
+use super::one_at_a_time;
 use super::race::Race;
 use crate::stand::Stand;
 use crate::support::{project, tool};
@@ -10,6 +11,8 @@ pub fn race() -> Race {
         name: "checkout",
         about: "`git checkout` of this project's first commit, then of its newest, then of the one halfway between them; \
                 before that, the newest. The repository itself lies elsewhere.",
+        most_rounds: 2,
+        unsuited: one_at_a_time,
         prepare: |_, stand| {
             tool(git(stand).args(["clone", "-q", "--bare"]).arg(project()).arg(repository(stand)));
             check_out(stand, "HEAD");

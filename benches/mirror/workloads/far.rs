@@ -1,7 +1,7 @@
 //! A remote at the other end of a slow and long line.
 
 use super::race::Race;
-use super::{Field, Workload, latency, single};
+use super::{Field, Workload, latency, one_at_a_time, single};
 use crate::content::{self, content};
 use crate::figures::{Measure, Outcome, ms};
 use crate::link::Link;
@@ -26,7 +26,8 @@ pub fn race() -> Race {
         about: "1,000 files of 10 KB are written; a line of 10 Mbit/s lies between, over which an answer takes 50 ms.",
         measures: &[Measure::Converged, Measure::Cpu, Measure::Runs],
         places: &[Place::Tmpfs],
-        most_rounds: 2,
+        most_rounds: 1,
+        unsuited: one_at_a_time,
         write: |field, stand| content::files(&stand.source(), 20, field.sized(1_000, 40), 10 * 1024),
         ground: |field, _| stand(field),
         obstacle: Link::obstacle,
@@ -57,7 +58,7 @@ impl Workload for Latency {
     }
 
     fn most_rounds(&self) -> usize {
-        2
+        1
     }
 
     fn obstacle(&self) -> Option<String> {

@@ -17,6 +17,7 @@ mod uploads;
 mod watch;
 
 use crate::figures::{Measure, Outcome};
+use crate::report::is_ours;
 use crate::stand::{Place, Stand};
 use crate::tools::{Running, Tool};
 use std::time::Duration;
@@ -62,6 +63,17 @@ pub trait Workload {
 
     /// One round.
     fn run(&self, field: &Field, tool: &dyn Tool) -> Outcome;
+}
+
+/// Where ours and lsyncd are left: the others send one change at a time, and `burst` and `churn` show what becomes of
+/// that.
+fn one_at_a_time(tool: &dyn Tool) -> Option<&'static str> {
+    (!is_ours(tool.name()) && tool.name() != "lsyncd").then_some("it would need minutes for so many changes")
+}
+
+/// Where only ours are left.
+fn not_ours(tool: &dyn Tool) -> bool {
+    !is_ours(tool.name())
 }
 
 /// All that are known, in the order of the report.

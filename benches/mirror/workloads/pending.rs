@@ -1,6 +1,6 @@
 //! A remote that is away while a million files change: what waits for it, and what that costs.
 
-use super::{Field, Workload};
+use super::{Field, Workload, not_ours};
 use crate::content;
 use crate::convergence;
 use crate::figures::{Measure, Outcome};
@@ -41,8 +41,14 @@ impl Workload for Pending {
         1
     }
 
+    fn obstacle(&self) -> Option<String> {
+        // A page and a kilobyte each, in source and copy.
+        let files = (FILES as u64 + 10_000) * 2;
+        Place::Tmpfs.lacks(files * 5_000, files)
+    }
+
     fn unsuited(&self, tool: &dyn Tool) -> Option<&'static str> {
-        (!tool.name().starts_with("sersync") || tool.name() == "sersync2").then_some("it forgets a remote that is down")
+        not_ours(tool).then_some("it forgets a remote that is down")
     }
 
     fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {

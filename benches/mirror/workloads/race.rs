@@ -35,6 +35,10 @@ pub struct Race {
     pub write: fn(&Field, &Stand),
     /// Where it takes place, with so many remotes.
     pub ground: fn(&Field, usize) -> Stand,
+    /// Leaves the same behind, but sooner: for limits that are about what comes after the last write.
+    pub write_at_once: Option<fn(&Field, &Stand)>,
+    /// Why it makes no sense with a tool.
+    pub unsuited: fn(&dyn Tool) -> Option<&'static str>,
     /// Why it cannot be done on this machine.
     pub obstacle: fn() -> Option<String>,
     /// Whether `cp -a` of the finished tree is a limit, too.
@@ -54,6 +58,8 @@ impl Race {
         prepare: |_, _| {},
         write: |_, _| {},
         ground: |field, remotes| field.stand(remotes),
+        write_at_once: None,
+        unsuited: |_| None,
         obstacle: || None,
         copied: true,
     };
@@ -91,23 +97,30 @@ impl Workload for Race {
         (self.obstacle)()
     }
 
+    fn unsuited(&self, tool: &dyn Tool) -> Option<&'static str> {
+        (self.unsuited)(tool)
+    }
+
     fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {
         let stand = self.prepared(field);
         let start = Instant::now();
-        (self.write)(field, &stand);
+        self.write_at_once.unwrap_or(self.write)(field, &stand);
         let writer = start.elapsed().as_secs_f64();
         let mut limits = Vec::new();
-        let mut limit = |name: &str, after: Duration, cpu: f64| {
+        let mut limit = |name: &str, (after, cpu, written): (Duration, f64, f64)| {
             let after = after.as_secs_f64();
-            let values = [(Measure::Converged, writer + after), (Measure::Lag, after), (Measure::Cpu, cpu)];
+            let values = [
+                (Measure::Converged, writer + after),
+                (Measure::Lag, after),
+                (Measure::Cpu, cpu),
+                (Measure::Written, written),
+            ];
             let shown = values.into_iter().filter(|(measure, _)| self.measures.contains(measure));
             limits.push((name.to_owned(), shown.fold(Outcome::default(), |all, (name, value)| all.with(name, value))));
         };
-        let (after, cpu) = with_cpu(|| stand.plain_rsync());
-        limit("writer, then one rsync", after, cpu);
+        limit("writer, then one rsync", used_by(|| stand.plain_rsync()));
         if self.copied {
-            let (after, cpu) = with_cpu(|| copy(&stand.source(), &stand.path("copied")));
-            limit("writer, then `cp -a`", after, cpu);
+            limit("writer, then `cp -a`", used_by(|| copy(&stand.source(), &stand.path("copied"))));
         }
         limits
     }
@@ -144,12 +157,13 @@ impl Workload for Race {
     }
 }
 
-/// The CPU seconds of all processes that were started and waited for meanwhile.
-fn with_cpu<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let own = || Process::of(std::process::id() as i32).map_or(0, Process::waited_cpu_ticks);
-    let before = own();
+/// The CPU seconds of all processes that were started and waited for meanwhile, and the KB that they wrote.
+fn used_by<T>(work: impl FnOnce() -> T) -> (T, f64, f64) {
+    let own = Process::of(std::process::id() as i32).expect("this process lives");
+    let (ticks, bytes) = (own.waited_cpu_ticks(), own.written());
     let done = work();
-    (done, (own() - before) as f64 / ticks_a_second())
+    let (ticks, bytes) = (own.waited_cpu_ticks() - ticks, own.written() - bytes);
+    (done, ticks as f64 / ticks_a_second(), bytes as f64 / 1000.0)
 }
 
 /// `cp -a FROM TO`

@@ -1,5 +1,6 @@
 //! The burst again, to several remotes.
 
+use super::one_at_a_time;
 use super::race::Race;
 use crate::content;
 use crate::figures::Measure;
@@ -10,7 +11,8 @@ pub fn races() -> [Race; 2] {
     let to = Race {
         measures: &[Measure::Converged, Measure::Cpu, Measure::Memory, Measure::Runs],
         places: &[Place::Tmpfs],
-        most_rounds: 3,
+        most_rounds: 2,
+        unsuited: one_at_a_time,
         write: |field, stand| content::files(&stand.source(), 20, field.sized(10_000, 200), 10 * 1024),
         // A copy more says nothing of several.
         copied: false,

@@ -3,6 +3,7 @@
 use super::race::Race;
 use crate::content;
 use crate::figures::Measure;
+use crate::report::is_ours;
 use crate::stand::{Place, Stand};
 use std::fs;
 use std::path::Path;
@@ -14,6 +15,11 @@ pub fn by_ssh() -> Race {
         about: "A directory of 1,000 files of 10 KB is renamed; the remote is reached by ssh.",
         measures: &[Measure::Converged, Measure::Cpu, Measure::Written],
         places: &[Place::Tmpfs],
+        most_rounds: 3,
+        unsuited: |tool| {
+            let other = !is_ours(tool.name()) && tool.name() != "lsyncd";
+            other.then_some("it is set up for an rsync daemon")
+        },
         prepare: |field, stand| {
             let before = stand.source().join("before");
             fs::create_dir(&before).expect("a new directory");

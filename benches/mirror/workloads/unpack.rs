@@ -1,6 +1,7 @@
 //! A package manager unpacks: each file under a name of its own first, flushed to the disk, then renamed.
 
-use super::{Field, race::Race};
+use super::race::Race;
+use super::{Field, one_at_a_time};
 use crate::content::content;
 use crate::stand::Stand;
 use crate::support::tool;
@@ -15,7 +16,8 @@ pub fn race() -> Race {
     Race {
         name: "unpack",
         about: "`dpkg --unpack` of a package with 5,000 files of 1 to 16 KB in 250 directories and 250 symbolic links.",
-        most_rounds: 3,
+        most_rounds: 2,
+        unsuited: one_at_a_time,
         prepare: build,
         write: |_, stand| {
             let mut dpkg = Command::new("dpkg");

@@ -63,7 +63,12 @@ impl Workload for Watch {
     }
 
     fn most_rounds(&self) -> usize {
-        if self.large() { 1 } else { 3 }
+        if self.large() { 1 } else { 2 }
+    }
+
+    fn unsuited(&self, tool: &dyn Tool) -> Option<&'static str> {
+        let other = tool.name().starts_with("inotifywait");
+        other.then_some("its rsync compares the whole tree for each file; inotifywait alone is no mirror")
     }
 
     fn obstacle(&self) -> Option<String> {
@@ -71,7 +76,11 @@ impl Workload for Watch {
         let allowed = text.trim().parse::<usize>().ok()?;
         // Both ends of a tool that is just ending and of the next may count.
         let wanted = self.directories * 2 + 10_000;
-        (allowed < wanted).then(|| format!("sysctl {ALLOWED} is {allowed}, and has to be {wanted} or more"))
+        // Source and copy; a directory of tmpfs takes a kilobyte.
+        let files = self.directories as u64 * 2 + 10_000;
+        Place::Tmpfs.lacks(files * 1_000, files).or_else(|| {
+            (allowed < wanted).then(|| format!("sysctl {ALLOWED} is {allowed}, and has to be {wanted} or more"))
+        })
     }
 
     fn limits(&self, field: &Field) -> Vec<(String, Outcome)> {
