@@ -5,8 +5,6 @@ mod plots;
 mod svg;
 mod targets;
 
-pub use targets::is_ours;
-
 use crate::figures::{figure, median, spread};
 use crate::machine::Machine;
 use crate::results::{Results, Row, Table};

@@ -59,7 +59,8 @@ pub fn races() -> Vec<Race> {
             measures: &[Measure::Lag, Measure::Cpu, Measure::Memory, Measure::Runs],
             places: &[Place::Tmpfs],
             most_rounds: 3,
-            write: churn,
+            write: |field, stand| churn(field, stand, true),
+            write_at_once: Some(|field, stand| churn(field, stand, false)),
             copied: false,
             ..Race::PLAIN
         },
@@ -80,15 +81,17 @@ fn prepared(stand: &Stand, directories: usize, count: usize) {
     content::files(&tree, directories, count, 10 * KB);
 }
 
-/// Each write has its own moment, so that a slow one does not make the others fewer.
-fn churn(field: &Field, stand: &Stand) {
+/// In its `pace` each write has its own moment, so that a slow one does not make the others fewer.
+fn churn(field: &Field, stand: &Stand, pace: bool) {
     const A_SECOND: u32 = 200;
     const NAMES: usize = 500;
     let mut order = fastrand::Rng::with_seed(1);
     let start = Instant::now();
     for number in 0..A_SECOND * field.sized(20, 2) {
         let moment = Duration::from_secs(1) * number / A_SECOND;
-        std::thread::sleep(moment.saturating_sub(start.elapsed()));
+        if pace {
+            std::thread::sleep(moment.saturating_sub(start.elapsed()));
+        }
         let name = format!("file{}", order.usize(..NAMES));
         fs::write(stand.source().join(name), content(number as usize, 100 * KB)).expect("room for a file");
     }
