@@ -24,12 +24,13 @@ impl Tool for Lsyncd {
     }
 
     fn start(&self, stand: &Stand) -> Running {
-        let remotes = stand.urls().count();
-        let mut text = format!("settings {{ nodaemon = true, maxProcesses = {} }}\n", remotes + 1);
+        // One for each remote, and one to spare; its layer for ssh insists on a single one.
+        let processes = if stand.ssh().is_some() { 1 } else { stand.urls().count() + 1 };
+        let mut text = format!("settings {{ nodaemon = true, maxProcesses = {processes} }}\n");
         if let Some((ssh, host)) = stand.ssh() {
             let _ = writeln!(
                 text,
-                "sync {{ default.rsyncssh, source = {:?}, host = {host:?}, targetdir = {:?}, delay = 1,\n  maxProcesses = 1,  \
+                "sync {{ default.rsyncssh, source = {:?}, host = {host:?}, targetdir = {:?}, delay = 1,\n  \
                  rsync = {{ archive = true }}, ssh = {{ binary = {ssh:?} }} }}",
                 stand.source(),
                 stand.copy(0),
