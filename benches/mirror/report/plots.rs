@@ -47,7 +47,7 @@ pub fn all(results: &Results) -> Vec<Plot> {
             }
             let title = format!("{heading}: how long it takes, on {}", place.name());
             plots.extend(bars(results, &title, &format!("{name}-time-{}.svg", place.name()), &tables, Table::headline));
-            let title = format!("{heading}: CPU time of the tool and all it runs, on {}", place.name());
+            let title = format!("{heading}: CPU time, on {}", place.name());
             let counted = tables.into_iter().filter(|table| table.measures.contains(&Measure::Cpu)).collect::<Vec<_>>();
             plots
                 .extend(bars(results, &title, &format!("{name}-cpu-{}.svg", place.name()), &counted, |_| Measure::Cpu));
