@@ -44,8 +44,8 @@ struct Arguments {
     /// The tools, separated by commas; all that are installed, if none is named
     #[arg(long, value_delimiter = ',')]
     tools: Vec<String>,
-    /// Rounds of each workload and tool
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Rounds of each workload and tool; on disk no more than two
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Where source and copies lie
     #[arg(long, value_enum, default_value_t = On::Both)]
@@ -73,6 +73,9 @@ enum On {
     Disk,
     Both,
 }
+
+/// Rounds on disk, which says more of the disk than of the tools.
+const DISK: usize = 2;
 
 /// A tool that took longer than this for a round has had its only one.
 const SLOW: Duration = Duration::from_secs(40);
@@ -104,8 +107,9 @@ fn main() -> ExitCode {
             eprintln!("{} is left out: {obstacle}", workload.name());
             continue;
         }
+        let mut ended = HashSet::new();
         for &place in workload.places().iter().filter(|place| arguments.wants(**place)) {
-            let table = run(workload.as_ref(), &tools, place, &arguments);
+            let table = run(workload.as_ref(), &tools, place, &arguments, &mut ended);
             println!("\n{}", report::table(&table));
             failed |= table.row("sersync").is_some_and(|row| row.shortfalls().next().is_some());
             tables.push(table);
@@ -170,10 +174,17 @@ fn chosen(arguments: &Arguments) -> Result<Chosen, String> {
     Ok((workloads, tools))
 }
 
-/// All rounds of one workload in one place.
-fn run(workload: &dyn Workload, tools: &[Box<dyn Tool>], place: Place, arguments: &Arguments) -> Table {
+/// All rounds of one workload in one place, without those who have `ended` in another.
+fn run(
+    workload: &dyn Workload,
+    tools: &[Box<dyn Tool>],
+    place: Place,
+    arguments: &Arguments,
+    ended: &mut HashSet<String>,
+) -> Table {
     let field = Field { place, smoke: arguments.smoke };
-    let rounds = if arguments.smoke { 1 } else { workload.most_rounds().min(arguments.rounds as usize) };
+    let most = if place == Place::Disk { DISK } else { usize::MAX };
+    let rounds = if arguments.smoke { 1 } else { most.min(workload.most_rounds()).min(arguments.rounds as usize) };
     let mut table = Table {
         workload: workload.name().to_owned(),
         about: workload.about().to_owned(),
@@ -182,7 +193,6 @@ fn run(workload: &dyn Workload, tools: &[Box<dyn Tool>], place: Place, arguments
         measures: workload.measures().to_vec(),
         rows: Vec::new(),
     };
-    let mut ended = HashSet::new();
     for round in 1..=rounds {
         eprint!("{} on {}, round {round} of {rounds}: limits", workload.name(), place.name());
         for (name, outcome) in workload.limits(&field) {
@@ -200,7 +210,7 @@ fn run(workload: &dyn Workload, tools: &[Box<dyn Tool>], place: Place, arguments
             let outcome = workload.run(&field, tool.as_ref());
             // It will not do better: its rounds would be most of the time that all take.
             if outcome.shortfall.is_some() || outcome.remark.is_some() || start.elapsed() > SLOW {
-                ended.insert(tool.name());
+                ended.insert(tool.name().to_owned());
             }
             table.add(tool.name(), false, outcome);
         }

@@ -12,7 +12,7 @@ pub struct Latency;
 const SIZE: usize = 10 * 1024;
 const SAMPLES: usize = 100;
 /// A tool that needs longer for the first ones gets no more than so much time for all.
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(10);
 
 impl Workload for Latency {
     fn name(&self) -> &'static str {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Who uses no CPU for so long is done: longer than any tool gathers changes.
 const QUIET: Duration = Duration::from_millis(1_500);
 /// How long a tool may go on once the copies are equal.
-const AFTERWARDS: Duration = Duration::from_secs(20);
+const AFTERWARDS: Duration = Duration::from_secs(10);
 /// The patience of a smoke run.
 const SMOKE: Duration = Duration::from_secs(6);
 
@@ -54,7 +54,7 @@ impl Race {
         places: &[Place::Tmpfs, Place::Disk],
         most_rounds: usize::MAX,
         remotes: 1,
-        patience: Duration::from_secs(30),
+        patience: Duration::from_secs(20),
         prepare: |_, _| {},
         write: |_, _| {},
         ground: |field, remotes| field.stand(remotes),
