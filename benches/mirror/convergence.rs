@@ -33,7 +33,8 @@ pub fn moment(stand: &Stand, judge: &Judge, tool: &Running, patience: Duration) 
             latest = latest.max(found.changed);
             let equal = found.entries == wanted && judge.differences(&stand.source(), copy).is_empty();
             if equal {
-                done = done.max(found.changed);
+                // What made it equal may have come after the first survey: a rename changes no number.
+                done = survey(copy).map_or(done, |found| done.max(found.changed));
             }
             !equal
         });
