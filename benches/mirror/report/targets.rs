@@ -142,7 +142,15 @@ impl Figure {
 
     fn best_peer(&self, results: &Results) -> Option<f64> {
         let peers = results.machine.tools.iter().map(|(name, ..)| name).filter(|name| !is_ours(name));
-        peers.filter_map(|name| self.of(results, Some(name))).min_by(f64::total_cmp)
+        // Who was still at work has not used all that it will use.
+        let counted = |name: &&String| match self {
+            Self::Value { workload, measure: Measure::Cpu | Measure::Runs, .. } => {
+                let row = results.table(workload, Place::Tmpfs).and_then(|table| table.row(name));
+                row.is_some_and(|row| row.outcomes.iter().all(|outcome| outcome.remark.is_none()))
+            }
+            _ => true,
+        };
+        peers.filter(counted).filter_map(|name| self.of(results, Some(name))).min_by(f64::total_cmp)
     }
 }
 
