@@ -67,6 +67,20 @@ fn the_judge_sees_every_difference() {
         put(&copy.join("link"), "target");
     };
     seen(&other_kind, "is a file, not a link");
+
+    let contents = || Judge::default().contents_alone().differences(&source, &copy);
+    reset();
+    fs::set_permissions(copy.join("dir/file"), Permissions::from_mode(0o600)).unwrap();
+    set_modified(&copy.join("dir/file"), time + Duration::from_secs(1));
+    assert_eq!(contents(), Vec::<String>::new(), "modes and times are no contents");
+    for (harm, words) in
+        [(&other_link as &dyn Fn(), "points to"), (&other_bytes, "holds"), (&other_kind, "is a file, not a link")]
+    {
+        reset();
+        harm();
+        let found = contents();
+        assert!(found.iter().any(|line| line.contains(words)), "{words:?} is not among {found:?}");
+    }
 }
 
 #[test]

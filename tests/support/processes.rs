@@ -61,6 +61,20 @@ impl Process {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// Bytes that it and all its children that have ended and were waited for have written, with write(2) and its kin:
+    /// to files, pipes and sockets.
+    pub fn written(self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.pid)).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(0)
+    }
+
+    /// How many inotify watches it has.
+    pub fn watches(&self) -> usize {
+        let descriptors = fs::read_dir(format!("/proc/{}/fdinfo", self.pid)).into_iter().flatten().flatten();
+        let texts = descriptors.filter_map(|descriptor| fs::read_to_string(descriptor.path()).ok());
+        texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
+    }
+
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
