@@ -24,8 +24,13 @@ use tokio::task::AbortHandle;
 /// A live run this old lets another start beside it.
 const YOUNG: Duration = Duration::from_millis(250);
 
-/// Under steady load changes gather for as long as a run takes, but no longer than this.
-const LONGEST_GATHER: Duration = Duration::from_millis(40);
+/// Under load changes gather for as long as a run takes, and longer the longer the load lasts: for a tenth of that time,
+/// but no longer than this. A burst is over before that counts, and of a load that stays, ten runs a second take what
+/// fifty would take for five times the price.
+const LONGEST_GATHER: Duration = Duration::from_millis(100);
+
+/// A run that takes longer than this is no reason to wait for longer.
+const SHORT_GATHER: Duration = Duration::from_millis(40);
 
 /// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
 /// another run.
@@ -132,6 +137,8 @@ pub struct Remote {
     gathering_since: Option<Instant>,
     /// The last live run: when it ended, how long it took.
     last_run: Option<(Instant, Duration)>,
+    /// Since when live runs follow one another without a rest.
+    busy_since: Option<Instant>,
     /// Since when nothing that waits could be taken, for all that changed.
     stuck: Option<Instant>,
 }
@@ -159,6 +166,7 @@ impl Remote {
             unless_resumed: false,
             gathering_since: None,
             last_run: None,
+            busy_since: None,
             stuck: None,
         }
     }
@@ -214,7 +222,13 @@ impl Remote {
     /// Something new waits.
     pub fn changed(&mut self, now: Instant) {
         self.stuck = None;
-        self.gathering_since.get_or_insert(now);
+        if self.gathering_since.is_none() {
+            self.gathering_since = Some(now);
+            let quiet = self.last_run.is_none_or(|(ended, _)| now.saturating_duration_since(ended) >= QUIET);
+            if quiet && self.live_flights().next().is_none() {
+                self.busy_since = None;
+            }
+        }
     }
 
     /// The next batch that may start now.
@@ -282,7 +296,10 @@ impl Remote {
         }
         let busy = self.last_run.filter(|(ended, _)| since.saturating_duration_since(*ended) < QUIET);
         let gather = match busy {
-            Some((_, took)) => took.clamp(pace.gather, LONGEST_GATHER.max(pace.gather)),
+            Some((_, took)) => {
+                let lasted = self.busy_since.map_or(Duration::ZERO, |busy| since.saturating_duration_since(busy));
+                took.min(SHORT_GATHER).max(lasted / 10).min(LONGEST_GATHER).max(pace.gather)
+            }
             None => pace.gather,
         };
         Some(since + gather)
@@ -343,6 +360,7 @@ impl Remote {
         self.stuck = None;
         if flight.lane == Lane::Live {
             self.last_run = Some((now, now.duration_since(flight.started)));
+            self.busy_since.get_or_insert(flight.started);
         }
         self.gathering_since = self.set.has_waiting(Lane::Live).then(|| self.gathering_since.unwrap_or(now));
     }

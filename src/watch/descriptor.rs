@@ -95,7 +95,8 @@ impl Descriptor {
             true => self.watches.add(".", mask)?,
             false => self.watches.add(format!("/proc/self/fd/{}", directory.as_raw_fd()), mask)?,
         };
-        WatchDescriptor::new(watch.get_watch_descriptor_id()).ok_or_else(|| io::Error::other("the kernel gave a watch without a number"))
+        WatchDescriptor::new(watch.get_watch_descriptor_id())
+            .ok_or_else(|| io::Error::other("the kernel gave a watch without a number"))
     }
 
     /// Ends a watch. That it has ended by itself already is no error.

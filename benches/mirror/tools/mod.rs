@@ -43,6 +43,7 @@ pub trait Tool {
 pub fn all() -> Vec<Box<dyn Tool>> {
     vec![
         Box::new(sersync::Sersync::plain()),
+        Box::new(sersync::Sersync::ahead()),
         Box::new(lsyncd::Lsyncd),
         Box::new(script::Script::whole_tree()),
         Box::new(script::Script::one_file()),

@@ -16,6 +16,11 @@ impl Sersync {
     pub fn plain() -> Self {
         Self { name: "sersync", arguments: &[] }
     }
+
+    /// With an rsync that is started ahead of the next change.
+    pub fn ahead() -> Self {
+        Self { name: "sersync ahead", arguments: &["--ahead", "30"] }
+    }
 }
 
 impl Tool for Sersync {
