@@ -45,6 +45,20 @@ fn files_are_made_changed_moved_and_removed() {
 }
 
 #[test]
+fn files_go_whole_where_the_way_is_fast() {
+    let scene = Scene::configured(|_, _| (), |config| config.params("-a").debug());
+    let mut round = 0;
+    eventually("a run with --whole-file", SOON, || {
+        round += 1;
+        for file in 0..40 {
+            put(&scene.at(format!("file{file}")), format!("{round} ").repeat(50_000));
+        }
+        scene.converged();
+        if scene.agent.log().contains("--whole-file") { Ok(()) } else { Err("the way was slow up to now") }
+    });
+}
+
+#[test]
 fn what_was_there_before_the_start_is_mirrored() {
     let scene = Scene::prepared(|source, copy| {
         put(&source.join("a/b/c"), "only here");

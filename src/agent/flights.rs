@@ -121,6 +121,7 @@ impl Engine {
                 Lane::Live | Lane::Bulk => remote.capabilities,
             },
             name_synced: !self.plugins.is_empty(),
+            whole_files: remote.link.is_for_whole_files(),
         };
         let (progress, watched) = watch::channel(None);
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
@@ -226,6 +227,11 @@ impl Engine {
         remote.totals.add(outcome.totals);
         self.totals.add(outcome.totals);
         let took = now.duration_since(flight.started);
+        match &outcome.fault {
+            Some(fault) if fault.name == transport::fault_name::OPTION_REFUSED => remote.link.refused(),
+            Some(_) => {}
+            None => remote.link.sent(outcome.totals.bytes_sent, took),
+        }
         let success = outcome.fault.is_none() && outcome.failed.is_empty();
         let told = outcome.fault.as_ref().or(outcome.failed.first().map(|(_, fault)| fault));
         let nothing_sent = outcome.bulk.len() == flight.paths;

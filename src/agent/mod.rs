@@ -21,6 +21,7 @@ mod flights;
 pub mod handle;
 mod jobs;
 mod keeper;
+mod link;
 mod publish;
 mod reload;
 mod remote;

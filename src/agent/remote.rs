@@ -5,6 +5,7 @@
 //! comes after it: another starts beside it, on a stream of its own, over other paths.
 
 use super::backoff::Backoff;
+use super::link::Link;
 use super::reserve::Reserve;
 use super::snapshot::{self, RemoteState};
 use crate::config::Destination;
@@ -113,6 +114,8 @@ pub struct Remote {
     pub shared: Option<SharedConnection>,
     /// The run that waits for the next change.
     pub reserve: Reserve,
+    /// How fast the way there is.
+    pub link: Link,
     /// What it accepts.
     pub capabilities: Capabilities,
     /// The options of which the journal has told that it refuses them.
@@ -154,6 +157,7 @@ impl Remote {
             endpoint: Arc::new(endpoint),
             shared: None,
             reserve: Reserve::new(Duration::ZERO),
+            link: Link::default(),
             capabilities: Capabilities::default(),
             refusals_told: Vec::new(),
             backoff: Backoff::default(),
@@ -327,7 +331,8 @@ impl Remote {
         if self.backoff.attempts() > 0 {
             self.reserve.rest();
         } else if self.last_success.is_some() && self.live_flights().next().is_none() {
-            let readiness = Readiness { identity, delete, unfiltered, capabilities: self.capabilities };
+            let (capabilities, whole_files) = (self.capabilities, self.link.is_for_whole_files());
+            let readiness = Readiness { identity, delete, unfiltered, whole_files, capabilities };
             self.reserve.keep(&self.endpoint, &self.root, readiness, now);
         }
     }

@@ -30,6 +30,8 @@ pub struct Readiness {
     pub delete: bool,
     /// Whether there is no filter.
     pub unfiltered: bool,
+    /// Whether small files are better sent whole than as what differs in them.
+    pub whole_files: bool,
     /// What is known of the remote.
     pub capabilities: Capabilities,
 }
@@ -43,6 +45,7 @@ impl Readiness {
             delete: self.delete && self.unfiltered && self.capabilities.deletes_missing(),
             force: self.delete && self.unfiltered,
             brief: true,
+            whole: self.whole_files,
         }
     }
 }
@@ -86,9 +89,9 @@ impl Ahead {
     /// known; `None` where it does not.
     pub(super) fn serves(&self, form: Form, identity: RootIdentity, capabilities: Capabilities) -> Option<Form> {
         let own = self.readiness.form();
-        let Form::Entries { ignore_times, delete, force, brief } = form else { return None };
+        let Form::Entries { ignore_times, delete, force, brief, whole } = form else { return None };
         // One that would delete the missing serves as well where nothing is missing.
-        let same = own == form || !delete && own == Form::Entries { ignore_times, delete: true, force, brief };
+        let same = own == form || !delete && own == Form::Entries { ignore_times, delete: true, force, brief, whole };
         (same && identity == self.readiness.identity && capabilities == self.readiness.capabilities).then_some(own)
     }
 

@@ -40,6 +40,8 @@ pub(super) enum Form {
         /// Over in a moment, and watched from here: rsync's own `--timeout` would have the daemon send a message at
         /// the start that waits 40 ms for a delayed acknowledgement (measured: 51 ms a run instead of 7).
         brief: bool,
+        /// Send files whole, not what differs in them.
+        whole: bool,
     },
     /// The directories named, with all below; what only the remote has below them is deleted, or left alone.
     Trees { ignore_times: bool, delete: bool, progress: bool },
@@ -109,6 +111,13 @@ impl Endpoint {
         self.timeout.unwrap_or(DEFAULT_PATIENCE)
     }
 
+    /// Whether the config leaves that to us.
+    fn may_send_whole_files(&self) -> bool {
+        let rules_it_out =
+            |word: &String| matches!(word.as_str(), "--no-whole-file" | "--no-W") || word.starts_with("--append");
+        !self.params.iter().any(rules_it_out)
+    }
+
     /// What the remote puts before a path below the root when it names one in a message.
     pub(super) fn message_prefix(&self) -> Vec<u8> {
         match &self.destination {
@@ -139,8 +148,9 @@ impl Endpoint {
             _ => add(&["--files-from=-", "--from0"]),
         }
         match form {
-            Form::Entries { ignore_times, force, .. } => {
+            Form::Entries { ignore_times, force, whole, .. } => {
                 add(&["--no-recursive"]);
+                add(if whole && self.may_send_whole_files() { &["--whole-file"] } else { &[] });
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
                 add(if force { &["--force"] } else { &[] });
             }
@@ -315,7 +325,7 @@ mod tests {
     #[test]
     fn a_password_is_in_the_environment_alone() {
         let line = endpoint(daemon()).command_line(
-            Form::Entries { ignore_times: true, delete: true, force: true, brief: true },
+            Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: false },
             Capabilities::default(),
         );
         assert!(!words(&line).contains("hunter2"));
@@ -334,7 +344,7 @@ mod tests {
         };
         for form in [
             Form::Trees { ignore_times: false, delete: true, progress: true },
-            Form::Entries { ignore_times: true, delete: true, force: true, brief: true },
+            Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, old));
             for option in ["--modify-window", "--delete-missing-args", "--info"] {
@@ -347,7 +357,7 @@ mod tests {
     #[test]
     fn nothing_is_deleted_where_deleting_is_off() {
         for form in [
-            Form::Entries { ignore_times: true, delete: false, force: false, brief: false },
+            Form::Entries { ignore_times: true, delete: false, force: false, brief: false, whole: false },
             Form::Trees { ignore_times: false, delete: false, progress: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
@@ -357,7 +367,7 @@ mod tests {
 
     #[test]
     fn only_long_runs_pay_for_a_timeout_of_their_own() {
-        let entries = |brief| Form::Entries { ignore_times: true, delete: true, force: true, brief };
+        let entries = |brief| Form::Entries { ignore_times: true, delete: true, force: true, brief, whole: false };
         let line = |form| words(&endpoint(daemon()).command_line(form, Capabilities::default()));
         assert!(!line(entries(true)).contains("--timeout"));
         assert!(line(entries(false)).contains("--timeout=9"));
@@ -365,10 +375,24 @@ mod tests {
     }
 
     #[test]
+    fn files_go_whole_unless_the_config_says_otherwise() {
+        let form = Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: true };
+        let line = |params: &str| {
+            let mut endpoint = endpoint(daemon());
+            endpoint.params.extend(params.split_whitespace().map(str::to_owned));
+            words(&endpoint.command_line(form, Capabilities::default()))
+        };
+        assert!(line("").contains(" --whole-file "));
+        for params in ["--no-whole-file", "--inplace --no-W", "--append", "--append-verify"] {
+            assert!(!line(params).contains(" --whole-file "), "{params}");
+        }
+    }
+
+    #[test]
     fn ssh_asks_nothing_and_its_directory_meets_no_shell() {
         let ssh = Destination::Ssh { user: None, host: "web2".into(), port: Some(22), directory: "/srv/w w".into() };
         let line = words(&endpoint(ssh).with_control_socket("/run/s".into()).command_line(
-            Form::Entries { ignore_times: true, delete: true, force: true, brief: true },
+            Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: false },
             Capabilities::default(),
         ));
         assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));

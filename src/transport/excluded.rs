@@ -54,7 +54,7 @@ impl Work<'_> {
             }
             Feed::Pieces(pieces)
         };
-        let form = Form::Entries { ignore_times, delete: false, force: false, brief: false };
+        let form = Form::Entries { ignore_times, delete: false, force: false, brief: false, whole: false };
         let ended = self.run(form, feed, |_| ()).await;
         if !self.had_room_for(directories, ended)? {
             return Ok(());
@@ -165,7 +165,7 @@ impl Work<'_> {
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
             // All that a condemned directory holds is condemned, and without force rsync deletes none that holds anything.
-            let form = Form::Entries { ignore_times: false, delete: true, force: true, brief: false };
+            let form = Form::Entries { ignore_times: false, delete: true, force: true, brief: false, whole: false };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

@@ -87,6 +87,8 @@ pub struct Order {
     pub capabilities: Capabilities,
     /// Whether somebody wants to know what was synced, path by path.
     pub name_synced: bool,
+    /// Whether small files are better sent whole than as what differs in them.
+    pub whole_files: bool,
 }
 
 impl Order {
@@ -104,6 +106,7 @@ impl Order {
             filter: Arc::new(Filter::none()),
             capabilities: Capabilities::default(),
             name_synced: false,
+            whole_files: false,
         }
     }
 }
@@ -254,6 +257,7 @@ impl Work<'_> {
                 delete: by_name && !missing.is_empty(),
                 force: unfiltered && self.order.delete,
                 brief: self.order.lane == Lane::Live,
+                whole: self.order.whole_files && self.order.lane == Lane::Live,
             };
             let accepted = self.send_what_there_is_room_for(form, &named).await?;
             if !unfiltered && self.order.delete {
