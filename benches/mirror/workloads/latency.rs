@@ -43,6 +43,8 @@ impl Workload for Latency {
     fn run(&self, field: &Field, tool: &dyn Tool) -> Outcome {
         let stand = field.stand(1);
         let running = field.start(tool, &stand);
+        // What brought the probe may still be there.
+        running.comes_to_rest(Duration::from_millis(200), Duration::from_secs(2));
         let memory = running.memory();
         let cpu = running.cpu();
         let begin = Instant::now();
