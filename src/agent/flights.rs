@@ -81,12 +81,9 @@ impl Engine {
 
     pub(super) fn pace(&self) -> Pace {
         let agent = &self.config.agent;
-        Pace {
-            gather: agent.gather,
-            batch_paths: agent.batch_paths,
-            streams: agent.streams.max(1),
-            abreast: self.processors / self.remotes.len().max(1),
-        }
+        let streams = agent.streams.max(1);
+        let abreast = streams.min(self.processors / self.remotes.len().max(1));
+        Pace { gather: agent.gather, batch_paths: agent.batch_paths, streams, abreast }
     }
 
     /// The longest pause before what failed is tried again.

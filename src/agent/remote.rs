@@ -289,7 +289,7 @@ impl Remote {
     /// what falls to one of those that may share it.
     fn share(&self, pace: Pace) -> usize {
         let (waiting, free) = (self.set.waiting(), pace.abreast.saturating_sub(self.live_flights().count()).max(1));
-        if waiting < 2 * CROWD { pace.batch_paths } else { pace.batch_paths.min(waiting.div_ceil(free)) }
+        if waiting < 2 * CROWD { pace.batch_paths } else { pace.batch_paths.min(waiting.div_ceil(free).max(CROWD)) }
     }
 
     /// When what waits has gathered long enough.
@@ -490,6 +490,7 @@ mod tests {
             }
         };
         arrive(&mut remote, 3 * CROWD);
+        assert_eq!(remote.share(Pace { abreast: 64, ..pace }), CROWD, "less is not worth a run");
         for _ in 0..2 {
             let half = remote.next_batch(pace, LongRuns::All, start).unwrap();
             assert_eq!(half.paths.len(), 3 * CROWD / 2);
