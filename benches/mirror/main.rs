@@ -101,7 +101,9 @@ fn main() -> ExitCode {
         eprintln!("an interruption will leave files and processes behind: {error}");
     }
     println!("{}", report::machine(&machine));
-    let (mut tables, mut failed) = (Vec::new(), false);
+    let every = workloads::all();
+    let order = every.iter().map(|workload| workload.name()).collect::<Vec<_>>();
+    let mut failed = false;
     for workload in &workloads {
         if let Some(obstacle) = workload.obstacle() {
             eprintln!("{} is left out: {obstacle}", workload.name());
@@ -112,17 +114,15 @@ fn main() -> ExitCode {
             let table = run(workload.as_ref(), &tools, place, &arguments, &mut ended);
             println!("\n{}", report::table(&table));
             failed |= table.row("sersync").is_some_and(|row| row.shortfalls().next().is_some());
-            tables.push(table);
+            // At once: an interruption of what comes after loses nothing.
+            let results = Results { machine: machine.clone(), tables: vec![table] };
+            if arguments.write
+                && let Err(error) = report::write(results, &order)
+            {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
         }
-    }
-    let results = Results { machine, tables };
-    let every = workloads::all();
-    let order = every.iter().map(|workload| workload.name()).collect::<Vec<_>>();
-    if arguments.write
-        && let Err(error) = report::write(results, &order)
-    {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
     }
     if failed {
         eprintln!("sersync fell short: see above");
