@@ -416,7 +416,7 @@ impl Remote {
             queue_depth: self.set.waiting() as u64,
             in_flight: self.set.in_flight() as u64,
             failures: self.set.failures() as u64,
-            oldest_pending: self.set.oldest().map(|(_, since)| since),
+            oldest_pending: self.set.oldest_pending().map(|(_, since)| since),
             last_error: self.backoff.last().map(|fault| Fault::clone(fault)),
             failing_since: self.backoff.failing_since(),
             attempts: self.backoff.attempts(),

@@ -1,6 +1,6 @@
 //! [`Entry`]: what is known of one path that waits, or is in flight: what has to be done, since when, what went wrong.
 
-use super::Seq;
+use super::{Seq, Stamp};
 use crate::path::RelPath;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -100,6 +100,11 @@ impl<F> Entry<F> {
             self.failed = other.failed;
         }
         self.parked = None;
+    }
+
+    /// The report that it stands for.
+    pub(super) fn stamp(&self) -> Stamp {
+        (self.seq, self.since)
     }
 
     /// When it is tried again, having failed by itself; `None`: with the remote's next run.

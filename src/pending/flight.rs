@@ -2,10 +2,10 @@
 
 use super::{
     BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, Move, PASS_AFTER, PendingSet, SWEPT_KEPT, SWEPT_LATELY, Seq,
-    Sweep,
+    Stamp, Sweep,
 };
 use crate::path::RelPath;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -52,23 +52,52 @@ pub(super) struct Flight<F> {
     /// Sorted by path.
     pub(super) entries: Vec<(RelPath, Entry<F>)>,
     /// Paths below this recursive flight that were taken while it flew.
-    shadowed: BTreeMap<RelPath, Kind>,
-    /// Directories that another flight changes entries in, too: the run that ends last may have set an older time.
-    shared_parents: HashSet<RelPath>,
+    shadowed: BTreeMap<RelPath, Shadow>,
+    /// The oldest report among them.
+    oldest_shadow: Option<Stamp>,
+    /// Directories that another flight changes entries in, too, with the oldest report of one of ours in each: the run
+    /// that ends last may have set an older time.
+    shared_parents: HashMap<RelPath, Stamp>,
+}
+
+/// What a flight may undo when it ends, and what is sent again for that.
+#[derive(Debug, Clone, Copy)]
+struct Shadow {
+    kind: Kind,
+    /// The report that is in doubt again: who waits for it goes on waiting.
+    stamp: Stamp,
 }
 
 impl<F> Flight<F> {
     /// The oldest report in it, requests aside.
-    pub(super) fn oldest(&self) -> Option<(Seq, SystemTime)> {
-        self.entries.iter().filter(|(_, entry)| !entry.requested).map(|(_, entry)| (entry.seq, entry.since)).min()
+    pub(super) fn oldest(&self) -> Option<Stamp> {
+        self.entries.iter().filter(|(_, entry)| !entry.requested).map(|(_, entry)| entry.stamp()).min()
+    }
+
+    /// The oldest report that its end may undo.
+    pub(super) fn oldest_shadow(&self) -> Option<Stamp> {
+        self.oldest_shadow
+    }
+
+    /// The report that `path`, which the run met, was sent for: its own or that of a directory above.
+    fn sent_for(&self, path: &RelPath) -> Option<Stamp> {
+        let above = std::iter::once(path.clone()).chain(path.ancestors_below_root()).chain([RelPath::root()]);
+        let held = above.filter_map(|path| self.entries.binary_search_by(|(held, _)| held.cmp(&path)).ok());
+        held.map(|at| &self.entries[at].1).filter(|entry| !entry.requested).map(Entry::stamp).min()
+    }
+
+    fn shadow(&mut self, path: RelPath, kind: Kind, stamp: Stamp) {
+        self.oldest_shadow = Some(self.oldest_shadow.map_or(stamp, |oldest| oldest.min(stamp)));
+        let shadow = self.shadowed.entry(path).or_insert(Shadow { kind, stamp });
+        *shadow = Shadow { kind: shadow.kind.max(kind), stamp: shadow.stamp.min(stamp) };
     }
 
     /// What has to be done about `path` if this flight comes to nothing, and what has to be done once it has ended.
     pub(super) fn owed(&self, path: &RelPath) -> Option<Kind> {
         let at = self.entries.binary_search_by(|(held, _)| held.cmp(path)).ok();
         let held = at.map(|at| &self.entries[at].1).filter(|entry| !entry.requested).map(|entry| entry.kind);
-        let parent = self.shared_parents.contains(path).then_some(Kind::Attributes);
-        held.max(self.shadowed.get(path).copied()).max(parent)
+        let parent = self.shared_parents.contains_key(path).then_some(Kind::Attributes);
+        held.max(self.shadowed.get(path).map(|shadow| shadow.kind)).max(parent)
     }
 
     /// Cuts the shadowed paths to the directories that hold them, until there are at most `most` or nothing is left to
@@ -76,10 +105,10 @@ impl<F> Flight<F> {
     fn fold_shadows(&mut self, most: usize) -> Vec<RelPath> {
         let mut touched = Vec::new();
         while self.shadowed.len() > most.max(1) {
-            for (path, _) in std::mem::take(&mut self.shadowed) {
+            for (path, shadow) in std::mem::take(&mut self.shadowed) {
                 let directory = path.parent().unwrap_or_else(RelPath::root);
                 touched.extend([path, directory.clone()]);
-                self.shadowed.insert(directory, Kind::VerifiedTree);
+                self.shadow(directory, Kind::VerifiedTree, shadow.stamp);
             }
         }
         touched
@@ -87,7 +116,7 @@ impl<F> Flight<F> {
 
     /// The paths of which [`Flight::owed`] knows something.
     pub(super) fn paths(&self) -> impl Iterator<Item = &RelPath> {
-        self.entries.iter().map(|(path, _)| path).chain(self.shadowed.keys()).chain(&self.shared_parents)
+        self.entries.iter().map(|(path, _)| path).chain(self.shadowed.keys()).chain(self.shared_parents.keys())
     }
 
     /// Whether `path` itself is in it.
@@ -115,9 +144,25 @@ impl<F> Flight<F> {
         self.entries.get(at).is_some_and(|(held, _)| held.is_inside(path))
     }
 
-    /// The directories that hold its entries, the root aside (rsync leaves the root's own times alone).
-    fn parents(&self) -> HashSet<RelPath> {
-        self.entries.iter().filter_map(|(path, _)| path.parent()).filter(|parent| !parent.is_root()).collect()
+    /// The directories that hold its entries, each with the oldest report of one, the root aside (rsync leaves the
+    /// root's own times alone).
+    fn parents(&self) -> HashMap<RelPath, Stamp> {
+        let mut parents = HashMap::new();
+        for (path, entry) in &self.entries {
+            if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
+                let oldest = parents.entry(parent).or_insert(entry.stamp());
+                *oldest = entry.stamp().min(*oldest);
+            }
+        }
+        parents
+    }
+
+    fn share_parents(&mut self, parents: &HashMap<RelPath, Stamp>, shared: &HashSet<RelPath>) {
+        for path in shared {
+            let stamp = parents[path];
+            let held = self.shared_parents.entry(path.clone()).or_insert(stamp);
+            *held = stamp.min(*held);
+        }
     }
 }
 
@@ -210,8 +255,8 @@ impl<F> PendingSet<F> {
         self.flights.get(&id).is_some_and(|flight| flight.entries.iter().all(|(_, entry)| entry.requested))
     }
 
-    /// Ends batch `id`. What failed, vanished or is large returns to the set as old as it was; what it shadowed is
-    /// reported anew as `seq`.
+    /// Ends batch `id`. What failed, vanished or is large returns to the set as old as it was, and so does what it
+    /// shadowed; `seq` is the report of failures below what it had only been asked to compare.
     pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
@@ -228,6 +273,9 @@ impl<F> PendingSet<F> {
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
         verdicts.extend(ending.failed.into_iter().map(|(path, fault)| (path, Returns::Failed(fault))));
 
+        let found: Vec<Option<Stamp>> = verdicts.keys().map(|path| flight.sent_for(path)).collect();
+        let mut found: BTreeMap<RelPath, Stamp> =
+            verdicts.keys().cloned().zip(found).filter_map(|(path, stamp)| Some((path, stamp?))).collect();
         for (path, mut entry) in flight.entries {
             if let Some(fault) = &ending.fault {
                 if entry.failed.is_none() {
@@ -261,7 +309,8 @@ impl<F> PendingSet<F> {
         }
         // What is left was found below a recursive path of the batch.
         for (path, verdict) in verdicts {
-            let mut entry = Entry::new(Kind::Entry, seq, ending.at);
+            let (seq, since) = found.remove(&path).unwrap_or((seq, ending.at));
+            let mut entry = Entry::new(Kind::Entry, seq, since);
             if let Returns::Failed(fault) = verdict {
                 entry.fail(fault, ending.at, Some(ending.now), longest);
                 changes.added.push(path.clone());
@@ -269,12 +318,12 @@ impl<F> PendingSet<F> {
             self.put(path, entry);
         }
         // What is reported again may be covered by a directory that waits, and is owed no more by itself.
-        self.touched.extend(flight.shadowed.keys().chain(&flight.shared_parents).cloned());
-        for (path, kind) in flight.shadowed {
-            self.report(path, kind, seq, ending.at, false);
+        self.touched.extend(flight.shadowed.keys().chain(flight.shared_parents.keys()).cloned());
+        for (path, Shadow { kind, stamp: (seq, since) }) in flight.shadowed {
+            self.report(path, kind, seq, since, false);
         }
-        for path in flight.shared_parents {
-            self.report(path, Kind::Attributes, seq, ending.at, false);
+        for (path, (seq, since)) in flight.shared_parents {
+            self.report(path, Kind::Attributes, seq, since, false);
         }
         if self.waiting.len() > self.limit {
             self.fold();
@@ -393,8 +442,15 @@ impl<F> PendingSet<F> {
         let scheduled = entries.iter().all(|(_, entry)| entry.scheduled);
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
-        let mut flight =
-            Flight { lane, kind, started: now, entries, shadowed: BTreeMap::new(), shared_parents: HashSet::new() };
+        let mut flight = Flight {
+            lane,
+            kind,
+            started: now,
+            entries,
+            shadowed: BTreeMap::new(),
+            oldest_shadow: None,
+            shared_parents: HashMap::new(),
+        };
         for (above, path) in shadows {
             if path.is_root() {
                 // This full sync may end after a flight that started before it, and bring an older state of its
@@ -403,14 +459,13 @@ impl<F> PendingSet<F> {
                 for (path, entry) in earlier {
                     // What this one stands for may be what a comparison overlooks.
                     let kind = if entry.kind >= Kind::Tree { entry.kind.max(kind) } else { entry.kind };
-                    flight.shadowed.insert(path.clone(), kind);
+                    flight.shadow(path.clone(), kind, entry.stamp());
                     self.touched.push(path.clone());
                 }
             } else if let Some(recursive) = self.flights.get_mut(&above) {
-                let at = flight.entries.binary_search_by(|(held, _)| held.cmp(&path)).ok();
-                let kind = at.map_or(kind, |at| flight.entries[at].1.kind);
-                let shadow = recursive.shadowed.entry(path).or_insert(kind);
-                *shadow = kind.max(*shadow);
+                let Ok(at) = flight.entries.binary_search_by(|(held, _)| held.cmp(&path)) else { continue };
+                let entry = &flight.entries[at].1;
+                recursive.shadow(path, entry.kind, entry.stamp());
                 if recursive.shadowed.len() > self.limit {
                     self.touched.extend(recursive.fold_shadows(self.limit / 2));
                 }
@@ -429,10 +484,11 @@ impl<F> PendingSet<F> {
         }
         let parents = flight.parents();
         for other in others {
-            let shared: Vec<RelPath> = other.parents().intersection(&parents).cloned().collect();
-            other.shared_parents.extend(shared.iter().cloned());
-            self.touched.extend(shared.iter().cloned());
-            flight.shared_parents.extend(shared);
+            let theirs = other.parents();
+            let shared: HashSet<RelPath> = theirs.keys().filter(|path| parents.contains_key(*path)).cloned().collect();
+            other.share_parents(&theirs, &shared);
+            flight.share_parents(&parents, &shared);
+            self.touched.extend(shared);
         }
     }
 }

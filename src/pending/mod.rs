@@ -49,6 +49,9 @@ use std::time::{Duration, Instant, SystemTime};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(pub u64);
 
+/// A report: its number, and when it came.
+pub type Stamp = (Seq, SystemTime);
+
 /// The classes that travel in [`Lane::Live`].
 const LIVE: [Class; 5] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree, Class::Moving];
 
@@ -192,7 +195,8 @@ impl<F> PendingSet<F> {
 
     /// Puts `path` into the set. `requested`: no change is known, somebody asked.
     pub fn report(&mut self, path: RelPath, kind: Kind, seq: Seq, since: SystemTime, requested: bool) {
-        if self.is_covered(&path) {
+        if let Some(above) = self.covering(&path) {
+            self.age(&above, (seq, since));
             return;
         }
         self.put(path, Entry { requested, asked: requested, ..Entry::new(kind, seq, since) });
@@ -216,17 +220,30 @@ impl<F> PendingSet<F> {
         self.waiting.contains_key(path) || self.flights.values().any(|flight| flight.holds(path))
     }
 
-    /// Whether a waiting recursive entry above `path` will compare its content anyway, and not only after a pause.
-    fn is_covered(&self, path: &RelPath) -> bool {
-        self.verified_trees > 0
-            && !path.is_root()
-            && (self.is_verified_tree(&RelPath::root())
-                || path.ancestors_below_root().any(|above| self.is_verified_tree(&above)))
+    /// The waiting recursive entry above `path` that will compare its content anyway, and not only after a pause.
+    fn covering(&self, path: &RelPath) -> Option<RelPath> {
+        if self.verified_trees == 0 || path.is_root() {
+            return None;
+        }
+        let mut above = std::iter::once(RelPath::root()).chain(path.ancestors_below_root());
+        above.find(|above| self.is_verified_tree(above))
+    }
+
+    /// What waits at `path` stands for the report `stamp`, too.
+    fn age(&mut self, path: &RelPath, stamp: Stamp) {
+        if self.waiting.get(path).is_some_and(|entry| stamp < entry.stamp())
+            && let Some(entry) = self.remove(path)
+        {
+            let (seq, since) = stamp;
+            self.restore(path.clone(), Entry { seq, since, ..entry });
+        }
     }
 
     fn is_verified_tree(&self, path: &RelPath) -> bool {
         // What a move brought may be compared by size and time alone.
-        let covers = |entry: &Entry<F>| entry.kind == Kind::VerifiedTree && entry.parked.is_none() && !entry.moving;
+        let covers = |entry: &Entry<F>| {
+            entry.kind == Kind::VerifiedTree && entry.parked.is_none() && !entry.moving && !entry.requested
+        };
         self.waiting.get(path).is_some_and(covers)
     }
 
@@ -296,14 +313,20 @@ impl<F> PendingSet<F> {
         }
     }
 
+    /// The oldest report of which a remote may not have what it told, now or once the flights of now have ended;
+    /// requests aside. Nothing that was reported before it can become undone again.
+    pub fn oldest(&self) -> Option<Stamp> {
+        self.oldest_pending().into_iter().chain(self.flights.values().filter_map(Flight::oldest_shadow)).min()
+    }
+
     /// The oldest report not yet served, requests aside.
-    pub fn oldest(&self) -> Option<(Seq, SystemTime)> {
+    pub fn oldest_pending(&self) -> Option<Stamp> {
         // Only the root can be requested, so each other queue is headed by its oldest.
         let heads = self.queues.iter().filter_map(|queue| queue.first()).map(|(_, path)| path);
         let parked = self.parked.iter().map(|(_, path)| path);
         let waiting = heads.chain(parked).filter_map(|path| self.waiting.get(path));
         let flying = self.flights.values().filter_map(Flight::oldest);
-        waiting.filter(|entry| !entry.requested).map(|entry| (entry.seq, entry.since)).chain(flying).min()
+        waiting.filter(|entry| !entry.requested).map(Entry::stamp).chain(flying).min()
     }
 
     /// Makes parked paths ready whose time has come.

@@ -54,8 +54,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => path.clone().prop_map(Step::Change),
         1 => path.clone().prop_map(Step::Arrive),
-        3 => (path.clone(), path).prop_map(|(from, to)| Step::Rename(from, to)),
-        1 => (0..=PATHS.len(), any::<bool>()).prop_map(|(path, requested)| Step::Compare(path, requested)),
+        3 => (path.clone(), path.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
+        1 => (prop_oneof![Just(PATHS.len()), path.clone()], any::<bool>())
+            .prop_map(|(path, requested)| Step::Compare(path, requested)),
         4 => (0..3usize, 1..5usize, any::<bool>()).prop_map(|(lane, most, moves)| Step::Take(lane, most, moves)),
         4 => (0..4usize, how, prop::collection::vec(any::<bool>(), PATHS.len() + 1))
             .prop_map(|(flight, how, bits)| Step::End(flight, how, bits)),
@@ -86,6 +87,10 @@ struct World {
     disk: BTreeMap<RelPath, u64>,
     remote: BTreeMap<RelPath, u64>,
     runs: Vec<Run>,
+    /// The last report of each path's changes.
+    reported: BTreeMap<RelPath, Seq>,
+    /// The versions that a caller who waits for all changes was told to be on the remote.
+    promised: BTreeMap<RelPath, u64>,
     /// What a journal holds that is told of touched paths alone.
     journal: BTreeMap<RelPath, Kind>,
 }
@@ -101,6 +106,8 @@ impl World {
             remote: all.clone(),
             disk: all,
             runs: Vec::new(),
+            reported: BTreeMap::new(),
+            promised: BTreeMap::new(),
             journal: BTreeMap::new(),
         }
     }
@@ -116,7 +123,8 @@ impl World {
                 let path = rel(PATHS[index]);
                 self.newest += 1;
                 self.disk.insert(path.clone(), self.newest);
-                self.report(path, Kind::Entry, false);
+                self.report(path.clone(), Kind::Entry, false);
+                self.changed(&path);
             }
             Step::Arrive(index) => {
                 let path = rel(PATHS[index]);
@@ -126,7 +134,8 @@ impl World {
                         *version = self.newest;
                     }
                 }
-                self.report(path, Kind::VerifiedTree, false);
+                self.report(path.clone(), Kind::VerifiedTree, false);
+                self.changed(&path);
             }
             Step::Rename(from, to) => self.rename(&rel(PATHS[from]), &rel(PATHS[to])),
             Step::Compare(index, requested) => {
@@ -175,6 +184,28 @@ impl World {
         if !self.set.moved(from, to, what, Seq(self.seq), since) {
             self.report(to.clone(), came, false);
         }
+        self.changed(from);
+        self.changed(to);
+    }
+
+    /// `path` and what is below it changed with the last report.
+    fn changed(&mut self, path: &RelPath) {
+        let below = self.disk.keys().filter(|below| *below == path || below.is_inside(path));
+        for below in below {
+            self.reported.insert(below.clone(), Seq(self.seq));
+            self.promised.remove(below);
+        }
+    }
+
+    /// Tells whoever waits what is in sync, and finds what of that is no more true though nothing has changed since.
+    fn broken_promise(&mut self) -> Option<&RelPath> {
+        let oldest = self.set.oldest().map(|(seq, _)| seq);
+        for (path, seq) in &self.reported {
+            if oldest.is_none_or(|oldest| oldest > *seq) {
+                self.promised.insert(path.clone(), self.disk[path]);
+            }
+        }
+        self.promised.iter().find(|(path, version)| self.remote[*path] != **version).map(|(path, _)| path)
     }
 
     fn take(&mut self, lane: Lane, most: usize, moves: bool) {
@@ -311,6 +342,8 @@ proptest! {
             }
             let owed: BTreeMap<RelPath, Kind> = world.set.all_owed().map(|(path, kind)| (path.clone(), kind)).collect();
             prop_assert_eq!(&world.journal, &owed);
+            let broken = world.broken_promise();
+            prop_assert!(broken.is_none(), "{broken:?} was said to be in sync");
             let counted = world.set.paths().filter(|(_, entry, _)| entry.failed.is_some()).count();
             prop_assert_eq!(world.set.failures(), counted);
         }
@@ -456,6 +489,28 @@ fn what_passes_a_long_full_sync_is_remembered_within_the_limit() {
     }
     set.finish(full.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(4));
     assert!((1..=100).contains(&set.waiting()));
+}
+
+#[test]
+fn who_waits_for_a_change_is_not_told_before_a_full_sync_that_may_undo_it_has_ended() {
+    let mut set: PendingSet<&str> = PendingSet::new(100);
+    let now = Instant::now();
+    let end = |set: &mut PendingSet<&str>, id, seq| {
+        set.finish(id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(seq));
+    };
+    let oldest = |set: &PendingSet<&str>| set.oldest().map(|(seq, _)| seq);
+    set.report(RelPath::root(), Kind::Tree, Seq(1), SystemTime::UNIX_EPOCH, true);
+    let full = set.take(Lane::Background, 1, now).unwrap();
+    assert_eq!(oldest(&set), None, "nothing is known to be missing");
+    set.report(rel("file"), Kind::Entry, Seq(2), SystemTime::UNIX_EPOCH, false);
+    let live = set.take(Lane::Live, 1, now).expect("it passes");
+    end(&mut set, live.id, 3);
+    assert_eq!(oldest(&set), Some(Seq(2)), "it has arrived, and may be undone");
+    end(&mut set, full.id, 4);
+    assert_eq!(oldest(&set), Some(Seq(2)), "it may have been undone");
+    let again = set.take(Lane::Live, 1, now).unwrap();
+    end(&mut set, again.id, 5);
+    assert_eq!(oldest(&set), None);
 }
 
 #[test]

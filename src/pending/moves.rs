@@ -141,7 +141,7 @@ impl<F> PendingSet<F> {
         if !(apart && worthwhile && searchable)
             || self.moves.waiting.len() >= MOVES_AT_MOST
             || !self.waiting.contains_key(from)
-            || self.is_covered(to)
+            || self.covering(to).is_some()
         {
             return false;
         }
