@@ -24,7 +24,7 @@ const LINES: usize = 10;
 ///
 /// It is told when it begins, and then at growing intervals. When it ends and begins again within a minute of the last
 /// telling, it is told once that minute is over and it still happens: what comes and goes all the time is no more than
-/// a line a minute.
+/// a line a minute. Where it goes on for another reason than those told, that reason is told at once, each once.
 #[derive(Debug, Default)]
 pub struct Repeats {
     count: u64,
@@ -33,6 +33,8 @@ pub struct Repeats {
     told: Option<Instant>,
     /// How often it was told since it began.
     tellings: u32,
+    /// The reasons told, each with when it was told first.
+    reasons: Vec<(&'static str, Instant)>,
 }
 
 /// How often something happened, and in which time.
@@ -66,7 +68,22 @@ impl Repeats {
         Some(Times { count: self.count, within: now - began })
     }
 
-    /// The same for what nobody sees the end of.
+    /// It happened, for `reason`: one of few.
+    pub fn happened_for(&mut self, reason: &'static str, now: Instant) -> Option<Times> {
+        let is_news = self.reasons.iter().all(|(told, _)| *told != reason);
+        let mut times = self.happened(now);
+        if is_news && times.is_none() {
+            self.told = Some(now);
+            self.tellings = self.tellings.max(1);
+            times = Some(Times { count: self.count, within: self.began.map_or(Duration::ZERO, |began| now - began) });
+        }
+        if is_news && times.is_some() {
+            self.reasons.push((reason, now));
+        }
+        times
+    }
+
+    /// The same as [`Repeats::happened`] for what nobody sees the end of.
     pub fn happened_again(&mut self, now: Instant) -> Option<Times> {
         if self.happened.is_some_and(|last| now - last > QUIET) {
             self.ended(now);
@@ -76,8 +93,9 @@ impl Repeats {
 
     /// It is over. Returns what to tell, if it was told at all.
     pub fn ended(&mut self, now: Instant) -> Option<Times> {
-        let Self { count, began, tellings, told, .. } = std::mem::take(self);
-        self.told = told;
+        let Self { count, began, tellings, told, mut reasons, .. } = std::mem::take(self);
+        reasons.retain(|(_, told)| now < *told + FIRST_PAUSE);
+        (self.told, self.reasons) = (told, reasons);
         (tellings > 0).then(|| Times { count, within: began.map_or(Duration::ZERO, |began| now - began) })
     }
 }
@@ -118,6 +136,24 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn another_reason_is_news_but_once() {
+        let (mut repeats, start) = (Repeats::default(), Instant::now());
+        let told =
+            |repeats: &mut Repeats, reason, second| repeats.happened_for(reason, start + second * SECOND).is_some();
+        assert!(told(&mut repeats, "lost", 0));
+        assert!(!told(&mut repeats, "lost", 1));
+        assert!(told(&mut repeats, "refused", 2), "another reason");
+        assert!(!told(&mut repeats, "refused", 3) && !told(&mut repeats, "lost", 4), "both are known");
+        assert!(repeats.ended(start + 5 * SECOND).is_some());
+        assert!(!told(&mut repeats, "refused", 10), "it comes and goes");
+        assert!(told(&mut repeats, "password", 11));
+        let alternating: Vec<u32> = (0..2_000)
+            .filter(|hour| told(&mut repeats, ["lost", "refused"][*hour as usize % 2], 3_600 * (hour + 1)))
+            .collect();
+        assert!(alternating.len() < 100, "once a day: {alternating:?}");
+    }
 
     #[test]
     fn what_goes_on_for_days_is_told_in_few_lines() {

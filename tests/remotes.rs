@@ -12,7 +12,7 @@ use support::rsyncd::{Daemon, PASSWORD, Plan};
 use support::scene::{MODULE, Place, Scene};
 use support::sshd::Sshd;
 use support::tree::{Judge, assert_converged, put, set_modified};
-use support::{SOON, left_out, skip, until};
+use support::{SOON, left_out, skip, steadily, until};
 
 /// The time from a write to its arrival in each of `copies`; the median of `rounds`.
 fn latency(source: &Path, copies: &[PathBuf], rounds: u32, tag: &str) -> Duration {
@@ -217,7 +217,11 @@ impl Old {
     /// Waits until nothing is pending and nothing runs.
     fn settled(&self) {
         self.converged();
-        until("the end of its runs", SOON, || self.agent.children().is_empty());
+        // What else a run makes necessary is in the status within a tenth of a second.
+        steadily("the end of its runs", SOON, Duration::from_millis(300), || {
+            let status = self.agent.notified().into_iter().rev().find(|line| line.starts_with("STATUS="));
+            self.agent.children().is_empty() && status.is_some_and(|status| status.contains("in sync"))
+        });
     }
 
     /// What one change of each kind costs in runs: a file, a deletion, a deleted tree.

@@ -332,7 +332,7 @@ impl Engine {
         remote.backoff.failed(Arc::new(fault.clone()), longest, now, wall);
         // Runs side by side that fail together are one failure.
         if remote.backoff.attempts() > before
-            && let Some(times) = remote.down_told.happened(now)
+            && let Some(times) = remote.down_told.happened_for(fault.name, now)
         {
             let pause = remote.backoff.next_try(now).map_or(0.0, |(at, _)| (at - now).as_secs_f64());
             let still = match times.count {

@@ -50,6 +50,15 @@ pub fn until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) 
     eventually(what, within, || if condition() { Ok(()) } else { Err("still not so") });
 }
 
+/// Waits until `condition` has held for `lasting` without a break: nothing follows any more.
+pub fn steadily(what: &str, within: Duration, lasting: Duration, mut condition: impl FnMut() -> bool) {
+    let mut since = None;
+    until(what, within, || {
+        since = if condition() { since.or_else(|| Some(Instant::now())) } else { None };
+        since.is_some_and(|since| since.elapsed() >= lasting)
+    });
+}
+
 /// Says why a test cannot run here. With `CI=true` nothing may be skipped: it panics.
 pub fn skip(reason: &str) {
     if std::env::var_os("CI").is_some_and(|value| value == "true") {
