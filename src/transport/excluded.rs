@@ -7,7 +7,7 @@
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
-use super::{Work, local, null_separated, outcome, output, plan, push_path};
+use super::{Work, is_within, local, null_separated, output, plan, push_path};
 use crate::aside;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
@@ -54,7 +54,8 @@ impl Work<'_> {
             }
             Feed::Pieces(pieces)
         };
-        let form = Form::Entries { ignore_times, delete: false, force: false, brief: false, whole: false };
+        let form =
+            Form::Entries { below: false, ignore_times, delete: false, force: false, brief: false, whole: false };
         let ended = self.run(form, feed, |_| ()).await;
         if !self.had_room_for(directories, ended)? {
             return Ok(());
@@ -74,7 +75,7 @@ impl Work<'_> {
             self.complaints.trees_incomplete = false;
             let doomed = self.list_tree_deletions(&left).await?;
             if !self.complaints.trees_incomplete {
-                return self.delete_unless_excluded(doomed).await;
+                return self.delete_unless_excluded(doomed, &left).await;
             }
             left = self.without_unread(left);
         }
@@ -93,12 +94,12 @@ impl Work<'_> {
                 .run(Form::ListEntryDeletions, || Feed::Whole(list.clone()), |line| note(&mut doomed, line))
                 .await?;
             if accepted.delete_missing_args.is_worth_a_try() {
-                return self.delete_unless_excluded(doomed).await;
+                return self.delete_unless_excluded(doomed, missing).await;
             }
         }
         let patterns = patterns(missing);
         self.run(Form::ListMatching, || Feed::Whole(patterns.clone()), |line| note(&mut doomed, line)).await?;
-        self.delete_unless_excluded(doomed).await
+        self.delete_unless_excluded(doomed, missing).await
     }
 
     /// Makes room where the remote has a directory in the place of something else, and sends that again. What is
@@ -121,7 +122,8 @@ impl Work<'_> {
         }
         let mut doomed = Vec::new();
         self.run(Form::ListMatching, || Feed::Whole(inside.clone()), |line| note(&mut doomed, line)).await?;
-        let mut condemned = condemned(self.concerned(doomed), &self.order.filter);
+        let asked: Vec<RelPath> = blocked.iter().cloned().collect();
+        let mut condemned = condemned(doomed, &asked, &self.order.filter);
         condemned.retain(|path| !blocked.contains(path));
         if !condemned.is_empty() {
             self.delete_matching(&plan::topmost_only(condemned)).await?;
@@ -138,14 +140,9 @@ impl Work<'_> {
         Ok(doomed)
     }
 
-    /// A remote can have any line printed: what has nothing to do with the batch is not deleted by its leave.
-    fn concerned(&self, mut doomed: Vec<Doomed>) -> Vec<Doomed> {
-        doomed.retain(|doomed| outcome::concerns(self.order, &doomed.path));
-        doomed
-    }
-
-    async fn delete_unless_excluded(&mut self, doomed: Vec<Doomed>) -> Result<(), Fault> {
-        let condemned = plan::topmost_only(condemned(self.concerned(doomed), &self.order.filter));
+    /// Deletes what a dry run over `asked` printed, but for what is excluded.
+    async fn delete_unless_excluded(&mut self, doomed: Vec<Doomed>, asked: &[RelPath]) -> Result<(), Fault> {
+        let condemned = plan::topmost_only(condemned(doomed, asked, &self.order.filter));
         if condemned.is_empty() {
             return Ok(());
         }
@@ -165,7 +162,14 @@ impl Work<'_> {
         if !by_name.is_empty() {
             let list = null_separated(&by_name);
             // All that a condemned directory holds is condemned, and without force rsync deletes none that holds anything.
-            let form = Form::Entries { ignore_times: false, delete: true, force: true, brief: false, whole: false };
+            let form = Form::Entries {
+                below: false,
+                ignore_times: false,
+                delete: true,
+                force: true,
+                brief: false,
+                whole: false,
+            };
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,
@@ -193,11 +197,15 @@ fn note(doomed: &mut Vec<Doomed>, line: Option<&[u8]>) {
     }
 }
 
-/// What may go: neither excluded nor a directory that holds something excluded.
-fn condemned(doomed: Vec<Doomed>, filter: &Filter) -> Vec<RelPath> {
+/// What may go: neither excluded nor a directory that holds something that stays. A remote can have any line printed:
+/// what is not inside `asked` stays, whatever it says.
+fn condemned(doomed: Vec<Doomed>, asked: &[RelPath], filter: &Filter) -> Vec<RelPath> {
+    let all = asked.iter().any(RelPath::is_root);
+    let asked: HashSet<RelPath> = asked.iter().cloned().collect();
     let (spared, condemned): (Vec<Doomed>, Vec<Doomed>) =
         doomed.into_iter().partition(|Doomed { path, is_directory }| {
-            filter.excludes(path, if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory })
+            let kind = if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
+            path.is_root() || !(all || is_within(path, &asked)) || filter.excludes(path, kind)
         });
     let holds_spared: HashSet<RelPath> =
         spared.iter().flat_map(|doomed| doomed.path.ancestors_below_root().collect::<Vec<_>>()).collect();
@@ -316,9 +324,15 @@ mod tests {
     #[test]
     fn what_is_excluded_stays_with_the_directories_that_hold_it() {
         let filter = Filter::new([".*\\.log"]).unwrap();
-        let doomed = [("d/a.log", false), ("d/b", false), ("d", true), ("e/c", false), ("e", true)]
-            .map(|(path, is_directory)| Doomed { path: rel(path), is_directory });
-        assert_eq!(plan::topmost_only(condemned(doomed.into(), &filter)), [rel("d/b"), rel("e")]);
+        let doomed = |lines: &[(&str, bool)]| {
+            lines.iter().map(|(path, is_directory)| Doomed { path: rel(path), is_directory: *is_directory }).collect()
+        };
+        let lines = doomed(&[("d/a.log", false), ("d/b", false), ("d", true), ("e/c", false), ("e", true)]);
+        assert_eq!(plan::topmost_only(condemned(lines, &[rel("d"), rel("e")], &filter)), [rel("d/b"), rel("e")]);
+        // What was not asked for stays, and all that holds it.
+        let lines = || doomed(&[("d/x/y", false), ("d/x", true), ("d/b", false), ("d", true), ("", true)]);
+        assert_eq!(condemned(lines(), &[rel("d/b")], &filter), [rel("d/b")]);
+        assert_eq!(plan::topmost_only(condemned(lines(), &[RelPath::root()], &filter)), [rel("d")]);
     }
 
     #[test]
