@@ -6,12 +6,13 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::stat::Mode;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 use support::scene::{MODULE, Place, Scene};
 use support::tree::{Judge, assert_converged, name, put, set_modified};
+use support::writer::again_and_again_while;
 use support::{SOON, eventually, is_root, skip, until};
 
 /// A moment that no clock of the test shows: what carries it was set by hand.
@@ -42,6 +43,37 @@ fn files_are_made_changed_moved_and_removed() {
     fs::remove_dir(scene.at("dir")).unwrap();
     File::create(scene.at("empty")).unwrap();
     scene.converged();
+}
+
+#[test]
+fn a_tree_that_is_new_goes_without_the_names_in_it_but_nothing_goes_unfinished() {
+    let mut scene = Scene::configured(|_, _| (), |config| config.params("-a").debug());
+    put(&scene.at("first"), "the full sync of the start is over");
+    scene.converged();
+    scene.agent.wait_notified("STATUS=1 remote in sync");
+    scene.daemon.stop();
+    let directories = (0..20).flat_map(|nth| [format!("tree/{nth}"), format!("tree/{nth}/below")]);
+    for directory in directories.chain(["tree/with one at work".to_owned()]) {
+        for nth in 0..40 {
+            put(&scene.at(format!("{directory}/a name of some length {nth}")), "content");
+        }
+    }
+    let unfinished = File::create(scene.at("tree/with one at work/unfinished")).unwrap();
+    let written = || unfinished.write_all_at(b"content", 0).unwrap();
+    again_and_again_while(vec![written], || {
+        scene.agent.wait_logged("refused");
+        let seen = scene.agent.notified().len();
+        scene.daemon.start();
+        scene.agent.wait_notified_from(seen, |line| line.starts_with("STATUS=1 remote in sync"));
+        assert!(scene.copy.join("tree/with one at work/a name of some length 39").exists());
+        assert!(!scene.copy.join("tree/with one at work/unfinished").exists(), "half a file was sent");
+    });
+    drop(unfinished);
+    scene.converged();
+    let log = scene.agent.log();
+    let whole: Vec<&str> = log.lines().filter(|line| line.contains("--recursive --ignore-times")).collect();
+    assert!(!whole.is_empty(), "nothing went by the names of directories alone: {log}");
+    assert!(whole.iter().all(|line| !line.contains("at work") && !line.contains("of some length")), "{whole:#?}");
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl Readiness {
     /// whether there will be any is not known.
     fn form(self) -> Form {
         Form::Entries {
+            below: false,
             ignore_times: true,
             delete: self.delete && self.unfiltered && self.capabilities.deletes_missing(),
             force: self.delete && self.unfiltered,
@@ -89,9 +90,10 @@ impl Ahead {
     /// known; `None` where it does not.
     pub(super) fn serves(&self, form: Form, identity: RootIdentity, capabilities: Capabilities) -> Option<Form> {
         let own = self.readiness.form();
-        let Form::Entries { ignore_times, delete, force, brief, whole } = form else { return None };
+        let Form::Entries { below, ignore_times, delete, force, brief, whole } = form else { return None };
         // One that would delete the missing serves as well where nothing is missing.
-        let same = own == form || !delete && own == Form::Entries { ignore_times, delete: true, force, brief, whole };
+        let deleting = Form::Entries { below, ignore_times, delete: true, force, brief, whole };
+        let same = own == form || !delete && own == deleting;
         (same && identity == self.readiness.identity && capabilities == self.readiness.capabilities).then_some(own)
     }
 

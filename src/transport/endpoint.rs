@@ -29,8 +29,10 @@ pub struct Endpoint {
 /// The forms of a run. All but `DeleteMatching` read NUL-separated paths, relative to the root, from stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The entries named, and nothing below them; missing ones are deleted, or left alone.
+    /// The entries named; missing ones are deleted, or left alone.
     Entries {
+        /// With all that is below them, rather than nothing of it.
+        below: bool,
         /// Send even what is equal by size and time.
         ignore_times: bool,
         /// Delete the missing ones.
@@ -148,8 +150,8 @@ impl Endpoint {
             _ => add(&["--files-from=-", "--from0"]),
         }
         match form {
-            Form::Entries { ignore_times, force, whole, .. } => {
-                add(&["--no-recursive"]);
+            Form::Entries { below, ignore_times, force, whole, .. } => {
+                add(if below { &["--recursive"] } else { &["--no-recursive"] });
                 add(if whole && self.may_send_whole_files() { &["--whole-file"] } else { &[] });
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
                 add(if force { &["--force"] } else { &[] });
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn a_password_is_in_the_environment_alone() {
         let line = endpoint(daemon()).command_line(
-            Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: false },
+            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
             Capabilities::default(),
         );
         assert!(!words(&line).contains("hunter2"));
@@ -344,7 +346,7 @@ mod tests {
         };
         for form in [
             Form::Trees { ignore_times: false, delete: true, progress: true },
-            Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: false },
+            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, old));
             for option in ["--modify-window", "--delete-missing-args", "--info"] {
@@ -357,7 +359,7 @@ mod tests {
     #[test]
     fn nothing_is_deleted_where_deleting_is_off() {
         for form in [
-            Form::Entries { ignore_times: true, delete: false, force: false, brief: false, whole: false },
+            Form::Entries { below: false, ignore_times: true, delete: false, force: false, brief: false, whole: false },
             Form::Trees { ignore_times: false, delete: false, progress: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
@@ -367,7 +369,8 @@ mod tests {
 
     #[test]
     fn only_long_runs_pay_for_a_timeout_of_their_own() {
-        let entries = |brief| Form::Entries { ignore_times: true, delete: true, force: true, brief, whole: false };
+        let entries =
+            |brief| Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief, whole: false };
         let line = |form| words(&endpoint(daemon()).command_line(form, Capabilities::default()));
         assert!(!line(entries(true)).contains("--timeout"));
         assert!(line(entries(false)).contains("--timeout=9"));
@@ -376,7 +379,8 @@ mod tests {
 
     #[test]
     fn files_go_whole_unless_the_config_says_otherwise() {
-        let form = Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: true };
+        let form =
+            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: true };
         let line = |params: &str| {
             let mut endpoint = endpoint(daemon());
             endpoint.params.extend(params.split_whitespace().map(str::to_owned));
@@ -392,7 +396,7 @@ mod tests {
     fn ssh_asks_nothing_and_its_directory_meets_no_shell() {
         let ssh = Destination::Ssh { user: None, host: "web2".into(), port: Some(22), directory: "/srv/w w".into() };
         let line = words(&endpoint(ssh).with_control_socket("/run/s".into()).command_line(
-            Form::Entries { ignore_times: true, delete: true, force: true, brief: true, whole: false },
+            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
             Capabilities::default(),
         ));
         assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));

@@ -58,6 +58,7 @@ use moves::Moved;
 use output::Complaints;
 use plan::Plan;
 use process::Feed;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -156,11 +157,15 @@ pub async fn carry_out(
             return Outcome::faulty(&order, fault);
         }
     };
-    let (paths, split_bulk, looked_at) =
-        (order.paths.clone(), order.lane == Lane::Live && order.kind == Kind::Entry, root.clone());
-    let looking = aside(move || plan::look(looked_at.as_fd(), &paths, split_bulk));
+    let (paths, filter, looked_at) = (order.paths.clone(), order.filter.clone(), root.clone());
+    let live_entries = order.lane == Lane::Live && order.kind == Kind::Entry;
+    let may_go_whole = live_entries && order.moves.is_empty();
+    let looking = aside(move || {
+        let plan = plan::look(looked_at.as_fd(), &paths, live_entries).without_excluded(&filter);
+        if may_go_whole { plan.with_whole(looked_at.as_fd()) } else { plan }
+    });
     let mut plan = match looking.await {
-        Ok(plan) => plan.without_excluded(&order.filter),
+        Ok(plan) => plan,
         Err(error) => return Outcome::faulty(&order, local::fault("looking at the batch", &error)),
     };
     let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
@@ -217,9 +222,10 @@ impl Work<'_> {
             self.compare_moved(&moved, plan).await?;
         }
         let recursive = self.order.kind >= Kind::Tree;
+        let whole = self.send_whole(&plan.whole).await?;
         let present: Vec<&RelPath> = match recursive {
             true => plan.entries.iter().collect(),
-            false => plan.directories.iter().chain(&plan.entries).collect(),
+            false => plan.directories.iter().chain(&plan.entries).filter(|path| !is_within(path, &whole)).collect(),
         };
         // A path that was reported as a directory and is one no more can be told by nothing from what the remote has.
         self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes).await?;
@@ -228,6 +234,29 @@ impl Work<'_> {
             self.send_trees(&plan::topmost_only(plan.directories.iter().cloned()), ignore_times).await?;
         }
         Ok(())
+    }
+
+    /// Sends directories of which all is pending by their own names alone. Returns those that need no more to be done
+    /// about.
+    async fn send_whole(&mut self, directories: &[RelPath]) -> Result<HashSet<RelPath>, Fault> {
+        if directories.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let form = Form::Entries {
+            below: true,
+            ignore_times: true,
+            delete: false,
+            force: self.order.filter.is_empty() && self.order.delete,
+            brief: true,
+            whole: self.order.whole_files,
+        };
+        let list = null_separated(directories);
+        match self.run(form, || Feed::Whole(list.clone()), |_| ()).await {
+            Ok(_) => Ok(directories.iter().cloned().collect()),
+            // By their names they are told apart: what there is room for from what there is none for.
+            Err(_) if self.no_room_for.is_some() => Ok(HashSet::new()),
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Sees to what differs where a rename brought what was equal at its old place.
@@ -253,6 +282,7 @@ impl Work<'_> {
         let named: Vec<&RelPath> = present.iter().copied().chain(missing.iter().filter(|_| by_name)).collect();
         if !named.is_empty() {
             let form = Form::Entries {
+                below: false,
                 ignore_times,
                 delete: by_name && !missing.is_empty(),
                 force: unfiltered && self.order.delete,
@@ -372,6 +402,12 @@ impl Work<'_> {
         self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
         Ok(true)
     }
+}
+
+/// Whether `path` is one of `directories`, or in one.
+fn is_within(path: &RelPath, directories: &HashSet<RelPath>) -> bool {
+    !directories.is_empty()
+        && (directories.contains(path) || path.ancestors_below_root().any(|above| directories.contains(&above)))
 }
 
 fn null_separated<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {

@@ -7,10 +7,12 @@ use crate::failpoint::may_panic_here;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use std::collections::{BTreeSet, HashMap};
+use rustix::fs::RawDir;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -65,6 +67,9 @@ pub(super) struct Plan {
     pub bulk: Vec<RelPath>,
     /// Some of the regular files, as they were found.
     pub stamps: Vec<(RelPath, Stamp)>,
+    /// Of `directories`, those that hold nothing, at any depth, that is not among `directories` and `entries`; none
+    /// lies below another. Few or small ones are not worth being here.
+    pub whole: Vec<RelPath>,
 }
 
 impl Plan {
@@ -78,7 +83,61 @@ impl Plan {
         }
         self
     }
+
+    /// Finds the directories below the open directory `root` that are here with all that they hold.
+    ///
+    /// What appears in one afterwards is sent with it, and once more when it is reported, as with any run that looks
+    /// into directories by itself.
+    pub fn with_whole(mut self, root: BorrowedFd<'_>) -> Self {
+        let mut held: HashMap<RelPath, usize> = HashMap::new();
+        for parent in self.entries.iter().chain(&self.directories).filter_map(RelPath::parent) {
+            *held.entry(parent).or_default() += 1;
+        }
+        // A directory comes before what it holds.
+        let mut whole = HashSet::new();
+        let mut partial = HashSet::new();
+        for path in self.directories.iter().rev().filter(|path| !path.is_root()) {
+            let expected = held.get(path).copied().unwrap_or(0);
+            if !partial.contains(path) && holds_no_more_than(root, path, expected) {
+                whole.insert(path.clone());
+            } else {
+                partial.extend(path.parent());
+            }
+        }
+        let topmost = topmost_only(whole);
+        let chosen: HashSet<&RelPath> = topmost.iter().collect();
+        let named = self.entries.iter().chain(&self.directories);
+        let spared = named.filter(|path| path.ancestors_below_root().any(|above| chosen.contains(&above)));
+        if spared.map(|path| path.as_bytes().len() + 1).sum::<usize>() >= WORTH_A_RUN {
+            self.whole = topmost;
+        }
+        self
+    }
 }
+
+/// So many bytes of names that rsync need not be told are worth a run of their own: it reads them one by one, with two
+/// system calls for each (measured: 4 ms for so many), and takes as long to start.
+const WORTH_A_RUN: usize = 8 * 1024;
+
+/// Whether there are at most `expected` entries in the directory at `path`. What cannot be seen counts as more.
+fn holds_no_more_than(root: BorrowedFd<'_>, path: &RelPath, expected: usize) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(directory) = openat(root, path.as_path(), flags, Mode::empty()) else { return false };
+    let mut buffer = [MaybeUninit::uninit(); LISTED_AT_ONCE];
+    let mut listing = RawDir::new(directory, &mut buffer);
+    let mut found = 0;
+    while let Some(entry) = listing.next() {
+        let Ok(entry) = entry else { return false };
+        found += usize::from(!matches!(entry.file_name().to_bytes(), b"." | b".."));
+        if found > expected {
+            return false;
+        }
+    }
+    true
+}
+
+/// Bytes of a directory read at once.
+const LISTED_AT_ONCE: usize = 16 * 1024;
 
 /// Opens a root, so that what follows is about this very directory.
 pub(super) fn open_root(root: &Path) -> Result<(OwnedFd, RootIdentity), Errno> {
@@ -254,6 +313,39 @@ mod tests {
         assert_eq!(plan.missing, [rel("d/gone"), rel("gone")]);
         assert_eq!(plan.bulk, [rel("big")]);
         assert_eq!(look(root.as_fd(), &[rel("big")], false).entries, [rel("big")]);
+    }
+
+    #[test]
+    fn a_directory_is_whole_with_nothing_in_it_that_is_not_pending() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "x".repeat(200);
+        let mut pending = Vec::new();
+        for directory in ["done", "done/deep", "open", "open/done", "empty", "few"] {
+            std::fs::create_dir(dir.path().join(directory)).unwrap();
+            pending.push(directory.to_owned());
+        }
+        for directory in ["done", "done/deep", "open", "open/done"] {
+            for nth in 0..50 {
+                let path = format!("{directory}/{long}{nth}");
+                std::fs::write(dir.path().join(&path), "x").unwrap();
+                pending.push(path);
+            }
+        }
+        std::fs::write(dir.path().join("open/still being written"), "x").unwrap();
+        let mut pending: Vec<RelPath> = pending.iter().map(|path| rel(path)).collect();
+        pending.sort_unstable();
+        let (root, _) = open_root(dir.path()).unwrap();
+        let whole = |pending: &[RelPath]| look(root.as_fd(), pending, true).with_whole(root.as_fd()).whole;
+
+        assert_eq!(whole(&pending), ["done", "empty", "few", "open/done"].map(rel));
+        let but_one: Vec<RelPath> = pending.iter().filter(|path| **path != rel("done/deep")).cloned().collect();
+        assert_eq!(whole(&but_one), ["empty", "few", "open/done"].map(rel), "a directory that is not pending itself");
+        assert_eq!(whole(&["empty", "few"].map(rel)), [], "not worth a run");
+        // What is a link now is no directory, wherever it leads.
+        std::fs::rename(dir.path().join("done"), dir.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", dir.path().join("done")).unwrap();
+        assert_eq!(whole(&pending), ["empty", "few", "open/done"].map(rel));
+        assert!(!holds_no_more_than(root.as_fd(), &rel("done"), 1_000));
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub struct Writer {
 
 /// Has all writers at work without a pause for as long as `harm` takes.
 pub fn busy_while<T>(writers: Vec<Writer>, harm: impl FnOnce() -> T) -> T {
+    let works = writers.into_iter().map(|mut writer| move || writer.run(50));
+    again_and_again_while(works.collect(), harm)
+}
+
+/// Does each of `works` again and again, side by side, for as long as `harm` takes.
+pub fn again_and_again_while<T>(works: Vec<impl FnMut() + Send>, harm: impl FnOnce() -> T) -> T {
     /// Stops them, also by a failing assertion: else the test would wait for them for ever.
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -39,11 +45,11 @@ pub fn busy_while<T>(writers: Vec<Writer>, harm: impl FnOnce() -> T) -> T {
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = Stop(&stopped);
-        for mut writer in writers {
+        for mut work in works {
             let stopped = &stopped;
             scope.spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
-                    writer.run(50);
+                    work();
                 }
             });
         }
