@@ -250,7 +250,8 @@ impl Remote {
         if self.may_start_live(pace, now)
             && let Some(batch) = self.set.take(Lane::Live, self.share(pace), now)
         {
-            self.gathering_since = self.set.has_waiting(Lane::Live).then_some(now);
+            // What is left needs a run of another kind, and has gathered as long.
+            self.gathering_since = self.gathering_since.filter(|_| self.set.has_waiting(Lane::Live));
             return Some(batch);
         }
         if long != LongRuns::None
@@ -288,8 +289,13 @@ impl Remote {
     /// How many of the waiting paths the next live run takes: of a crowd that several runs are worth their while for,
     /// what falls to one of those that may share it.
     fn share(&self, pace: Pace) -> usize {
-        let (waiting, free) = (self.set.waiting(), pace.abreast.saturating_sub(self.live_flights().count()).max(1));
-        if waiting < 2 * CROWD { pace.batch_paths } else { pace.batch_paths.min(waiting.div_ceil(free).max(CROWD)) }
+        let waiting = self.set.waiting();
+        let abreast = pace.abreast.min(pace.streams).max(1);
+        if waiting < 2 * CROWD {
+            pace.batch_paths
+        } else {
+            pace.batch_paths.min(waiting.div_ceil(abreast).max(2 * CROWD))
+        }
     }
 
     /// When what waits has gathered long enough.

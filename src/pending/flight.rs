@@ -1,8 +1,8 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
 use super::{
-    BLOCKED_AT_MOST, Class, Entry, Failed, Kind, LIVE, Move, PASS_AFTER, PendingSet, SWEPT_KEPT, SWEPT_LATELY, Seq,
-    Stamp, Sweep,
+    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, SWEPT_KEPT,
+    SWEPT_LATELY, Seq, Stamp, Sweep,
 };
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -217,7 +217,14 @@ impl<F> PendingSet<F> {
     ///
     /// At the end the paths are in flight until [`PendingSet::finish`]. `None`: there is nothing that could go.
     pub fn take(&mut self, lane: Lane, most: usize, now: Instant) -> Option<Batch> {
-        for class in self.classes_by_age(lane) {
+        let mut classes = self.classes_by_age(lane);
+        let is_crowd = self.queues[Class::Entry as usize].len() >= CROWD;
+        let gives_way = classes.first() == Some(&Class::Attributes) && is_crowd && self.gave_way < GIVES_WAY;
+        self.gave_way = if gives_way { self.gave_way + 1 } else { 0 };
+        if gives_way {
+            classes.rotate_left(1);
+        }
+        for class in classes {
             let (taken, shadows, moves) = match class {
                 Class::Moving => self.next_moves(most, now),
                 _ => {

@@ -55,6 +55,13 @@ pub type Stamp = (Seq, SystemTime);
 /// The classes that travel in [`Lane::Live`].
 const LIVE: [Class; 5] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree, Class::Moving];
 
+/// So many waiting entries are a crowd, before which attributes give way: while those of a directory are set, nothing
+/// below it can be sent, and what is sent sets them by the way.
+const CROWD: usize = 500;
+
+/// So often in a row: they do not wait for ever.
+const GIVES_WAY: u32 = 16;
+
 /// A recursive run this old lets paths below it pass.
 const PASS_AFTER: Duration = Duration::from_secs(1);
 
@@ -99,6 +106,8 @@ pub struct PendingSet<F> {
     swept: HashMap<RelPath, Sweep>,
     /// The moves that wait.
     moves: Moves,
+    /// How often in a row attributes gave way to a crowd of entries.
+    gave_way: u32,
     /// Paths of which something may be true now that was not when [`PendingSet::take_touched`] was last called.
     touched: Vec<RelPath>,
 }
@@ -119,6 +128,7 @@ impl<F> PendingSet<F> {
             folds: 0,
             swept: HashMap::new(),
             moves: Moves::default(),
+            gave_way: 0,
             touched: Vec::new(),
         }
     }

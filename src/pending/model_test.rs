@@ -432,6 +432,24 @@ fn a_change_does_not_wait_with_a_failed_comparison_above_it() {
 }
 
 #[test]
+fn attributes_give_way_to_a_crowd_but_not_for_ever() {
+    let mut set: PendingSet<&str> = PendingSet::new(100_000);
+    let now = Instant::now();
+    set.report(rel("d"), Kind::Attributes, Seq(1), SystemTime::UNIX_EPOCH, false);
+    for nth in 0..20_000 {
+        set.report(rel(&format!("d/{nth}")), Kind::Entry, Seq(2 + nth), SystemTime::UNIX_EPOCH, false);
+    }
+    let kinds = std::iter::from_fn(|| {
+        set.take(Lane::Live, 100, now).map(|batch| {
+            set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(30_000));
+            batch.kind
+        })
+    });
+    let attributes = kinds.take(100).position(|kind| kind == Kind::Attributes);
+    assert!(attributes.is_some_and(|nth| (2..50).contains(&nth)), "{attributes:?}");
+}
+
+#[test]
 fn what_never_settles_is_not_tried_without_a_pause() {
     let mut set: PendingSet<&str> = PendingSet::new(100);
     let now = Instant::now();

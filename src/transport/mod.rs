@@ -56,7 +56,7 @@ use crate::pending::{Kind, Lane, Move};
 use endpoint::Form;
 use moves::Moved;
 use output::Complaints;
-use plan::Plan;
+use plan::{Plan, Whole};
 use process::Feed;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -222,10 +222,14 @@ impl Work<'_> {
             self.compare_moved(&moved, plan).await?;
         }
         let recursive = self.order.kind >= Kind::Tree;
-        let whole = self.send_whole(&plan.whole).await?;
+        if let Some(whole) = plan.whole.take()
+            && self.send_whole(whole, &plan.missing).await?
+        {
+            return Ok(());
+        }
         let present: Vec<&RelPath> = match recursive {
             true => plan.entries.iter().collect(),
-            false => plan.directories.iter().chain(&plan.entries).filter(|path| !is_within(path, &whole)).collect(),
+            false => plan.directories.iter().chain(&plan.entries).collect(),
         };
         // A path that was reported as a directory and is one no more can be told by nothing from what the remote has.
         self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes).await?;
@@ -236,26 +240,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Sends directories of which all is pending by their own names alone. Returns those that need no more to be done
-    /// about.
-    async fn send_whole(&mut self, directories: &[RelPath]) -> Result<HashSet<RelPath>, Fault> {
-        if directories.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let form = Form::Entries {
-            below: true,
-            ignore_times: true,
-            delete: false,
-            force: self.order.filter.is_empty() && self.order.delete,
-            brief: true,
-            whole: self.order.whole_files,
-        };
-        let list = null_separated(directories);
-        match self.run(form, || Feed::Whole(list.clone()), |_| ()).await {
-            Ok(_) => Ok(directories.iter().cloned().collect()),
-            // By their names they are told apart: what there is room for from what there is none for.
-            Err(_) if self.no_room_for.is_some() => Ok(HashSet::new()),
+    /// Sends a batch in which directories stand for all that is in them. Returns `false` where that did not do: nothing
+    /// of it counts as sent then.
+    async fn send_whole(&mut self, whole: Whole, missing: &[RelPath]) -> Result<bool, Fault> {
+        let named: Vec<&RelPath> = whole.named.iter().collect();
+        match self.send_named(&named, missing, true, true).await {
+            // By their names those that there is room for are told from the others.
+            Err(_) if self.no_room_for.take().is_some() => Ok(false),
             Err(fault) => Err(fault),
+            Ok(()) => {
+                self.complaints.vanished.extend(whole.later);
+                Ok(true)
+            }
         }
     }
 
@@ -276,20 +272,37 @@ impl Work<'_> {
         missing: &[RelPath],
         ignore_times: bool,
     ) -> Result<(), Fault> {
+        self.send_named(present, missing, ignore_times, false).await
+    }
+
+    /// Sends `present`, with or without what is `below` the directories among them, and deletes `missing`.
+    async fn send_named(
+        &mut self,
+        present: &[&RelPath],
+        missing: &[RelPath],
+        ignore_times: bool,
+        below: bool,
+    ) -> Result<(), Fault> {
         let missing = if self.order.delete { missing } else { &[] };
         let unfiltered = self.order.filter.is_empty();
         let by_name = unfiltered && self.capabilities.delete_missing_args.is_worth_a_try();
         let named: Vec<&RelPath> = present.iter().copied().chain(missing.iter().filter(|_| by_name)).collect();
         if !named.is_empty() {
             let form = Form::Entries {
-                below: false,
+                below,
                 ignore_times,
                 delete: by_name && !missing.is_empty(),
                 force: unfiltered && self.order.delete,
                 brief: self.order.lane == Lane::Live,
                 whole: self.order.whole_files && self.order.lane == Lane::Live,
             };
-            let accepted = self.send_what_there_is_room_for(form, &named).await?;
+            let accepted = match below {
+                true => {
+                    let list = null_separated(named.iter().copied());
+                    self.run(form, || Feed::Whole(list.clone()), |_| ()).await?
+                }
+                false => self.send_what_there_is_room_for(form, &named).await?,
+            };
             if !unfiltered && self.order.delete {
                 self.clear_the_way(form).await?;
             }

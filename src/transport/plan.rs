@@ -67,9 +67,18 @@ pub(super) struct Plan {
     pub bulk: Vec<RelPath>,
     /// Some of the regular files, as they were found.
     pub stamps: Vec<(RelPath, Stamp)>,
-    /// Of `directories`, those that hold nothing, at any depth, that is not among `directories` and `entries`; none
-    /// lies below another. Few or small ones are not worth being here.
-    pub whole: Vec<RelPath>,
+    /// Directories to go by their own names alone, where there are enough of them to be worth it.
+    pub whole: Option<Whole>,
+}
+
+/// A batch in which directories go with all that is below them, so that nothing in them has to be named.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// What is named: the directories that hold nothing, at any depth, that is not in the batch, none of them below
+    /// another; and what is in none of them, but for directories above something that is named: they come with it.
+    pub named: Vec<RelPath>,
+    /// Directories that cannot be named without sending more than is pending in them: for another batch.
+    pub later: Vec<RelPath>,
 }
 
 impl Plan {
@@ -89,35 +98,46 @@ impl Plan {
     /// What appears in one afterwards is sent with it, and once more when it is reported, as with any run that looks
     /// into directories by itself.
     pub fn with_whole(mut self, root: BorrowedFd<'_>) -> Self {
+        if self.directories.first().is_some_and(RelPath::is_root) {
+            return self;
+        }
         let mut held: HashMap<RelPath, usize> = HashMap::new();
         for parent in self.entries.iter().chain(&self.directories).filter_map(RelPath::parent) {
             *held.entry(parent).or_default() += 1;
         }
-        // A directory comes before what it holds.
+        // What a directory holds comes after it.
         let mut whole = HashSet::new();
         let mut partial = HashSet::new();
-        for path in self.directories.iter().rev().filter(|path| !path.is_root()) {
+        for path in self.directories.iter().rev() {
             let expected = held.get(path).copied().unwrap_or(0);
             if !partial.contains(path) && holds_no_more_than(root, path, expected) {
                 whole.insert(path.clone());
             } else {
-                partial.extend(path.parent());
+                partial.extend([path.clone()].into_iter().chain(path.parent()));
             }
         }
-        let topmost = topmost_only(whole);
-        let chosen: HashSet<&RelPath> = topmost.iter().collect();
-        let named = self.entries.iter().chain(&self.directories);
-        let spared = named.filter(|path| path.ancestors_below_root().any(|above| chosen.contains(&above)));
-        if spared.map(|path| path.as_bytes().len() + 1).sum::<usize>() >= WORTH_A_RUN {
-            self.whole = topmost;
+        let topmost: HashSet<RelPath> = topmost_only(whole).into_iter().collect();
+        let is_in = |path: &RelPath| path.ancestors_below_root().any(|above| topmost.contains(&above));
+        let named: Vec<&RelPath> = self.entries.iter().chain(&self.directories).filter(|path| !is_in(path)).collect();
+        let bytes = |paths: &[RelPath]| paths.iter().map(|path| path.as_bytes().len() + 1).sum::<usize>();
+        let told: usize = named.iter().map(|path| path.as_bytes().len() + 1).sum();
+        if bytes(&self.entries) + bytes(&self.directories) < told + WORTH_WHILE {
+            return self;
         }
+        let (directories, kept): (Vec<&RelPath>, Vec<&RelPath>) =
+            named.into_iter().partition(|path| partial.contains(*path));
+        let above: HashSet<RelPath> = kept.iter().flat_map(|path| path.ancestors_below_root()).collect();
+        let later = directories.into_iter().filter(|path| !above.contains(*path)).cloned().collect();
+        let mut named: Vec<RelPath> = kept.into_iter().cloned().collect();
+        named.sort_unstable();
+        self.whole = Some(Whole { named, later });
         self
     }
 }
 
-/// So many bytes of names that rsync need not be told are worth a run of their own: it reads them one by one, with two
-/// system calls for each (measured: 4 ms for so many), and takes as long to start.
-const WORTH_A_RUN: usize = 8 * 1024;
+/// So many bytes of names that rsync need not be told are worth it: rsync reads them one by one, with two system calls
+/// for each (measured: half a microsecond).
+const WORTH_WHILE: usize = 4 * 1024;
 
 /// Whether there are at most `expected` entries in the directory at `path`. What cannot be seen counts as more.
 fn holds_no_more_than(root: BorrowedFd<'_>, path: &RelPath, expected: usize) -> bool {
@@ -336,15 +356,28 @@ mod tests {
         pending.sort_unstable();
         let (root, _) = open_root(dir.path()).unwrap();
         let whole = |pending: &[RelPath]| look(root.as_fd(), pending, true).with_whole(root.as_fd()).whole;
+        let is_short = |path: &&RelPath| path.as_bytes().len() < 100;
+        let short = |pending: &[RelPath]| {
+            let whole = whole(pending).unwrap();
+            (whole.named.iter().filter(is_short).cloned().collect::<Vec<_>>(), whole.later)
+        };
 
-        assert_eq!(whole(&pending), ["done", "empty", "few", "open/done"].map(rel));
-        let but_one: Vec<RelPath> = pending.iter().filter(|path| **path != rel("done/deep")).cloned().collect();
-        assert_eq!(whole(&but_one), ["empty", "few", "open/done"].map(rel), "a directory that is not pending itself");
-        assert_eq!(whole(&["empty", "few"].map(rel)), [], "not worth a run");
+        assert_eq!(short(&pending), (["done", "empty", "few", "open/done"].map(rel).into(), vec![]));
+        assert_eq!(whole(&pending).unwrap().named.len(), 54, "and the files beside the one that is being written");
+        let without = |dropped: fn(&RelPath) -> bool| -> Vec<RelPath> {
+            pending.iter().filter(|path| !dropped(path)).cloned().collect()
+        };
+        let directory_alone =
+            without(|path| path.as_bytes().starts_with(b"open/x") || path.as_bytes().starts_with(b"open/d"));
+        assert_eq!(short(&directory_alone), (["done", "empty", "few"].map(rel).into(), [rel("open")].into()));
+        let but_one = without(|path| *path == rel("done/deep"));
+        assert_eq!(short(&but_one).0, ["empty", "few", "open/done"].map(rel), "a directory that is not pending itself");
+        assert_eq!(whole(&["empty", "few"].map(rel)), None, "not worth it");
         // What is a link now is no directory, wherever it leads.
         std::fs::rename(dir.path().join("done"), dir.path().join("elsewhere")).unwrap();
         std::os::unix::fs::symlink("elsewhere", dir.path().join("done")).unwrap();
-        assert_eq!(whole(&pending), ["empty", "few", "open/done"].map(rel));
+        assert_eq!(short(&pending), (["done", "empty", "few", "open/done"].map(rel).into(), vec![]));
+        assert!(!look(root.as_fd(), &pending, true).directories.contains(&rel("done")));
         assert!(!holds_no_more_than(root.as_fd(), &rel("done"), 1_000));
     }
 
