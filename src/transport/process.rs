@@ -202,10 +202,15 @@ async fn stand_still(id: Option<u32>, patience: Option<Duration>) -> io::ErrorKi
     }
 }
 
-/// Progress ends in carriage returns, all else in newlines.
+/// Progress is read at most so often: rsync tells it again with every few files, and to hear each time of it takes a
+/// fifth of the time of a full sync that finds nothing (measured: 1,500 times in 150 ms). Less of it than fits into a
+/// pipe comes meanwhile.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(10);
+
+/// Progress begins with a carriage return and a blank and has no end of its own, all else ends in newlines.
 async fn read_lines(mut stdout: impl AsyncRead + Unpin, on_line: &mut impl FnMut(&[u8])) -> io::Result<()> {
     let mut held = Vec::new();
-    let mut buffer = vec![0; 16 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = stdout.read(&mut buffer).await?;
         if read == 0 {
@@ -218,6 +223,9 @@ async fn read_lines(mut stdout: impl AsyncRead + Unpin, on_line: &mut impl FnMut
             } else {
                 held.push(*byte);
             }
+        }
+        if held.starts_with(b" ") {
+            tokio::time::sleep(PROGRESS_PAUSE).await;
         }
     }
     if !held.is_empty() {
