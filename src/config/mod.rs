@@ -336,7 +336,7 @@ pub struct RsyncOptions {
     pub password_file: Option<PathBuf>,
 }
 
-/// Names that editors and rsync use for a moment (`4913`, `*~`, `.*.sw?`, …).
+/// Names that editors, package managers and rsync use for a moment (`4913`, `*~`, `.*.sw?`, …).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemporaryNames {
     /// Held back for a second, then sent if they are still there.
@@ -375,7 +375,7 @@ pub struct AgentSettings {
     pub state_directory: Option<PathBuf>,
     /// Above so many pending paths a remote's set folds siblings into their directory.
     pub pending_limit: usize,
-    /// What becomes of editors' temporary names.
+    /// What becomes of temporary names.
     pub temporary_names: TemporaryNames,
     /// Leave a file alone that is newer on the remote (rsync's `-u`).
     pub keep_newer: bool,

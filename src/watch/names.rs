@@ -22,10 +22,10 @@ pub fn treatment(name: &[u8], setting: TemporaryNames) -> Treatment {
     }
 }
 
-/// vim's probe `4913` and swap files, backups, Emacs' locks, GLib's and rsync's files in the making, NFS's
-/// removed files that are still open.
+/// vim's probe `4913` and swap files, backups, Emacs' locks, GLib's and rsync's files in the making, what dpkg and rpm
+/// unpack before they put it in its place, NFS's removed files that are still open.
 fn is_temporary(name: &[u8]) -> bool {
-    if name == b"4913" || name.ends_with(b"~") {
+    if name == b"4913" || name.ends_with(b"~") || is_unpacked(name) {
         return true;
     }
     let Some(hidden) = name.strip_prefix(b".") else { return false };
@@ -38,6 +38,14 @@ fn is_temporary(name: &[u8]) -> bool {
         || hidden.starts_with(b"nfs")
         || ends_as_swap
         || ends_as_rsync
+}
+
+/// `NAME.dpkg-new`, `NAME.dpkg-tmp`; `NAME;5f3a90c1` of rpm.
+fn is_unpacked(name: &[u8]) -> bool {
+    let by_rpm = name.len() > 9
+        && name[name.len() - 9] == b';'
+        && name[name.len() - 8..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    by_rpm || [&b".dpkg-new"[..], b".dpkg-tmp"].iter().any(|ending| name.len() > ending.len() && name.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -55,10 +63,27 @@ mod tests {
             ".goutputstream-A1B2C3",
             ".nfs000000001",
             ".a.txt.Ab3dEf",
+            "libc.so.6.dpkg-new",
+            "sh.dpkg-tmp",
+            "bash;5f3a90c1",
         ] {
             assert_eq!(treatment(name.as_bytes(), TemporaryNames::Hold), Treatment::Hold, "{name}");
         }
-        for name in [".htaccess", "a.swp", "49130", ".sw", ".swp", "goutputstream-1", ".a.b", ".Ab3dEf", "a.Ab3dEf"] {
+        for name in [
+            ".htaccess",
+            "a.swp",
+            "49130",
+            ".sw",
+            ".swp",
+            "goutputstream-1",
+            ".a.b",
+            ".Ab3dEf",
+            "a.Ab3dEf",
+            "bash;5F3A90C1",
+            ";5f3a90c1",
+            ".dpkg-new",
+            "a.dpkg-old",
+        ] {
             assert_eq!(treatment(name.as_bytes(), TemporaryNames::Hold), Treatment::Report, "{name}");
         }
     }
