@@ -14,7 +14,7 @@ use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Entry, Kind, Lane, PendingSet, Seq};
 use crate::repeats::{Ration, Repeats};
 use crate::transport::{Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Totals};
-use crate::watch::Change;
+use crate::watch::{Change, Hint};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +36,22 @@ const SHORT_GATHER: Duration = Duration::from_millis(40);
 /// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
 /// another run.
 const CROWD: usize = 500;
+
+/// What falls to one of several runs that share a crowd: less would cost more than it saves.
+const SHARE: usize = 2 * CROWD;
+
+/// So many paths that were removed, and nothing else, are a tree that is being removed: when that is over, one name
+/// stands for all of them.
+const REMOVAL: usize = 100;
+
+/// One run may remove so many paths, if they are a tree.
+const REMOVED_AT_ONCE: usize = 100_000;
+
+/// It is over when nothing was removed for so long.
+const REMOVED: Duration = Duration::from_millis(20);
+
+/// It is waited for no longer than this.
+const LONGEST_REMOVAL: Duration = Duration::from_millis(300);
 
 /// After so long without a run the load is not steady.
 const QUIET: Duration = Duration::from_millis(30);
@@ -144,6 +160,17 @@ pub struct Remote {
     busy_since: Option<Instant>,
     /// Since when nothing that waits could be taken, for all that changed.
     stuck: Option<Instant>,
+    /// What was removed since the last live run started.
+    removals: Removals,
+}
+
+/// What was removed lately.
+#[derive(Debug, Default, Clone, Copy)]
+struct Removals {
+    count: usize,
+    last: Option<Instant>,
+    /// Something else has changed as well.
+    mixed: bool,
 }
 
 impl Remote {
@@ -172,6 +199,7 @@ impl Remote {
             last_run: None,
             busy_since: None,
             stuck: None,
+            removals: Removals::default(),
         }
     }
 
@@ -194,6 +222,14 @@ impl Remote {
         let from = from.as_ref().filter(|_| self.can_move(what, moves));
         if !from.is_some_and(|from| self.set.moved(from, path, what, seq, wall)) {
             self.set.hint(path.clone(), *hint, seq, wall, now);
+        }
+        match hint {
+            Hint::Removed => {
+                self.removals.count += 1;
+                self.removals.last = Some(now);
+            }
+            Hint::Attributes | Hint::Passed => {}
+            Hint::Entry | Hint::NewDirectory | Hint::Rescan | Hint::Arrived => self.removals.mixed = true,
         }
         self.backoff.changed();
         self.changed(now);
@@ -250,6 +286,7 @@ impl Remote {
         if self.may_start_live(pace, now)
             && let Some(batch) = self.set.take(Lane::Live, self.share(pace), now)
         {
+            self.removals = Removals::default();
             // What is left needs a run of another kind, and has gathered as long.
             self.gathering_since = self.gathering_since.filter(|_| self.set.has_waiting(Lane::Live));
             return Some(batch);
@@ -291,16 +328,19 @@ impl Remote {
     fn share(&self, pace: Pace) -> usize {
         let waiting = self.set.waiting();
         let abreast = pace.abreast.min(pace.streams).max(1);
-        if waiting < 2 * CROWD {
-            pace.batch_paths
-        } else {
-            pace.batch_paths.min(waiting.div_ceil(abreast).max(2 * CROWD))
+        match waiting {
+            _ if self.removal_until().is_some() => pace.batch_paths.max(REMOVED_AT_ONCE),
+            few if few < SHARE => pace.batch_paths,
+            many => pace.batch_paths.min(many.div_ceil(abreast).max(SHARE)),
         }
     }
 
     /// When what waits has gathered long enough.
     fn gathered_at(&self, pace: Pace) -> Option<Instant> {
         let since = self.gathering_since?;
+        if let Some(until) = self.removal_until() {
+            return Some(until.min(since + LONGEST_REMOVAL));
+        }
         if self.set.waiting() >= CROWD {
             return Some(since);
         }
@@ -313,6 +353,13 @@ impl Remote {
             None => pace.gather,
         };
         Some(since + gather)
+    }
+
+    /// When a tree that is being removed counts as removed, where that is all that waits.
+    fn removal_until(&self) -> Option<Instant> {
+        let Removals { count, last, mixed } = self.removals;
+        let is_all = !mixed && count >= REMOVAL && self.set.waiting() <= count;
+        last.filter(|_| is_all).map(|last| last + REMOVED)
     }
 
     /// When [`Remote::next_batch`] may have something to start that it has not now.
@@ -495,11 +542,11 @@ mod tests {
                 report(remote, &format!("file{seq}"), seq, start);
             }
         };
-        arrive(&mut remote, 3 * CROWD);
-        assert_eq!(remote.share(Pace { abreast: 64, ..pace }), CROWD, "less is not worth a run");
+        arrive(&mut remote, 2 * SHARE);
+        assert_eq!(remote.share(Pace { abreast: 64, ..pace }), SHARE, "less is not worth a run");
         for _ in 0..2 {
             let half = remote.next_batch(pace, LongRuns::All, start).unwrap();
-            assert_eq!(half.paths.len(), 3 * CROWD / 2);
+            assert_eq!(half.paths.len(), SHARE);
             fly(&mut remote, half, start);
         }
         arrive(&mut remote, CROWD);
@@ -510,6 +557,50 @@ mod tests {
         remote.flight_ended(&flight, start);
         let next = remote.next_batch(pace, LongRuns::All, start).unwrap();
         assert_eq!(next.paths.len(), CROWD);
+    }
+
+    #[test]
+    fn a_tree_that_is_removed_goes_at_once_when_it_is_gone() {
+        let pace = Pace { batch_paths: 1_000, abreast: 2, ..PACE };
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let removed = |remote: &mut Remote, nth: u64| {
+            let path = RelPath::new(format!("tree/{nth}").as_bytes()).unwrap();
+            let change = Change { path, hint: Hint::Removed, from: None };
+            remote.change(&change, Moves::None, Seq(nth), at(nth / 100), SystemTime::UNIX_EPOCH);
+        };
+        let of_a_tree = || {
+            let mut remote = remote();
+            remote.set.set_limit(20_000);
+            for nth in 1..=10_000 {
+                removed(&mut remote, nth);
+                if nth.is_multiple_of(500) {
+                    assert_eq!(remote.next_batch(pace, LongRuns::All, at(nth / 100)), None, "it goes on, at {nth}");
+                }
+            }
+            remote
+        };
+        let mut remote = of_a_tree();
+        assert_eq!(remote.next_wake(pace, at(100)), Some(at(100) + REMOVED));
+        let batch = remote.next_batch(pace, LongRuns::All, at(100) + REMOVED).unwrap();
+        assert_eq!(batch.paths.len(), 10_000, "all of it, whatever a run may hold");
+
+        // Something else does not wait for it.
+        let mut remote = of_a_tree();
+        let change = Change { path: RelPath::new(b"written").unwrap(), hint: Hint::Entry, from: None };
+        remote.change(&change, Moves::None, Seq(10_001), at(101), SystemTime::UNIX_EPOCH);
+        assert!(remote.next_batch(pace, LongRuns::All, at(101)).is_some());
+
+        // Nor does it wait for ever.
+        let mut remote = of_a_tree();
+        for nth in 10_001..=15_000 {
+            let path = RelPath::new(format!("slow/{nth}").as_bytes()).unwrap();
+            let change = Change { path, hint: Hint::Removed, from: None };
+            let now = at(100 + (nth - 10_000) / 10);
+            remote.change(&change, Moves::None, Seq(nth), now, SystemTime::UNIX_EPOCH);
+            let is_time = now >= start + LONGEST_REMOVAL;
+            assert_eq!(remote.gathered_at(pace).unwrap() <= now, is_time, "at {nth}");
+        }
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn cause_of(path: &RelPath, hint: Hint) -> Option<Cause> {
         _ if path.is_root() => None,
         Hint::Passed => None,
         Hint::Attributes => Some(Cause { attributes_only: true, ..cause }),
-        Hint::Entry => Some(cause),
+        Hint::Entry | Hint::Removed => Some(cause),
         Hint::NewDirectory | Hint::Rescan => Some(Cause { was_directory: true, ..cause }),
         Hint::Arrived => Some(Cause { was_directory: true, arrived: true, ..cause }),
     }

@@ -187,7 +187,7 @@ impl<F> PendingSet<F> {
             }
             Hint::Passed => return,
             Hint::Attributes => Kind::Attributes,
-            Hint::Entry => Kind::Entry,
+            Hint::Entry | Hint::Removed => Kind::Entry,
             // Where nothing was pending, and nothing has been brought by a run that took a whole directory, the remote
             // has nothing, and nothing has to be deleted below. A run that has something below in its list may be about
             // to delete the directory that was there before, and what is sent into this one meanwhile with it.

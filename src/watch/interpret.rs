@@ -129,7 +129,7 @@ impl Engine {
             // The removal of all that was in a watched directory was reported before its own, be it before or after
             // the kernel ends the watch.
             if key.is_some() || self.ended.contains(&node) {
-                hint = Hint::Entry;
+                hint = Hint::Removed;
             }
             match self.look(&path) {
                 // A newer one, which is known already.
@@ -360,7 +360,7 @@ impl Engine {
                 if mask == EventMask::MOVED_FROM && !was_held {
                     self.left = Some((event.cookie, path.clone()));
                 }
-                self.report(path, Hint::Entry);
+                self.report(path, if mask == EventMask::DELETE { Hint::Removed } else { Hint::Entry });
             }
         }
     }

@@ -70,8 +70,10 @@ pub enum Hint {
     Passed,
     /// Mode, owner or times of what is there; not its content.
     Attributes,
-    /// The entry itself: it was written, made, replaced, or is gone.
+    /// The entry itself: it was written, made, replaced, or has left.
     Entry,
+    /// It was removed. What may be there in its place is reported by itself.
+    Removed,
     /// A directory was made here. What is in it is reported by itself, path by path. What is *not* in it is not: a run
     /// that took a whole directory above, just before this one was watched, may have brought what is gone again.
     NewDirectory,
@@ -89,7 +91,7 @@ impl Hint {
     pub fn entry_kind(self) -> EntryKind {
         match self {
             Self::NewDirectory | Self::Rescan | Self::Arrived => EntryKind::Directory,
-            Self::Passed | Self::Attributes | Self::Entry => EntryKind::NonDirectory,
+            Self::Passed | Self::Attributes | Self::Entry | Self::Removed => EntryKind::NonDirectory,
         }
     }
 }

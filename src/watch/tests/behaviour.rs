@@ -21,7 +21,7 @@ fn a_file_is_reported_when_its_writer_closes_it() {
     drop(file);
     assert_eq!(rig.settle(), ["Entry a"]);
     fs::remove_file(rig.root.join("a")).unwrap();
-    assert_eq!(rig.settle(), ["Entry a"]);
+    assert_eq!(rig.settle(), ["Removed a"]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_directory_replaced_by_a_file_and_the_reverse() {
     rig.settle();
     fs::remove_file(&a).unwrap();
     fs::create_dir(&a).unwrap();
-    assert_eq!(rig.settle(), ["Entry a", "NewDirectory a"]);
+    assert_eq!(rig.settle(), ["Removed a", "NewDirectory a"]);
     fs::remove_dir(&a).unwrap();
     fs::create_dir(&a).unwrap();
     fs::write(a.join("new"), "x").unwrap();

@@ -70,7 +70,7 @@ impl Remote {
                 let gone: Vec<_> = self.items.keys().filter(|item| gone(item)).cloned().collect();
                 self.items.retain(|item, _| !gone.iter().any(|gone| gone == item || item.is_inside(gone)));
             }
-            Hint::Entry | Hint::Attributes | Hint::Passed => {}
+            Hint::Entry | Hint::Removed | Hint::Attributes | Hint::Passed => {}
         }
     }
 

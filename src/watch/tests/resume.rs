@@ -33,7 +33,7 @@ fn what_happened_between_two_lives_is_reported_and_nothing_else() {
         fs::create_dir(root.join("new")).unwrap();
         fs::write(root.join("new/inside"), "z").unwrap();
     });
-    for expected in ["Entry top", "Rescan a", "Arrived z", "NewDirectory new", "Entry new/inside"] {
+    for expected in ["Removed top", "Rescan a", "Arrived z", "NewDirectory new", "Entry new/inside"] {
         assert!(has(&changes, expected), "{expected} in {changes:?}");
     }
     assert!(!changes.iter().any(|change| change.ends_with(" .")), "nothing is said of the root: {changes:?}");
