@@ -46,6 +46,9 @@ const BURST: u32 = 16;
 /// In a burst events gather for so many milliseconds: to be woken for each of them by itself costs the thread, and those
 /// who cause them, more than the work does.
 const NAP: u16 = 2;
+/// The second half of a rename is waited for so many milliseconds at most: nothing lies between them in the kernel but
+/// what else wants the processor. Where a file leaves the tree there is none.
+const SECOND_HALF: u16 = 5;
 /// A change's ctime may be this much older than the moment from which on it is looked for: the kernel's clock for
 /// files is coarse.
 const SLACK: WallTime = 2_000_000_000;
@@ -96,6 +99,8 @@ pub struct Engine {
     pub(super) limbo: HashMap<u32, Vec<Limbo>>,
     /// The file whose leaving was reported last, with the cookie of its rename.
     pub(super) left: Option<(u32, RelPath)>,
+    /// The one for which the second half of its rename was waited for.
+    awaited: Option<u32>,
     /// Directories in which something was not found because they had left their path: walked when they arrive.
     pub(super) overlooked: HashSet<NodeId>,
     /// Nodes whose watch the kernel ended, until they are looked at again.
@@ -164,6 +169,7 @@ impl Engine {
             listing_buffer: Vec::new(),
             limbo: HashMap::new(),
             left: None,
+            awaited: None,
             overlooked: HashSet::new(),
             ended: HashSet::new(),
             holds: Holds::default(),
@@ -239,6 +245,9 @@ impl Engine {
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);
         }
+        if !busy && self.is_between_halves() {
+            return Turn::Busy;
+        }
         if !busy {
             for _ in 0..std::mem::take(&mut self.marks) {
                 self.send(Report::Marked);
@@ -259,6 +268,18 @@ impl Engine {
             self.rest();
             Turn::Idle(self.next_time())
         }
+    }
+
+    /// Whether all that was read ends with the first half of a rename, and the second has come by now. The kernel queues
+    /// them one after the other: who reads in between, and tells of the first alone, has the file sent again.
+    fn is_between_halves(&mut self) -> bool {
+        let Some((cookie, _)) = self.left else { return false };
+        if self.awaited == Some(cookie) {
+            return false;
+        }
+        self.awaited = Some(cookie);
+        let mut polled = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, SECOND_HALF).is_ok_and(|ready| ready > 0)
     }
 
     pub(super) fn count_directories(&self) {

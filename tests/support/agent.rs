@@ -83,7 +83,9 @@ impl Launch {
     pub fn unprivileged(mut self) -> Self {
         const NOBODY: u32 = 65_534;
         let binary = self.directory.join("sersync");
-        fs::copy(env!("CARGO_BIN_EXE_sersync"), &binary).unwrap();
+        // By another process: a file that this one had open for writing may still be so in one that another test's
+        // thread started meanwhile, and then it cannot be executed.
+        super::tool(Command::new("cp").arg(env!("CARGO_BIN_EXE_sersync")).arg(&binary));
         std::os::unix::fs::chown(&self.directory, Some(NOBODY), Some(NOBODY)).unwrap();
         self.unprivileged = Some((binary, NOBODY));
         self
