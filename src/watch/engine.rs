@@ -99,8 +99,8 @@ pub struct Engine {
     pub(super) limbo: HashMap<u32, Vec<Limbo>>,
     /// The file whose leaving was reported last, with the cookie of its rename.
     pub(super) left: Option<(u32, RelPath)>,
-    /// The one for which the second half of its rename was waited for.
-    awaited: Option<u32>,
+    /// The last event read is the first half of a rename.
+    half: bool,
     /// Directories in which something was not found because they had left their path: walked when they arrive.
     pub(super) overlooked: HashSet<NodeId>,
     /// Nodes whose watch the kernel ended, until they are looked at again.
@@ -169,7 +169,7 @@ impl Engine {
             listing_buffer: Vec::new(),
             limbo: HashMap::new(),
             left: None,
-            awaited: None,
+            half: false,
             overlooked: HashSet::new(),
             ended: HashSet::new(),
             holds: Holds::default(),
@@ -227,6 +227,9 @@ impl Engine {
         if !self.backlog.is_empty() {
             self.root.look_soon(now);
         }
+        if let Some(last) = self.backlog.back() {
+            self.half = last.mask.contains(EventMask::MOVED_FROM);
+        }
         // Events of a process before name watches: they mean nothing before all is watched again.
         while !self.settling.resuming
             && let Some(event) = self.backlog.pop_front()
@@ -273,11 +276,9 @@ impl Engine {
     /// Whether all that was read ends with the first half of a rename, and the second has come by now. The kernel queues
     /// them one after the other: who reads in between, and tells of the first alone, has the file sent again.
     fn is_between_halves(&mut self) -> bool {
-        let Some((cookie, _)) = self.left else { return false };
-        if self.awaited == Some(cookie) {
+        if !std::mem::take(&mut self.half) {
             return false;
         }
-        self.awaited = Some(cookie);
         let mut polled = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, SECOND_HALF).is_ok_and(|ready| ready > 0)
     }
