@@ -48,7 +48,7 @@ const REMOVAL: usize = 100;
 const REMOVED_AT_ONCE: usize = 100_000;
 
 /// It is over when nothing was removed for so long.
-const REMOVED: Duration = Duration::from_millis(20);
+const REMOVED: Duration = Duration::from_millis(30);
 
 /// It is waited for no longer than this.
 const LONGEST_REMOVAL: Duration = Duration::from_millis(300);
@@ -358,7 +358,8 @@ impl Remote {
     /// When a tree that is being removed counts as removed, where that is all that waits.
     fn removal_until(&self) -> Option<Instant> {
         let Removals { count, last, mixed } = self.removals;
-        let is_all = !mixed && count >= REMOVAL && self.set.waiting() <= count;
+        // Some may be left of a run that ended meanwhile.
+        let is_all = !mixed && count >= REMOVAL && self.set.waiting() <= count + count / 4;
         last.filter(|_| is_all).map(|last| last + REMOVED)
     }
 
