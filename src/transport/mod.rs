@@ -159,7 +159,8 @@ pub async fn carry_out(
     };
     let (paths, filter, looked_at) = (order.paths.clone(), order.filter.clone(), root.clone());
     let live_entries = order.lane == Lane::Live && order.kind == Kind::Entry;
-    let may_go_whole = live_entries && order.moves.is_empty();
+    // What is excluded, and appears in a directory after the look, must not go with it.
+    let may_go_whole = live_entries && order.moves.is_empty() && order.filter.is_empty();
     let looking = aside(move || {
         let plan = plan::look(looked_at.as_fd(), &paths, live_entries).without_excluded(&filter);
         if may_go_whole { plan.with_whole(looked_at.as_fd()) } else { plan }
