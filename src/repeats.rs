@@ -71,16 +71,16 @@ impl Repeats {
     /// It happened, for `reason`: one of few.
     pub fn happened_for(&mut self, reason: &'static str, now: Instant) -> Option<Times> {
         let is_news = self.reasons.iter().all(|(told, _)| *told != reason);
-        let mut times = self.happened(now);
-        if is_news && times.is_none() {
+        let times = self.happened(now);
+        if !is_news {
+            return times;
+        }
+        self.reasons.push((reason, now));
+        times.or_else(|| {
             self.told = Some(now);
             self.tellings = self.tellings.max(1);
-            times = Some(Times { count: self.count, within: self.began.map_or(Duration::ZERO, |began| now - began) });
-        }
-        if is_news && times.is_some() {
-            self.reasons.push((reason, now));
-        }
-        times
+            Some(Times { count: self.count, within: self.began.map_or(Duration::ZERO, |began| now - began) })
+        })
     }
 
     /// The same as [`Repeats::happened`] for what nobody sees the end of.

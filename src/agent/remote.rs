@@ -11,7 +11,7 @@ use super::snapshot::{self, RemoteState};
 use crate::config::Destination;
 use crate::filter::EntryKind;
 use crate::path::RelPath;
-use crate::pending::{Batch, BatchId, Entry, Kind, Lane, PendingSet, Seq};
+use crate::pending::{Batch, BatchId, CROWD, Entry, Kind, Lane, PendingSet, Seq};
 use crate::repeats::{Ration, Repeats};
 use crate::transport::{Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Totals};
 use crate::watch::{Change, Hint};
@@ -32,10 +32,6 @@ const LONGEST_GATHER: Duration = Duration::from_millis(100);
 
 /// A run that takes longer than this is no reason to wait for longer.
 const SHORT_GATHER: Duration = Duration::from_millis(40);
-
-/// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
-/// another run.
-const CROWD: usize = 500;
 
 /// What falls to one of several runs that share a crowd: less would cost more than it saves.
 const SHARE: usize = 2 * CROWD;
@@ -327,11 +323,10 @@ impl Remote {
     /// what falls to one of those that may share it.
     fn share(&self, pace: Pace) -> usize {
         let waiting = self.set.waiting();
-        let abreast = pace.abreast.min(pace.streams).max(1);
         match waiting {
             _ if self.removal_until().is_some() => pace.batch_paths.max(REMOVED_AT_ONCE),
             few if few < SHARE => pace.batch_paths,
-            many => pace.batch_paths.min(many.div_ceil(abreast).max(SHARE)),
+            many => pace.batch_paths.min(many.div_ceil(pace.abreast.max(1)).max(SHARE)),
         }
     }
 
@@ -501,6 +496,11 @@ mod tests {
         remote.report(path, Kind::Entry, Seq(seq), now, SystemTime::UNIX_EPOCH, false);
     }
 
+    fn change(remote: &mut Remote, path: &str, hint: Hint, seq: u64, now: Instant) {
+        let path = RelPath::new(path.as_bytes()).unwrap();
+        remote.change(&Change { path, hint, from: None }, Moves::None, Seq(seq), now, SystemTime::UNIX_EPOCH);
+    }
+
     fn fly(remote: &mut Remote, batch: Batch, now: Instant) {
         let abort = tokio::runtime::Builder::new_current_thread().build().unwrap().spawn(async {}).abort_handle();
         let (_, progress) = watch::channel(None);
@@ -565,16 +565,11 @@ mod tests {
         let pace = Pace { batch_paths: 1_000, abreast: 2, ..PACE };
         let start = Instant::now();
         let at = |millis: u64| start + Duration::from_millis(millis);
-        let removed = |remote: &mut Remote, nth: u64| {
-            let path = RelPath::new(format!("tree/{nth}").as_bytes()).unwrap();
-            let change = Change { path, hint: Hint::Removed, from: None };
-            remote.change(&change, Moves::None, Seq(nth), at(nth / 100), SystemTime::UNIX_EPOCH);
-        };
         let of_a_tree = || {
             let mut remote = remote();
             remote.set.set_limit(20_000);
             for nth in 1..=10_000 {
-                removed(&mut remote, nth);
+                change(&mut remote, &format!("tree/{nth}"), Hint::Removed, nth, at(nth / 100));
                 if nth.is_multiple_of(500) {
                     assert_eq!(remote.next_batch(pace, LongRuns::All, at(nth / 100)), None, "it goes on, at {nth}");
                 }
@@ -588,17 +583,14 @@ mod tests {
 
         // Something else does not wait for it.
         let mut remote = of_a_tree();
-        let change = Change { path: RelPath::new(b"written").unwrap(), hint: Hint::Entry, from: None };
-        remote.change(&change, Moves::None, Seq(10_001), at(101), SystemTime::UNIX_EPOCH);
+        change(&mut remote, "written", Hint::Entry, 10_001, at(101));
         assert!(remote.next_batch(pace, LongRuns::All, at(101)).is_some());
 
         // Nor does it wait for ever.
         let mut remote = of_a_tree();
         for nth in 10_001..=15_000 {
-            let path = RelPath::new(format!("slow/{nth}").as_bytes()).unwrap();
-            let change = Change { path, hint: Hint::Removed, from: None };
             let now = at(100 + (nth - 10_000) / 10);
-            remote.change(&change, Moves::None, Seq(nth), now, SystemTime::UNIX_EPOCH);
+            change(&mut remote, &format!("slow/{nth}"), Hint::Removed, nth, now);
             let is_time = now >= start + LONGEST_REMOVAL;
             assert_eq!(remote.gathered_at(pace).unwrap() <= now, is_time, "at {nth}");
         }

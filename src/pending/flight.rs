@@ -5,7 +5,7 @@ use super::{
     SWEPT_LATELY, Seq, Stamp, Sweep,
 };
 use crate::path::RelPath;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -82,8 +82,7 @@ impl<F> Flight<F> {
     /// The report that `path`, which the run met, was sent for: its own or that of a directory above.
     fn sent_for(&self, path: &RelPath) -> Option<Stamp> {
         let above = std::iter::once(path.clone()).chain(path.ancestors_below_root()).chain([RelPath::root()]);
-        let held = above.filter_map(|path| self.entries.binary_search_by(|(held, _)| held.cmp(&path)).ok());
-        held.map(|at| &self.entries[at].1).filter(|entry| !entry.requested).map(Entry::stamp).min()
+        above.filter_map(|path| self.entry(&path)).filter(|entry| !entry.requested).map(Entry::stamp).min()
     }
 
     fn shadow(&mut self, path: RelPath, kind: Kind, stamp: Stamp) {
@@ -94,8 +93,7 @@ impl<F> Flight<F> {
 
     /// What has to be done about `path` if this flight comes to nothing, and what has to be done once it has ended.
     pub(super) fn owed(&self, path: &RelPath) -> Option<Kind> {
-        let at = self.entries.binary_search_by(|(held, _)| held.cmp(path)).ok();
-        let held = at.map(|at| &self.entries[at].1).filter(|entry| !entry.requested).map(|entry| entry.kind);
+        let held = self.entry(path).filter(|entry| !entry.requested).map(|entry| entry.kind);
         let parent = self.shared_parents.contains_key(path).then_some(Kind::Attributes);
         held.max(self.shadowed.get(path).map(|shadow| shadow.kind)).max(parent)
     }
@@ -121,7 +119,11 @@ impl<F> Flight<F> {
 
     /// Whether `path` itself is in it.
     pub(super) fn holds(&self, path: &RelPath) -> bool {
-        self.entries.binary_search_by(|(held, _)| held.cmp(path)).is_ok()
+        self.entry(path).is_some()
+    }
+
+    fn entry(&self, path: &RelPath) -> Option<&Entry<F>> {
+        self.entries.binary_search_by(|(held, _)| held.cmp(path)).ok().map(|at| &self.entries[at].1)
     }
 
     fn is_recursive(&self) -> bool {
@@ -150,20 +152,15 @@ impl<F> Flight<F> {
         let mut parents = HashMap::new();
         for (path, entry) in &self.entries {
             if let Some(parent) = path.parent().filter(|parent| !parent.is_root()) {
-                let oldest = parents.entry(parent).or_insert(entry.stamp());
-                *oldest = entry.stamp().min(*oldest);
+                note_oldest(&mut parents, parent, entry.stamp());
             }
         }
         parents
     }
+}
 
-    fn share_parents(&mut self, parents: &HashMap<RelPath, Stamp>, shared: &HashSet<RelPath>) {
-        for path in shared {
-            let stamp = parents[path];
-            let held = self.shared_parents.entry(path.clone()).or_insert(stamp);
-            *held = stamp.min(*held);
-        }
-    }
+fn note_oldest(stamps: &mut HashMap<RelPath, Stamp>, path: RelPath, stamp: Stamp) {
+    stamps.entry(path).and_modify(|oldest| *oldest = stamp.min(*oldest)).or_insert(stamp);
 }
 
 /// How a path may be taken while others fly.
@@ -280,9 +277,8 @@ impl<F> PendingSet<F> {
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
         verdicts.extend(ending.failed.into_iter().map(|(path, fault)| (path, Returns::Failed(fault))));
 
-        let found: Vec<Option<Stamp>> = verdicts.keys().map(|path| flight.sent_for(path)).collect();
-        let mut found: BTreeMap<RelPath, Stamp> =
-            verdicts.keys().cloned().zip(found).filter_map(|(path, stamp)| Some((path, stamp?))).collect();
+        let sent_for = |path: &RelPath| Some((path.clone(), flight.sent_for(path)?));
+        let mut found: BTreeMap<RelPath, Stamp> = verdicts.keys().filter_map(sent_for).collect();
         for (path, mut entry) in flight.entries {
             if let Some(fault) = &ending.fault {
                 if entry.failed.is_none() {
@@ -470,8 +466,7 @@ impl<F> PendingSet<F> {
                     self.touched.push(path.clone());
                 }
             } else if let Some(recursive) = self.flights.get_mut(&above) {
-                let Ok(at) = flight.entries.binary_search_by(|(held, _)| held.cmp(&path)) else { continue };
-                let entry = &flight.entries[at].1;
+                let Some(entry) = flight.entry(&path) else { continue };
                 recursive.shadow(path, entry.kind, entry.stamp());
                 if recursive.shadowed.len() > self.limit {
                     self.touched.extend(recursive.fold_shadows(self.limit / 2));
@@ -491,11 +486,12 @@ impl<F> PendingSet<F> {
         }
         let parents = flight.parents();
         for other in others {
-            let theirs = other.parents();
-            let shared: HashSet<RelPath> = theirs.keys().filter(|path| parents.contains_key(*path)).cloned().collect();
-            other.share_parents(&theirs, &shared);
-            flight.share_parents(&parents, &shared);
-            self.touched.extend(shared);
+            for (path, theirs) in other.parents() {
+                let Some(ours) = parents.get(&path) else { continue };
+                note_oldest(&mut flight.shared_parents, path.clone(), *ours);
+                note_oldest(&mut other.shared_parents, path.clone(), theirs);
+                self.touched.push(path);
+            }
         }
     }
 }

@@ -55,9 +55,10 @@ pub type Stamp = (Seq, SystemTime);
 /// The classes that travel in [`Lane::Live`].
 const LIVE: [Class; 5] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree, Class::Moving];
 
-/// So many waiting entries are a crowd, before which attributes give way: while those of a directory are set, nothing
-/// below it can be sent, and what is sent sets them by the way.
-const CROWD: usize = 500;
+/// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
+/// another run. Attributes give way to so many entries: while those of a directory are set, nothing below it can be
+/// sent, and what is sent sets them by the way.
+pub const CROWD: usize = 500;
 
 /// So often in a row: they do not wait for ever.
 const GIVES_WAY: u32 = 16;

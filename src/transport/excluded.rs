@@ -7,7 +7,7 @@
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
-use super::{Work, is_within, local, null_separated, output, plan, push_path};
+use super::{Work, local, null_separated, output, plan, push_path};
 use crate::aside;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
@@ -200,12 +200,11 @@ fn note(doomed: &mut Vec<Doomed>, line: Option<&[u8]>) {
 /// What may go: neither excluded nor a directory that holds something that stays. A remote can have any line printed:
 /// what is not inside `asked` stays, whatever it says.
 fn condemned(doomed: Vec<Doomed>, asked: &[RelPath], filter: &Filter) -> Vec<RelPath> {
-    let all = asked.iter().any(RelPath::is_root);
     let asked: HashSet<RelPath> = asked.iter().cloned().collect();
     let (spared, condemned): (Vec<Doomed>, Vec<Doomed>) =
         doomed.into_iter().partition(|Doomed { path, is_directory }| {
             let kind = if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
-            path.is_root() || !(all || is_within(path, &asked)) || filter.excludes(path, kind)
+            path.is_root() || !plan::is_within(path, &asked) || filter.excludes(path, kind)
         });
     let holds_spared: HashSet<RelPath> =
         spared.iter().flat_map(|doomed| doomed.path.ancestors_below_root().collect::<Vec<_>>()).collect();

@@ -58,7 +58,6 @@ use moves::Moved;
 use output::Complaints;
 use plan::{Plan, Whole};
 use process::Feed;
-use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -233,7 +232,7 @@ impl Work<'_> {
             false => plan.directories.iter().chain(&plan.entries).collect(),
         };
         // A path that was reported as a directory and is one no more can be told by nothing from what the remote has.
-        self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes).await?;
+        self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes, false).await?;
         if recursive && !plan.directories.is_empty() {
             let ignore_times = self.order.kind == Kind::VerifiedTree;
             self.send_trees(&plan::topmost_only(plan.directories.iter().cloned()), ignore_times).await?;
@@ -245,7 +244,7 @@ impl Work<'_> {
     /// of it counts as sent then.
     async fn send_whole(&mut self, whole: Whole, missing: &[RelPath]) -> Result<bool, Fault> {
         let named: Vec<&RelPath> = whole.named.iter().collect();
-        match self.send_named(&named, missing, true, true).await {
+        match self.send_entries(&named, missing, true, true).await {
             // By their names those that there is room for are told from the others.
             Err(_) if self.no_room_for.take().is_some() => Ok(false),
             Err(fault) => Err(fault),
@@ -261,23 +260,14 @@ impl Work<'_> {
         let mut entries = moved.relieve(plan);
         entries.extend(moved.touched().into_iter().filter(|path| plan::exists(self.root.as_fd(), path)));
         let entries: Vec<&RelPath> = entries.iter().collect();
-        self.send_entries(&entries, &[], false).await?;
+        self.send_entries(&entries, &[], false, false).await?;
         let trees: Vec<RelPath> = plan.directories.extract_if(.., |path| moved.settled.contains(path)).collect();
         let trees = plan::topmost_only(trees);
         if trees.is_empty() { Ok(()) } else { self.send_trees(&trees, false).await }
     }
 
-    async fn send_entries(
-        &mut self,
-        present: &[&RelPath],
-        missing: &[RelPath],
-        ignore_times: bool,
-    ) -> Result<(), Fault> {
-        self.send_named(present, missing, ignore_times, false).await
-    }
-
     /// Sends `present`, with or without what is `below` the directories among them, and deletes `missing`.
-    async fn send_named(
+    async fn send_entries(
         &mut self,
         present: &[&RelPath],
         missing: &[RelPath],
@@ -416,12 +406,6 @@ impl Work<'_> {
         self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
         Ok(true)
     }
-}
-
-/// Whether `path` is one of `directories`, or in one.
-fn is_within(path: &RelPath, directories: &HashSet<RelPath>) -> bool {
-    !directories.is_empty()
-        && (directories.contains(path) || path.ancestors_below_root().any(|above| directories.contains(&above)))
 }
 
 fn null_separated<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Vec<u8> {
