@@ -148,12 +148,13 @@ fn a_full_sync_gives_way_and_none_begins_beside_it() {
     let scene = Clocked::start("-a --bwlimit=50", &each_second(""), |source, _| {
         put(&source.join("slow"), (0..300_000).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
     });
-    let nice = eventually("the full sync", SOON, || {
-        let niceness: Vec<_> = scene.agent.children().iter().filter_map(|child| child.niceness()).collect();
-        let own = scene.agent.process().niceness().unwrap();
-        if niceness.is_empty() { Err("no rsync runs") } else { Ok((niceness, own)) }
+    let own = scene.agent.process();
+    let expected = ((own.niceness().unwrap() + 10).min(19), nix::libc::SCHED_BATCH);
+    eventually("the full sync", SOON, || {
+        let ways = scene.agent.children().into_iter().map(|child| (child.niceness(), child.scheduling_policy()));
+        let ways: Vec<_> = ways.filter_map(|(niceness, policy)| Some((niceness?, policy?))).collect();
+        if !ways.is_empty() && ways.iter().all(|way| *way == expected) { Ok(()) } else { Err(format!("{ways:?}")) }
     });
-    assert!(nice.0.iter().all(|niceness| *niceness == (nice.1 + 10).min(19)), "{nice:?}");
     put(&scene.place.source().join("quick"), "live");
     until("a live change, which passes", SOON, || scene.in_copy("quick"));
     assert!(!scene.in_copy("slow"), "the full sync has not ended");

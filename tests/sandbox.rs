@@ -93,6 +93,10 @@ fn an_instance_reads_everything_changes_nothing_and_is_never_given_up() {
     close_to_all_but(STRANGER, &source.join("private"), 0o700);
     let Some(machine) = machine(&place) else { return };
 
+    // What rsync may not choose here.
+    let expected = nix::libc::SCHED_BATCH.to_string();
+    assert_eq!(machine.property("sersync@www", "CPUSchedulingPolicy"), expected);
+
     // The figure, and what it stands for.
     machine.run(&["systemd-analyze", "security", "--no-pager", "--threshold=15", "sersync@www"]);
     assert_eq!(open_points(&machine), explained_points(), "docs/systemd.md explains each open point, and no other");

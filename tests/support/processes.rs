@@ -39,6 +39,11 @@ impl Process {
         stat(self.pid)?.get(16)?.parse().ok()
     }
 
+    /// The number of its scheduling policy, sched(7).
+    pub fn scheduling_policy(&self) -> Option<i32> {
+        stat(self.pid)?.get(38)?.parse().ok()
+    }
+
     /// CPU ticks of this process and of all its children that have ended and were waited for.
     pub fn cpu_ticks(self) -> u64 {
         self.sum(11..15)
