@@ -410,6 +410,10 @@ impl Engine {
             tracing::info!(message_id = message_ids::FULL_SYNC_FINISHED, "full sync {}: {}", id.0, job.result);
             self.notify(Notice::FullSyncFinished { job: *id, success, result: job.result });
         }
+        // Somebody waits for it.
+        if !ended.is_empty() {
+            self.publish(Instant::now());
+        }
     }
 
     pub(super) fn notify(&self, notice: Notice) {

@@ -329,10 +329,10 @@ impl Work<'_> {
         if !self.order.filter.is_empty() {
             return self.send_filtered_trees(directories, ignore_times).await;
         }
-        let form = Form::Trees { ignore_times, delete: self.order.delete, progress: whole_root };
+        let form = Form::Trees { ignore_times, delete: self.order.delete, root: whole_root };
         let mut left = directories.to_vec();
         while !left.is_empty() {
-            let list = null_separated(&left);
+            let list = if whole_root { Vec::new() } else { null_separated(&left) };
             let ended = self.run(form, || Feed::Whole(list.clone()), |_| ()).await;
             if !self.had_room_for(&left, ended)? {
                 break;
