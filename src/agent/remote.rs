@@ -217,7 +217,7 @@ impl Remote {
         let what = hint.entry_kind();
         let from = from.as_ref().filter(|_| self.can_move(what, moves));
         if !from.is_some_and(|from| self.set.moved(from, path, what, seq, wall)) {
-            self.set.hint(path.clone(), *hint, seq, wall, now);
+            self.set.hint(path.clone(), *hint, seq, wall);
         }
         match hint {
             Hint::Removed => {

@@ -84,6 +84,13 @@ impl Engine {
                     mirrors.for_each(|remote| remote.set.all_told(told));
                 }
             }
+            Report::MarkedHeld => {
+                if let Some(told) = self.roots[at].marked_held() {
+                    let root = &self.roots[at].path;
+                    let mirrors = self.remotes.iter_mut().filter(|remote| remote.root == *root);
+                    mirrors.for_each(|remote| remote.set.nothing_held(told));
+                }
+            }
             Report::Drained(token) => self.barriers.drained(watch, token, self.seq),
         }
     }
@@ -145,6 +152,9 @@ impl Engine {
                 path.display(),
                 human::plural(directories, "directory", "directories")
             );
+        }
+        if resumed {
+            self.roots[at].mark(now);
         }
         let (seq, wall) = (self.next_seq(), SystemTime::now());
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {

@@ -6,7 +6,7 @@ use crate::path::RelPath;
 use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
 use crate::watch::{self, Kept, Report, Watch};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -49,6 +49,8 @@ pub struct Root {
     pub may_be_resumed: bool,
     /// When the watch was asked to say that it has told all that happened before, if it has not answered yet.
     marked_at: Option<Instant>,
+    /// The times of the marks whose answer lacks what was held back.
+    marked_held: VecDeque<Instant>,
     /// It has to be asked once more.
     mark_again: bool,
     /// The watch that this one replaces, kept until this one is ready; what it tells meanwhile counts.
@@ -81,6 +83,7 @@ impl Root {
             reports_taken: 0,
             may_be_resumed,
             marked_at: None,
+            marked_held: VecDeque::new(),
             mark_again: false,
             replaced: None,
         })
@@ -93,6 +96,7 @@ impl Root {
         self.replaced.get_or_insert(old);
         self.id = id;
         (self.marked_at, self.mark_again) = (None, false);
+        self.marked_held.clear();
         self.reports_taken = 0;
         self.unwatched.clear();
         if self.condition == Condition::Ready {
@@ -140,10 +144,16 @@ impl Root {
     /// The watch has told all that happened before the time returned.
     pub fn marked(&mut self, now: Instant) -> Option<Instant> {
         let told = self.marked_at.take();
+        self.marked_held.extend(told);
         if std::mem::take(&mut self.mark_again) {
             self.mark(now);
         }
         told
+    }
+
+    /// The watch has told all that happened before the time returned, and holds nothing of it back any more.
+    pub fn marked_held(&mut self) -> Option<Instant> {
+        self.marked_held.pop_front()
     }
 
     /// A report of this watch was taken in.

@@ -1,8 +1,8 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
 use super::{
-    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, SWEPT_KEPT,
-    SWEPT_LATELY, Seq, Stamp, Sweep,
+    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, Seq, Stamp,
+    Sweep,
 };
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashMap};
@@ -267,9 +267,6 @@ impl<F> PendingSet<F> {
         if flight.is_recursive() {
             let sweep = Sweep { ended: ending.now, told: false };
             self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), sweep)));
-            if self.swept.len() > SWEPT_KEPT {
-                self.swept.retain(|_, sweep| !sweep.told || ending.now.duration_since(sweep.ended) <= SWEPT_LATELY);
-            }
         }
         let longest = self.longest_pause;
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();

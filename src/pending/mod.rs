@@ -66,20 +66,15 @@ const GIVES_WAY: u32 = 16;
 /// A recursive run this old lets paths below it pass.
 const PASS_AFTER: Duration = Duration::from_secs(1);
 
-/// What is reported so long after it happened, at most (a temporary name is held for a second, and then a watch may
-/// be behind), may have been seen by a recursive run that has ended meanwhile.
-const SWEPT_LATELY: Duration = Duration::from_secs(60);
-
-/// A recursive flight has ended.
+/// A recursive flight has ended, and may have brought what it saw in the midst of it. It is forgotten once all that
+/// happened before its end has been reported, even what was held back for a while.
 #[derive(Debug, Clone, Copy)]
 struct Sweep {
     ended: Instant,
-    /// All that happened before its end has been reported, so that it brought nothing of what is reported from now on.
+    /// All that happened before its end has been reported but for what is held back, so that it brought nothing else of
+    /// what is reported from now on.
     told: bool,
 }
-
-/// Above so many remembered directories those of long ago are forgotten.
-const SWEPT_KEPT: usize = 10_000;
 
 /// Room for so many paths is kept though none waits.
 const ROOM_KEPT: usize = 16_384;
@@ -180,12 +175,15 @@ impl<F> PendingSet<F> {
         self.swept.values_mut().filter(|sweep| sweep.ended <= when).for_each(|sweep| sweep.told = true);
     }
 
+    /// What was held back of it has been reported as well.
+    pub fn nothing_held(&mut self, when: Instant) {
+        self.swept.retain(|_, sweep| sweep.ended > when);
+    }
+
     /// Puts `path` into the set for the change that `hint` names.
-    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime, now: Instant) {
+    pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime) {
         let kind = match hint {
-            Hint::Passed if self.was_swept(&path, |sweep| now.duration_since(sweep.ended) <= SWEPT_LATELY) => {
-                Kind::Entry
-            }
+            Hint::Passed if self.was_swept(&path, |_| true) => Kind::Entry,
             Hint::Passed => return,
             Hint::Attributes => Kind::Attributes,
             Hint::Entry | Hint::Removed => Kind::Entry,

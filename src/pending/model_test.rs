@@ -376,7 +376,7 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     let mut set: PendingSet<()> = PendingSet::new(100);
     let now = Instant::now();
     let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
-        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH, now);
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
     };
     hint(&mut set, "new", Hint::NewDirectory, 1);
     hint(&mut set, "old", Hint::Entry, 2);
@@ -393,10 +393,13 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     // Once all is told that happened before it ended, it has brought nothing of what is told later.
     set.all_told(now);
     hint(&mut set, "old/later", Hint::NewDirectory, 8);
+    hint(&mut set, "old/held~", Hint::Passed, 9);
+    set.nothing_held(now);
+    hint(&mut set, "old/young~", Hint::Passed, 10);
     let kinds: BTreeMap<_, _> =
         set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
-    let later = (rel("old/later"), Kind::Entry);
-    assert_eq!(kinds, BTreeMap::from([(rel("old/4913"), Kind::Entry), (rel("old/sub"), Kind::Tree), later]));
+    let entries = ["old/4913", "old/later", "old/held~"].map(|path| (rel(path), Kind::Entry));
+    assert_eq!(kinds, entries.into_iter().chain([(rel("old/sub"), Kind::Tree)]).collect());
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use super::descriptor::{Descriptor, Event, WatchDescriptor};
 use super::disk::Disk;
-use super::hold::Holds;
+use super::hold::{HOLD, Holds};
 use super::mounts;
 use super::rescan::{Rescans, WallTime};
 use super::root::Root;
@@ -99,6 +99,8 @@ pub struct Engine {
     pub(super) limbo: HashMap<u32, Vec<Limbo>>,
     /// The file whose leaving was reported last, with the cookie of its rename.
     pub(super) left: Option<(u32, RelPath)>,
+    /// The cookie of the rename by which a held directory got its name.
+    pub(super) unpacked: Option<u32>,
     /// The last event read is the first half of a rename.
     half: bool,
     /// Directories in which something was not found because they had left their path: walked when they arrive.
@@ -121,6 +123,8 @@ pub struct Engine {
     quick_wakes: u32,
     /// So many marks are to be set behind what happened before.
     marks: usize,
+    /// When all has ended that was held at a mark.
+    marks_of_holds: VecDeque<Instant>,
     /// When the kernel's queue was last seen empty.
     pub(super) caught_up: WallTime,
     /// The same at the time when the first overflow was read that is not interpreted yet.
@@ -169,6 +173,7 @@ impl Engine {
             listing_buffer: Vec::new(),
             limbo: HashMap::new(),
             left: None,
+            unpacked: None,
             half: false,
             overlooked: HashSet::new(),
             ended: HashSet::new(),
@@ -185,6 +190,7 @@ impl Engine {
             drains: Vec::new(),
             quick_wakes: 0,
             marks: 0,
+            marks_of_holds: VecDeque::new(),
             caught_up,
             lost_since: None,
             shared,
@@ -254,6 +260,7 @@ impl Engine {
         if !busy {
             for _ in 0..std::mem::take(&mut self.marks) {
                 self.send(Report::Marked);
+                self.marks_of_holds.push_back(Instant::now() + HOLD);
             }
         }
         if !busy && !self.rescans.is_owed() {
@@ -466,6 +473,10 @@ impl Engine {
         while let Some((path, reason)) = self.holds.due(now) {
             self.hold_ended(path, reason, false);
         }
+        while self.marks_of_holds.front().is_some_and(|until| *until <= now) {
+            self.marks_of_holds.pop_front();
+            self.send(Report::MarkedHeld);
+        }
         self.end_limbo(now);
         for (node, since) in self.unwatched.retry(now) {
             self.steps.push(Step::Walk(node, Mode::Changed(Some(since))));
@@ -491,6 +502,9 @@ impl Engine {
         while let Some((path, reason)) = self.holds.take() {
             self.hold_ended(path, reason, true);
         }
+        if !self.steps.is_empty() {
+            return;
+        }
         for token in std::mem::take(&mut self.drains) {
             self.send(Report::Drained(token));
         }
@@ -498,7 +512,13 @@ impl Engine {
 
     fn next_time(&self) -> Instant {
         let limbo = self.limbo.values().flatten().map(|limbo| limbo.until).min();
-        let times = [self.holds.next(), limbo, self.unwatched.next(), self.rescans.next()];
+        let times = [
+            self.holds.next(),
+            self.marks_of_holds.front().copied(),
+            limbo,
+            self.unwatched.next(),
+            self.rescans.next(),
+        ];
         times.into_iter().flatten().fold(self.root.next_look(), Instant::min)
     }
 }

@@ -1,9 +1,10 @@
 //! [`Holds`]: paths whose report waits a moment, because it will probably turn out to be unnecessary.
 //!
 //! Each path is held once, until a time. Nothing here looks at the disk; who takes a path out when its time has come
-//! decides what becomes of it. A held path is never forgotten: it leaves by [`Holds::release`], [`Holds::due`] or
-//! [`Holds::clear`] alone.
+//! decides what becomes of it. A held path is never forgotten: it leaves by [`Holds::release`] and its
+//! like, [`Holds::due`] or [`Holds::clear`] alone.
 
+use super::tree::NodeId;
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -29,6 +30,10 @@ pub enum Reason {
     /// It was renamed to a temporary name: an editor keeps the old text aside and writes the new one in a moment. Until
     /// then a remote would see it go.
     SetAside,
+    /// It is a directory that was just made, with a name that a package manager gives it for a moment. The tree does
+    /// not know it: all of it is looked at when the hold ends. The number is that of the directory above, which is at
+    /// its path as long as something in it is held for this reason.
+    Made(NodeId),
     /// It is a regular file that was just created. Its writer's close will be reported; this is for the case that
     /// there is no writer. The stamp tells whether somebody writes.
     Created(Stamp),
@@ -84,6 +89,19 @@ impl Holds {
         let (reason, turn) = self.held.remove(path)?;
         self.turns.remove(&turn);
         Some(reason)
+    }
+
+    /// Lets go of the directories that were just made, and says which is above each.
+    pub fn release_made(&mut self) -> Vec<(RelPath, NodeId)> {
+        let made = self.held.iter().filter_map(|(path, (reason, _))| match reason {
+            Reason::Made(parent) => Some((path.clone(), *parent)),
+            _ => None,
+        });
+        let made: Vec<_> = made.collect();
+        for (path, _) in &made {
+            self.release(path);
+        }
+        made
     }
 
     /// Takes a path out whose time has come by `now`.

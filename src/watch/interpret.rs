@@ -12,7 +12,7 @@
 use super::descriptor::Event;
 use super::engine::{Engine, Limbo};
 use super::hold::{HOLD, HOLD_WRITTEN, Reason, Stamp};
-use super::names::{Treatment, treatment};
+use super::names::{Treatment, is_unpacked, treatment};
 use super::tree::NodeId;
 use super::walk::{Found, Mode, Step, kind};
 use super::{EventMask, Hint};
@@ -97,8 +97,12 @@ impl Engine {
             // What was known under a name that is excluded was there before a rename of a directory above.
             return;
         }
-        match event.mask.difference(EventMask::ISDIR) {
-            EventMask::CREATE => self.directory_made(parent, name),
+        let what = event.mask.difference(EventMask::ISDIR);
+        if self.is_settled_by_hold(parent, &path, what, event.cookie) {
+            return;
+        }
+        match what {
+            EventMask::CREATE => self.directory_made(parent, path),
             EventMask::DELETE => self.directory_removed(parent, path),
             EventMask::MOVED_FROM => self.directory_left(parent, path, event.cookie),
             EventMask::MOVED_TO => self.directory_came(parent, path, event.cookie),
@@ -113,13 +117,55 @@ impl Engine {
         }
     }
 
-    fn directory_made(&mut self, parent: NodeId, name: &OsStr) {
-        if !self.spec.events.create_folder {
+    fn directory_made(&mut self, parent: NodeId, path: RelPath) {
+        let events = &self.spec.events;
+        if !events.create_folder {
             return;
         }
-        let known = self.tree.child(parent, name.as_bytes());
-        let node = known.unwrap_or_else(|| self.tree.insert(parent, name.as_bytes()));
-        self.steps.push(Step::Walk(node, Mode::New));
+        let name = path.file_name().as_bytes();
+        let known = self.tree.child(parent, name);
+        let may_be_held = known.is_none() && events.move_to && is_unpacked(name, self.spec.temporary_names);
+        if may_be_held && self.holds.hold(path.clone(), Reason::Made(parent), Instant::now() + HOLD) {
+            return;
+        }
+        let node = known.unwrap_or_else(|| self.tree.insert(parent, name));
+        self.steps.push(Step::Walk(node, Mode::New { born: true }));
+    }
+
+    /// Whether an event on a directory needs nothing done because the directory is held: neither the tree nor anybody
+    /// else knows of it.
+    fn is_settled_by_hold(&mut self, parent: NodeId, path: &RelPath, what: EventMask, cookie: u32) -> bool {
+        if !matches!(self.holds.reason(path), Some(Reason::Made(_))) {
+            return false;
+        }
+        let is_unknown = self.tree.child(parent, path.file_name().as_bytes()).is_none();
+        match what {
+            EventMask::ATTRIB if is_unknown => return true,
+            EventMask::MOVED_FROM => self.unpacked = Some(cookie).filter(|_| is_unknown),
+            _ => {}
+        }
+        self.holds.release(path);
+        let is_settled = is_unknown && matches!(what, EventMask::DELETE | EventMask::MOVED_FROM);
+        if is_settled && self.spec.events.delete {
+            self.report(path.clone(), Hint::Passed);
+        }
+        is_settled
+    }
+
+    /// Takes the directories that are held into the tree: one above them is about to leave its path.
+    fn end_holds_of_directories(&mut self) {
+        for (path, parent) in self.holds.release_made() {
+            self.made_after_all(parent, path.file_name());
+        }
+    }
+
+    /// A directory that was held is there to stay.
+    fn made_after_all(&mut self, parent: NodeId, name: &OsStr) {
+        // What became of the directory above is told by itself.
+        if self.tree.is_alive(parent) {
+            let node = self.tree.child_or_insert(parent, name.as_bytes());
+            self.steps.push(Step::Walk(node, Mode::New { born: true }));
+        }
     }
 
     fn directory_removed(&mut self, parent: NodeId, path: RelPath) {
@@ -146,6 +192,7 @@ impl Engine {
     }
 
     fn directory_left(&mut self, parent: NodeId, path: RelPath, cookie: u32) {
+        self.end_holds_of_directories();
         if let Some(node) = self.tree.child(parent, path.file_name().as_bytes()) {
             match self.look(&path) {
                 Found::Directory(_, watch) if Some(watch.key()) == self.tree.watch_key(node) => {}
@@ -170,6 +217,9 @@ impl Engine {
 
     fn directory_came(&mut self, parent: NodeId, path: RelPath, cookie: u32) {
         let name = path.file_name().as_bytes();
+        if self.unpacked.take() == Some(cookie) && self.tree.child(parent, name).is_none() {
+            return self.directory_made(parent, path);
+        }
         let limbo = self.take_from_limbo(cookie);
         let moved = limbo.as_ref().map(|limbo| limbo.node);
         let mut from = None;
@@ -426,6 +476,7 @@ impl Engine {
                 }
                 return;
             }
+            Reason::Made(parent) => return self.made_after_all(parent, path.file_name()),
             Reason::Temporary { counts, .. } => counts,
             Reason::SetAside => true,
             Reason::Created(_) if gone => false,

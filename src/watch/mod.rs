@@ -151,6 +151,8 @@ pub enum Report {
     /// Answer to [`Watch::mark`]: each event that the kernel had queued when `mark` was called has been reported, or
     /// its path is held back.
     Marked,
+    /// What was held back at a [`Report::Marked`] has been reported as well; one for each, in their order.
+    MarkedHeld,
     /// Answer to [`Watch::drain`]: each event that the kernel had queued when `drain` was called, and each path
     /// then held back, has been reported.
     Drained(u64),
@@ -289,7 +291,7 @@ impl Watch {
     }
 
     /// Has [`Report::Marked`] sent once everything that happened in the tree before this call is reported, but for what
-    /// is held back. Unlike [`Watch::drain`] it hurries nothing.
+    /// is held back, and [`Report::MarkedHeld`] for that. Unlike [`Watch::drain`] it hurries nothing.
     pub fn mark(&self) {
         self.command(Control::Mark);
     }

@@ -13,7 +13,7 @@ pub enum Treatment {
     Skip,
 }
 
-/// What becomes of events on the non-directory `name`. Directories have no temporary names.
+/// What becomes of events on the non-directory `name`. For directories see [`is_unpacked`].
 pub fn treatment(name: &[u8], setting: TemporaryNames) -> Treatment {
     match setting {
         TemporaryNames::Hold if is_temporary(name) => Treatment::Hold,
@@ -25,7 +25,7 @@ pub fn treatment(name: &[u8], setting: TemporaryNames) -> Treatment {
 /// vim's probe `4913` and swap files, backups, Emacs' locks, GLib's and rsync's files in the making, what dpkg and rpm
 /// unpack before they put it in its place, NFS's removed files that are still open.
 fn is_temporary(name: &[u8]) -> bool {
-    if name == b"4913" || name.ends_with(b"~") || is_unpacked(name) {
+    if name == b"4913" || name.ends_with(b"~") || has_unpacked_form(name) {
         return true;
     }
     let Some(hidden) = name.strip_prefix(b".") else { return false };
@@ -40,8 +40,13 @@ fn is_temporary(name: &[u8]) -> bool {
         || ends_as_rsync
 }
 
+/// Whether `name` is one that package managers give what they unpack, directories too, until it is in its place.
+pub fn is_unpacked(name: &[u8], setting: TemporaryNames) -> bool {
+    setting == TemporaryNames::Hold && has_unpacked_form(name)
+}
+
 /// `NAME.dpkg-new`, `NAME.dpkg-tmp`; `NAME;5f3a90c1` of rpm.
-fn is_unpacked(name: &[u8]) -> bool {
+fn has_unpacked_form(name: &[u8]) -> bool {
     let by_rpm = name.len() > 9
         && name[name.len() - 9] == b';'
         && name[name.len() - 8..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

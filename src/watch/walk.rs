@@ -55,7 +55,10 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// All of it: the directory was made a moment ago.
-    New,
+    New {
+        /// An event told that it was made: no remote has ever heard of what is in it.
+        born: bool,
+    },
     /// Nothing: a report that covers it follows.
     Silent,
     /// Files changed since, and directories that were not known.
@@ -185,7 +188,7 @@ impl Engine {
         if let Some(watch) = self.tree.unbind(node) {
             self.disown(watch);
         }
-        self.steps.push(Step::Walk(node, Mode::New));
+        self.steps.push(Step::Walk(node, Mode::New { born: false }));
     }
 
     /// The directory cannot be watched for now.
@@ -237,7 +240,7 @@ impl Engine {
             Found::Nothing => return self.vanished(node),
             Found::Unwatchable(cause, reason) => {
                 // What is in it now can be sent all the same, once.
-                if mode == Mode::New {
+                if matches!(mode, Mode::New { .. }) {
                     self.report(path.clone(), Hint::Rescan);
                 }
                 return self.give_up(node, path, cause, reason);
@@ -249,7 +252,7 @@ impl Engine {
             let hint = if replaced { Hint::Arrived } else { Hint::Rescan };
             self.steps.push(Step::Report(node, hint));
         }
-        if mode == Mode::New {
+        if matches!(mode, Mode::New { .. }) {
             self.report(path.clone(), Hint::NewDirectory);
         }
         self.list(node, &path, &directory, mode);
@@ -338,10 +341,10 @@ impl Engine {
         let mode = match mode {
             Mode::Changed(_) if self.tree.child(parent, name).is_some() => mode,
             Mode::Changed(_) if !wanted => return,
-            Mode::Changed(_) => Mode::New,
+            Mode::Changed(_) => Mode::New { born: false },
             mode => mode,
         };
-        if mode == Mode::New && self.spec.raw {
+        if matches!(mode, Mode::New { .. }) && self.spec.raw {
             self.tell(&path(), EventMask::CREATE | EventMask::ISDIR, 0);
         }
         let node = self.tree.child_or_insert(parent, name);
@@ -351,7 +354,7 @@ impl Engine {
 
     fn found_file(&mut self, path: &RelPath, directory: &OwnedFd, name: &CStr, mode: Mode) {
         let is_reported = match mode {
-            Mode::New => true,
+            Mode::New { .. } => true,
             // What is gone by now is told by an event: the directory is watched.
             Mode::Changed(Some(since)) | Mode::First(Some(since)) => {
                 fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| changed_at(&stat) >= since)
@@ -365,7 +368,7 @@ impl Engine {
         if self.spec.filter.matches(&path, EntryKind::NonDirectory) {
             return;
         }
-        if mode == Mode::New && self.spec.raw {
+        if matches!(mode, Mode::New { .. }) && self.spec.raw {
             self.tell(&path, EventMask::CREATE, 0);
             if self.disk.stat(&path).is_ok_and(|stat| kind(&stat) == SFlag::S_IFREG) {
                 self.tell(&path, EventMask::CLOSE_WRITE, 0);
@@ -374,7 +377,10 @@ impl Engine {
         match treatment(name.to_bytes(), self.spec.temporary_names) {
             Treatment::Skip => {}
             Treatment::Report => self.report(path, Hint::Entry),
-            Treatment::Hold => self.hold(path, Reason::Temporary { born: false, counts: true }, HOLD),
+            Treatment::Hold => {
+                let born = mode == Mode::New { born: true };
+                self.hold(path, Reason::Temporary { born, counts: true }, HOLD);
+            }
         }
     }
 }

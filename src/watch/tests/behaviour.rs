@@ -162,6 +162,62 @@ fn temporary_names_are_held_and_dropped_only_if_born_and_gone() {
 }
 
 #[test]
+fn a_mark_is_answered_at_once_and_again_when_what_was_held_is_told() {
+    let mut rig = Rig::new(|_| {});
+    fs::write(rig.root.join("4913"), "").unwrap();
+    fs::remove_file(rig.root.join("4913")).unwrap();
+    fs::write(rig.root.join("file"), "x").unwrap();
+    rig.control.send(Control::Mark).unwrap();
+    rig.turn_until(|rig| rig.told.last().is_some_and(|told| told == "Marked"));
+    assert!(hint_at(&rig, "file", Hint::Entry) && !hint_at(&rig, "4913", Hint::Passed));
+    rig.turn_until(|rig| rig.told.last().is_some_and(|told| told == "MarkedHeld"));
+    assert!(hint_at(&rig, "4913", Hint::Passed));
+}
+
+#[test]
+fn a_directory_that_is_unpacked_is_new_under_its_own_name_and_no_other() {
+    let mut rig = Rig::new(|_| {});
+    let [draft, place] = ["lib.dpkg-new", "lib"].map(|name| rig.root.join(name));
+    fs::create_dir(&draft).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o750)).unwrap();
+    rig.engine.turn();
+    fs::rename(&draft, &place).unwrap();
+    fs::write(place.join("file.dpkg-new"), "x").unwrap();
+    rig.engine.turn();
+    fs::rename(place.join("file.dpkg-new"), place.join("file")).unwrap();
+    let mut told = rig.settle();
+    told.dedup();
+    assert_eq!(told, ["Passed lib.dpkg-new", "NewDirectory lib", "Entry lib/file", "Passed lib/file.dpkg-new"]);
+    rig.check_tree("unpacked");
+    fs::write(place.join("later"), "x").unwrap();
+    assert!(has(&rig.settle(), "Entry lib/later"));
+}
+
+#[test]
+fn a_directory_that_keeps_the_name_of_a_moment_is_new_a_second_later() {
+    let mut rig = Rig::with_tree(|root| fs::create_dir(root.join("a")).unwrap(), |_| {});
+    fs::create_dir_all(rig.root.join("a/kept.dpkg-new/below")).unwrap();
+    rig.engine.turn();
+    rig.engine.turn();
+    rig.collect();
+    assert!(!rig.take().iter().any(|change| change.contains("kept")));
+    rig.turn_until(|rig| hint_at(rig, "a/kept.dpkg-new/below", Hint::NewDirectory));
+    rig.check_tree("kept");
+
+    // The directory above it gets another name meanwhile, and its own is taken by another one.
+    fs::create_dir(rig.root.join("a/moved.dpkg-new")).unwrap();
+    rig.engine.turn();
+    fs::rename(rig.root.join("a"), rig.root.join("b")).unwrap();
+    fs::create_dir_all(rig.root.join("a/moved.dpkg-new")).unwrap();
+    rig.settle();
+    rig.check_tree("two of one name");
+    fs::write(rig.root.join("b/moved.dpkg-new/file"), "x").unwrap();
+    fs::write(rig.root.join("a/moved.dpkg-new/file"), "x").unwrap();
+    let told = rig.settle();
+    assert!(has(&told, "Entry b/moved.dpkg-new/file") && has(&told, "Entry a/moved.dpkg-new/file"), "{told:?}");
+}
+
+#[test]
 fn a_file_set_aside_by_an_editor_is_not_seen_to_go() {
     let mut rig = Rig::with_tree(|root| fs::write(root.join("page"), "old").unwrap(), |_| {});
     fs::rename(rig.root.join("page"), rig.root.join("page~")).unwrap();

@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 const ORDINARY: &[&str] = &["a", "b", "c", ".d", "f\n\"$(x)", "-g"];
-const TEMPORARY: &[&str] = &["a", "b", "c~", "4913", ".e.swp"];
+const TEMPORARY: &[&str] = &["a", "b", "c~", "4913", ".e.swp", "d.dpkg-new", "b.dpkg-tmp"];
 
 /// Does one random operation; that it may fail is part of it.
 fn operate(random: &mut fastrand::Rng, rig: &Rig, names: &[&str]) -> String {
