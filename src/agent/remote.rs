@@ -25,7 +25,7 @@ use tokio::task::AbortHandle;
 /// A live run this old lets another start beside it.
 const YOUNG: Duration = Duration::from_millis(250);
 
-/// Under load changes gather for as long as a run takes, and longer the longer the load lasts: for a tenth of that time,
+/// Under load changes gather for as long as a run takes, and longer the longer the load lasts: for a quarter of that time,
 /// but no longer than this. A burst is over before that counts, and of a load that stays, ten runs a second take what
 /// fifty would take for five times the price.
 const LONGEST_GATHER: Duration = Duration::from_millis(100);
@@ -152,6 +152,8 @@ pub struct Remote {
     gathering_since: Option<Instant>,
     /// The last live run: when it ended, how long it took.
     last_run: Option<(Instant, Duration)>,
+    /// When something last changed.
+    last_change: Option<Instant>,
     /// Since when live runs follow one another without a rest.
     busy_since: Option<Instant>,
     /// Since when nothing that waits could be taken, for all that changed.
@@ -193,6 +195,7 @@ impl Remote {
             unless_resumed: false,
             gathering_since: None,
             last_run: None,
+            last_change: None,
             busy_since: None,
             stuck: None,
             removals: Removals::default(),
@@ -258,13 +261,14 @@ impl Remote {
     /// Something new waits.
     pub fn changed(&mut self, now: Instant) {
         self.stuck = None;
-        if self.gathering_since.is_none() {
-            self.gathering_since = Some(now);
-            let quiet = self.last_run.is_none_or(|(ended, _)| now.saturating_duration_since(ended) >= QUIET);
-            if quiet && self.live_flights().next().is_none() {
-                self.busy_since = None;
-            }
+        self.gathering_since.get_or_insert(now);
+        // What returns from a run is no load.
+        let last = self.last_run.map(|(ended, _)| ended).max(self.last_change);
+        let quiet = last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
+        if quiet && self.live_flights().next().is_none() {
+            self.busy_since = None;
         }
+        self.last_change = Some(now);
     }
 
     /// The next batch that may start now.
@@ -343,7 +347,7 @@ impl Remote {
         let gather = match busy {
             Some((_, took)) => {
                 let lasted = self.busy_since.map_or(Duration::ZERO, |busy| since.saturating_duration_since(busy));
-                took.min(SHORT_GATHER).max(lasted / 10).min(LONGEST_GATHER).max(pace.gather)
+                took.min(SHORT_GATHER).max(lasted / 4).min(LONGEST_GATHER).max(pace.gather)
             }
             None => pace.gather,
         };
@@ -594,6 +598,43 @@ mod tests {
             let is_time = now >= start + LONGEST_REMOVAL;
             assert_eq!(remote.gathered_at(pace).unwrap() <= now, is_time, "at {nth}");
         }
+    }
+
+    #[test]
+    fn a_load_that_stays_gathers_for_longer_and_what_returns_from_a_run_is_none() {
+        let (mut remote, start) = (remote(), Instant::now());
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        // One run that takes no time, if it may start.
+        let round = |remote: &mut Remote, millis: u64| {
+            let Some(batch) = remote.next_batch(PACE, LongRuns::All, at(millis)) else { return 0 };
+            let id = batch.id;
+            fly(remote, batch, at(millis));
+            let flight = remote.flights.remove(&id).unwrap();
+            remote.set.finish(id, crate::pending::Ending::success(SystemTime::UNIX_EPOCH, at(millis)), Seq(100_000));
+            remote.flight_ended(&flight, at(millis));
+            1
+        };
+        let mut runs = 0;
+        for millis in (0..3_000).step_by(5) {
+            change(&mut remote, &format!("file{millis}"), Hint::Entry, millis + 1, at(millis));
+            runs += round(&mut remote, millis);
+        }
+        assert!((30..80).contains(&runs), "{runs} runs in three seconds");
+        let since = remote.gathering_since;
+        assert_eq!(remote.gathered_at(PACE), since.map(|since| since + LONGEST_GATHER));
+        assert_eq!(round(&mut remote, 3_100), 1);
+
+        // While something that a full sync gave back gathers, something changes.
+        remote.report(RelPath::root(), Kind::Tree, Seq(5_000), at(3_100), SystemTime::UNIX_EPOCH, true);
+        let full = remote.next_batch(PACE, LongRuns::All, at(3_100)).unwrap();
+        let id = full.id;
+        fly(&mut remote, full, at(3_100));
+        let flight = remote.flights.remove(&id).unwrap();
+        let again = RelPath::new(b"sent once more").unwrap();
+        remote.set.report(again, Kind::Entry, Seq(5_001), SystemTime::UNIX_EPOCH, false);
+        remote.flight_ended(&flight, at(3_120));
+        change(&mut remote, "file", Hint::Entry, 5_002, at(3_140));
+        assert_eq!(round(&mut remote, 3_140), 1);
     }
 
     #[test]

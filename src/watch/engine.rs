@@ -11,6 +11,7 @@ use super::descriptor::{Descriptor, Event, WatchDescriptor};
 use super::disk::Disk;
 use super::hold::{HOLD, Holds};
 use super::mounts;
+use super::nap::Naps;
 use super::rescan::{Rescans, WallTime};
 use super::root::Root;
 use super::settle::Settling;
@@ -40,12 +41,6 @@ const REPORT: usize = 4096;
 const BACKLOG: usize = 1_000_000;
 /// So long nothing is tried with a descriptor that could not be read.
 const UNREADABLE: Duration = Duration::from_millis(500);
-/// Events that wake the thread so soon after it fell asleep, so many times in a row, come in a burst.
-const QUICK: Duration = Duration::from_millis(1);
-const BURST: u32 = 16;
-/// In a burst events gather for so many milliseconds: to be woken for each of them by itself costs the thread, and those
-/// who cause them, more than the work does.
-const NAP: u16 = 2;
 /// The second half of a rename is waited for so many milliseconds at most: nothing lies between them in the kernel but
 /// what else wants the processor. Where a file leaves the tree there is none.
 const SECOND_HALF: u16 = 5;
@@ -119,8 +114,7 @@ pub struct Engine {
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
     drains: Vec<u64>,
-    /// So often in a row something woke the thread at once.
-    quick_wakes: u32,
+    naps: Naps,
     /// So many marks are to be set behind what happened before.
     marks: usize,
     /// When all has ended that was held at a mark.
@@ -188,7 +182,7 @@ impl Engine {
             reports,
             control,
             drains: Vec::new(),
-            quick_wakes: 0,
+            naps: Naps::default(),
             marks: 0,
             marks_of_holds: VecDeque::new(),
             caught_up,
@@ -315,10 +309,9 @@ impl Engine {
         let asleep = Instant::now();
         // An interrupted or failed poll is an early wake-up, nothing more.
         let _ = poll(&mut polled, timeout);
-        self.quick_wakes = if asleep.elapsed() < QUICK { self.quick_wakes.saturating_add(1) } else { 0 };
-        if self.quick_wakes >= BURST {
+        if let Some(nap) = self.naps.after(asleep, Instant::now()) {
             // A command still comes through at once.
-            let _ = poll(&mut polled[1..], NAP);
+            let _ = poll(&mut polled[1..], nap);
         }
         let mounts_changed = polled.get(2).and_then(PollFd::any).unwrap_or(false);
         let woken = polled[1].any().unwrap_or(false);
@@ -397,6 +390,7 @@ impl Engine {
         let known = self.backlog.len();
         let more = self.descriptor.read(&mut self.backlog)?;
         let fresh = self.backlog.len() - known;
+        self.naps.read(fresh);
         self.shared.counters.events.fetch_add(fresh as u64, Ordering::Relaxed);
         if self.backlog.range(known..).any(|event| event.mask.contains(EventMask::Q_OVERFLOW)) {
             self.lost_since.get_or_insert(self.caught_up);

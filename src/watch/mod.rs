@@ -35,6 +35,7 @@ mod interpret;
 mod mounts;
 mod name_store;
 mod names;
+mod nap;
 mod rescan;
 mod root;
 mod settle;
