@@ -57,8 +57,9 @@ impl Workload for Full {
         let times = (0..TIMES).map(|_| stand.plain_rsync().as_secs_f64()).collect::<Vec<_>>();
         let cpu = (own() - before) as f64 / ticks_a_second() / f64::from(TIMES);
         let outcome = Outcome::default().with(Measure::FullSync, median(&times).unwrap_or_default());
-        let file = stand.path("single");
-        let by_hand = |_: usize| {
+        // Of one name, the rsync of all might send it at the same time, and each put it in the other's way.
+        let by_hand = |sample: usize| {
+            let file = stand.path(&format!("single{sample}"));
             fs::write(&file, content::content(0, 1024)).expect("room for a file");
             let start = Instant::now();
             let status = stand.rsync(&file).status();
