@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Above so many bytes rsync's complaints are not kept.
 const STDERR_AT_MOST: usize = 256 * 1024;
@@ -121,15 +121,22 @@ impl Run {
             }
             drop(stdin.shutdown().await);
         };
+        // rsync closes both when it ends.
+        let over = Notify::new();
         let listening = async {
             match stdout {
-                Some(stdout) => read_lines(stdout, &mut on_line).await,
+                Some(stdout) => read_lines(stdout, &over, &mut on_line).await,
                 None => Ok(()),
             }
         };
+        let complaining = async {
+            let complaints = read_capped(stderr).await;
+            over.notify_one();
+            complaints
+        };
         let id = self.child.id();
         let ending = async {
-            let ((), listened, complaints) = tokio::join!(feeding, listening, read_capped(stderr));
+            let ((), listened, complaints) = tokio::join!(feeding, listening, complaining);
             listened?;
             let (stderr, truncated) = complaints?;
             Ok::<_, io::Error>((stderr, truncated, self.child.wait().await?))
@@ -219,8 +226,14 @@ async fn stand_still(id: Option<u32>, patience: Option<Duration>) -> io::ErrorKi
 /// pipe comes meanwhile.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(10);
 
-/// Progress begins with a carriage return and a blank and has no end of its own, all else ends in newlines.
-async fn read_lines(mut stdout: impl AsyncRead + Unpin, on_line: &mut impl FnMut(&[u8])) -> io::Result<()> {
+/// Progress begins with a carriage return and a blank and has no end of its own, all else ends in newlines. When all is
+/// `over`, there is nothing to pause for any more.
+async fn read_lines(
+    mut stdout: impl AsyncRead + Unpin,
+    over: &Notify,
+    on_line: &mut impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let mut is_over = false;
     let mut held = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -236,8 +249,8 @@ async fn read_lines(mut stdout: impl AsyncRead + Unpin, on_line: &mut impl FnMut
                 held.push(*byte);
             }
         }
-        if held.starts_with(b" ") {
-            tokio::time::sleep(PROGRESS_PAUSE).await;
+        if held.starts_with(b" ") && !is_over {
+            is_over = tokio::time::timeout(PROGRESS_PAUSE, over.notified()).await.is_ok();
         }
     }
     if !held.is_empty() {
