@@ -187,6 +187,8 @@ impl Endpoint {
             {
                 used.delete_missing_args = true;
                 add(&["--delete-missing-args"]);
+                // Until one deletion has been seen: a daemon of 3.1 does not count them, but it names them.
+                add(if capabilities.deletes_missing() || form.is_dry() { &[] } else { &["--itemize-changes"] });
             }
             // A directory that vanishes before rsync comes to it is reported by itself. That a remote does well with
             // --delete-missing-args and nothing missing would not say that it knows the option.
@@ -364,6 +366,18 @@ mod tests {
             }
             assert!(line.contains("--ignore-missing-args") && line.contains("--force"), "{line}");
         }
+    }
+
+    #[test]
+    fn deletions_are_named_until_one_has_been_seen() {
+        let form =
+            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false };
+        let names = |delete_missing_args| {
+            let known = Capabilities { delete_missing_args, ..Capabilities::default() };
+            words(&endpoint(daemon()).command_line(form, known)).contains("--itemize-changes")
+        };
+        let known = [Support::Unknown, Support::Suspected, Support::Accepted, Support::Refused];
+        assert_eq!(known.map(names), [true, true, false, false]);
     }
 
     #[test]
