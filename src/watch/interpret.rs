@@ -159,11 +159,13 @@ impl Engine {
         }
     }
 
-    /// A directory that was held is there to stay.
+    /// A directory that was held is there to stay. Nobody watched it meanwhile: what a recursive run has brought of it may
+    /// be gone again.
     fn made_after_all(&mut self, parent: NodeId, name: &OsStr) {
         // What became of the directory above is told by itself.
         if self.tree.is_alive(parent) {
             let node = self.tree.child_or_insert(parent, name.as_bytes());
+            self.steps.push(Step::Report(node, Hint::Rescan));
             self.steps.push(Step::Walk(node, Mode::New { born: true }));
         }
     }

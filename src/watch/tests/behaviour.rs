@@ -202,6 +202,7 @@ fn a_directory_that_keeps_the_name_of_a_moment_is_new_a_second_later() {
     rig.collect();
     assert!(!rig.take().iter().any(|change| change.contains("kept")));
     rig.turn_until(|rig| hint_at(rig, "a/kept.dpkg-new/below", Hint::NewDirectory));
+    assert!(hint_at(&rig, "a/kept.dpkg-new", Hint::Rescan), "what was removed in it, nobody saw");
     rig.check_tree("kept");
 
     // The directory above it gets another name meanwhile, and its own is taken by another one.
