@@ -485,6 +485,7 @@ impl Remote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pending::Ending;
 
     const PACE: Pace = Pace { gather: Duration::from_millis(5), batch_paths: 100, streams: 4, abreast: 1 };
 
@@ -510,6 +511,13 @@ mod tests {
         let (_, progress) = watch::channel(None);
         let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, progress, abort, batch };
         remote.flights.insert(flight.batch.id, flight);
+    }
+
+    /// A flight ends well.
+    fn land(remote: &mut Remote, id: BatchId, now: Instant) {
+        let flight = remote.flights.remove(&id).unwrap();
+        remote.set.finish(id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(100_000));
+        remote.flight_ended(&flight, now);
     }
 
     #[test]
@@ -557,9 +565,7 @@ mod tests {
         arrive(&mut remote, CROWD);
         assert_eq!(remote.next_batch(pace, LongRuns::All, start), None, "no more than two");
         let landed = *remote.flights.keys().next().unwrap();
-        let flight = remote.flights.remove(&landed).unwrap();
-        remote.set.finish(landed, crate::pending::Ending::success(SystemTime::UNIX_EPOCH, start), Seq(10_000));
-        remote.flight_ended(&flight, start);
+        land(&mut remote, landed, start);
         let next = remote.next_batch(pace, LongRuns::All, start).unwrap();
         assert_eq!(next.paths.len(), CROWD);
     }
@@ -609,9 +615,7 @@ mod tests {
             let Some(batch) = remote.next_batch(PACE, LongRuns::All, at(millis)) else { return 0 };
             let id = batch.id;
             fly(remote, batch, at(millis));
-            let flight = remote.flights.remove(&id).unwrap();
-            remote.set.finish(id, crate::pending::Ending::success(SystemTime::UNIX_EPOCH, at(millis)), Seq(100_000));
-            remote.flight_ended(&flight, at(millis));
+            land(remote, id, at(millis));
             1
         };
         let mut runs = 0;
@@ -629,10 +633,9 @@ mod tests {
         let full = remote.next_batch(PACE, LongRuns::All, at(3_100)).unwrap();
         let id = full.id;
         fly(&mut remote, full, at(3_100));
-        let flight = remote.flights.remove(&id).unwrap();
         let again = RelPath::new(b"sent once more").unwrap();
         remote.set.report(again, Kind::Entry, Seq(5_001), SystemTime::UNIX_EPOCH, false);
-        remote.flight_ended(&flight, at(3_120));
+        land(&mut remote, id, at(3_120));
         change(&mut remote, "file", Hint::Entry, 5_002, at(3_140));
         assert_eq!(round(&mut remote, 3_140), 1);
     }

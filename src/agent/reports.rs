@@ -1,7 +1,7 @@
 //! What the watches report, taken in: changes become pending, all else is told.
 
 use super::engine::Engine;
-use super::remote::Moves;
+use super::remote::{Moves, Remote};
 use super::root::{Condition, WatchId};
 use super::snapshot::{Notice, StartedFrom};
 use crate::config::Deletions;
@@ -79,20 +79,22 @@ impl Engine {
             }
             Report::Marked => {
                 if let Some(told) = self.roots[at].marked(Instant::now()) {
-                    let root = &self.roots[at].path;
-                    let mirrors = self.remotes.iter_mut().filter(|remote| remote.root == *root);
-                    mirrors.for_each(|remote| remote.set.all_told(told));
+                    self.mirrors_of(at).for_each(|remote| remote.set.all_told(told));
                 }
             }
             Report::MarkedHeld => {
                 if let Some(told) = self.roots[at].marked_held() {
-                    let root = &self.roots[at].path;
-                    let mirrors = self.remotes.iter_mut().filter(|remote| remote.root == *root);
-                    mirrors.for_each(|remote| remote.set.nothing_held(told));
+                    self.mirrors_of(at).for_each(|remote| remote.set.nothing_held(told));
                 }
             }
             Report::Drained(token) => self.barriers.drained(watch, token, self.seq),
         }
+    }
+
+    /// The remotes of the root `at`.
+    fn mirrors_of(&mut self, at: usize) -> impl Iterator<Item = &mut Remote> {
+        let root = &self.roots[at].path;
+        self.remotes.iter_mut().filter(move |remote| remote.root == *root)
     }
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {

@@ -12,8 +12,8 @@ use std::path::Path;
 const LIST_AT_MOST: usize = 1024;
 
 /// What somebody types to do by hand what a run of rsync in the directory `root` does, all in one line. `list` is what
-/// it reads, where that is known and anything; a long one is left out, and then has to come from elsewhere. No password is in it.
-/// What is no UTF-8 in an argument is not told as it is.
+/// it reads, where that is known and anything; a long one is left out, and then has to come from elsewhere. No password is
+/// in it. What is no UTF-8 in an argument is not told as it is.
 pub(super) fn line(root: &Path, command: &CommandLine, list: Option<&[u8]>) -> String {
     let mut text = b"cd -- ".to_vec();
     push_word(&mut text, root.as_os_str().as_bytes());

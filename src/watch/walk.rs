@@ -67,6 +67,12 @@ pub enum Mode {
     First(Option<WallTime>),
 }
 
+impl Mode {
+    fn is_new(self) -> bool {
+        matches!(self, Self::New { .. })
+    }
+}
+
 /// What a look at a path finds.
 #[derive(Debug)]
 pub enum Found {
@@ -240,7 +246,7 @@ impl Engine {
             Found::Nothing => return self.vanished(node),
             Found::Unwatchable(cause, reason) => {
                 // What is in it now can be sent all the same, once.
-                if matches!(mode, Mode::New { .. }) {
+                if mode.is_new() {
                     self.report(path.clone(), Hint::Rescan);
                 }
                 return self.give_up(node, path, cause, reason);
@@ -252,7 +258,7 @@ impl Engine {
             let hint = if replaced { Hint::Arrived } else { Hint::Rescan };
             self.steps.push(Step::Report(node, hint));
         }
-        if matches!(mode, Mode::New { .. }) {
+        if mode.is_new() {
             self.report(path.clone(), Hint::NewDirectory);
         }
         self.list(node, &path, &directory, mode);
@@ -344,7 +350,7 @@ impl Engine {
             Mode::Changed(_) => Mode::New { born: false },
             mode => mode,
         };
-        if matches!(mode, Mode::New { .. }) && self.spec.raw {
+        if mode.is_new() && self.spec.raw {
             self.tell(&path(), EventMask::CREATE | EventMask::ISDIR, 0);
         }
         let node = self.tree.child_or_insert(parent, name);
@@ -368,7 +374,7 @@ impl Engine {
         if self.spec.filter.matches(&path, EntryKind::NonDirectory) {
             return;
         }
-        if matches!(mode, Mode::New { .. }) && self.spec.raw {
+        if mode.is_new() && self.spec.raw {
             self.tell(&path, EventMask::CREATE, 0);
             if self.disk.stat(&path).is_ok_and(|stat| kind(&stat) == SFlag::S_IFREG) {
                 self.tell(&path, EventMask::CLOSE_WRITE, 0);
