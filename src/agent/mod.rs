@@ -18,6 +18,7 @@ mod echo;
 mod engine;
 mod fail_log;
 mod flights;
+mod gather;
 pub mod handle;
 mod jobs;
 mod keeper;

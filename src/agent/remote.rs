@@ -5,6 +5,7 @@
 //! comes after it: another starts beside it, on a stream of its own, over other paths.
 
 use super::backoff::Backoff;
+use super::gather::Gathering;
 use super::link::Link;
 use super::reserve::Reserve;
 use super::snapshot::{self, RemoteState};
@@ -14,7 +15,7 @@ use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, CROWD, Entry, Kind, Lane, PendingSet, Seq};
 use crate::repeats::{Ration, Repeats};
 use crate::transport::{Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Totals};
-use crate::watch::{Change, Hint};
+use crate::watch::Change;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,32 +26,11 @@ use tokio::task::AbortHandle;
 /// A live run this old lets another start beside it.
 const YOUNG: Duration = Duration::from_millis(250);
 
-/// Under load changes gather for as long as a run takes, and longer the longer the load lasts: for a quarter of that time,
-/// but no longer than this. A burst is over before that counts, and of a load that stays, ten runs a second take what
-/// fifty would take for five times the price.
-const LONGEST_GATHER: Duration = Duration::from_millis(100);
-
-/// A run that takes longer than this is no reason to wait for longer.
-const SHORT_GATHER: Duration = Duration::from_millis(40);
-
 /// What falls to one of several runs that share a crowd: less would cost more than it saves.
 const SHARE: usize = 2 * CROWD;
 
-/// So many paths that were removed, and nothing else, are a tree that is being removed: when that is over, one name
-/// stands for all of them.
-const REMOVAL: usize = 100;
-
 /// One run may remove so many paths, if they are a tree.
 const REMOVED_AT_ONCE: usize = 100_000;
-
-/// It is over when nothing was removed for so long.
-const REMOVED: Duration = Duration::from_millis(30);
-
-/// It is waited for no longer than this.
-const LONGEST_REMOVAL: Duration = Duration::from_millis(300);
-
-/// After so long without a run the load is not steady.
-const QUIET: Duration = Duration::from_millis(30);
 
 /// A remote, for as long as the config has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,27 +128,10 @@ pub struct Remote {
     pub last_full_sync: Option<SystemTime>,
     /// It has to be compared with the tree unless the watch of its root proves to have been resumed.
     pub unless_resumed: bool,
-    /// Since when live paths wait without a break; they are taken when they have gathered.
-    gathering_since: Option<Instant>,
-    /// The last live run: when it ended, how long it took.
-    last_run: Option<(Instant, Duration)>,
-    /// When something last changed.
-    last_change: Option<Instant>,
-    /// Since when live runs follow one another without a rest.
-    busy_since: Option<Instant>,
+    /// When what waits for a live run has gathered.
+    gathering: Gathering,
     /// Since when nothing that waits could be taken, for all that changed.
     stuck: Option<Instant>,
-    /// What was removed since the last live run started.
-    removals: Removals,
-}
-
-/// What was removed lately.
-#[derive(Debug, Default, Clone, Copy)]
-struct Removals {
-    count: usize,
-    last: Option<Instant>,
-    /// Something else has changed as well.
-    mixed: bool,
 }
 
 impl Remote {
@@ -193,12 +156,8 @@ impl Remote {
             last_success: None,
             last_full_sync: None,
             unless_resumed: false,
-            gathering_since: None,
-            last_run: None,
-            last_change: None,
-            busy_since: None,
+            gathering: Gathering::default(),
             stuck: None,
-            removals: Removals::default(),
         }
     }
 
@@ -222,14 +181,7 @@ impl Remote {
         if !from.is_some_and(|from| self.set.moved(from, path, what, seq, wall)) {
             self.set.hint(path.clone(), *hint, seq, wall);
         }
-        match hint {
-            Hint::Removed => {
-                self.removals.count += 1;
-                self.removals.last = Some(now);
-            }
-            Hint::Attributes | Hint::Passed => {}
-            Hint::Entry | Hint::NewDirectory | Hint::Rescan | Hint::Arrived => self.removals.mixed = true,
-        }
+        self.gathering.told(*hint, now);
         self.backoff.changed();
         self.changed(now);
     }
@@ -261,14 +213,8 @@ impl Remote {
     /// Something new waits.
     pub fn changed(&mut self, now: Instant) {
         self.stuck = None;
-        self.gathering_since.get_or_insert(now);
-        // What returns from a run is no load.
-        let last = self.last_run.map(|(ended, _)| ended).max(self.last_change);
-        let quiet = last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET);
-        if quiet && self.live_flights().next().is_none() {
-            self.busy_since = None;
-        }
-        self.last_change = Some(now);
+        let at_rest = self.live_flights().next().is_none();
+        self.gathering.changed(at_rest, now);
     }
 
     /// The next batch that may start now.
@@ -286,9 +232,7 @@ impl Remote {
         if self.may_start_live(pace, now)
             && let Some(batch) = self.set.take(Lane::Live, self.share(pace), now)
         {
-            self.removals = Removals::default();
-            // What is left needs a run of another kind, and has gathered as long.
-            self.gathering_since = self.gathering_since.filter(|_| self.set.has_waiting(Lane::Live));
+            self.gathering.taken(self.set.has_waiting(Lane::Live));
             return Some(batch);
         }
         if long != LongRuns::None
@@ -328,7 +272,7 @@ impl Remote {
     fn share(&self, pace: Pace) -> usize {
         let waiting = self.set.waiting();
         match waiting {
-            _ if self.removal_until().is_some() => pace.batch_paths.max(REMOVED_AT_ONCE),
+            tree if self.gathering.is_removal(tree) => pace.batch_paths.max(REMOVED_AT_ONCE),
             few if few < SHARE => pace.batch_paths,
             many => pace.batch_paths.min(many.div_ceil(pace.abreast.max(1)).max(SHARE)),
         }
@@ -336,30 +280,7 @@ impl Remote {
 
     /// When what waits has gathered long enough.
     fn gathered_at(&self, pace: Pace) -> Option<Instant> {
-        let since = self.gathering_since?;
-        if let Some(until) = self.removal_until() {
-            return Some(until.min(since + LONGEST_REMOVAL));
-        }
-        if self.set.waiting() >= CROWD {
-            return Some(since);
-        }
-        let busy = self.last_run.filter(|(ended, _)| since.saturating_duration_since(*ended) < QUIET);
-        let gather = match busy {
-            Some((_, took)) => {
-                let lasted = self.busy_since.map_or(Duration::ZERO, |busy| since.saturating_duration_since(busy));
-                took.min(SHORT_GATHER).max(lasted / 4).min(LONGEST_GATHER).max(pace.gather)
-            }
-            None => pace.gather,
-        };
-        Some(since + gather)
-    }
-
-    /// When a tree that is being removed counts as removed, where that is all that waits.
-    fn removal_until(&self) -> Option<Instant> {
-        let Removals { count, last, mixed } = self.removals;
-        // Some may be left of a run that ended meanwhile.
-        let is_all = !mixed && count >= REMOVAL && self.set.waiting() <= count + count / 4;
-        last.filter(|_| is_all).map(|last| last + REMOVED)
+        self.gathering.until(pace.gather, self.set.waiting())
     }
 
     /// When [`Remote::next_batch`] may have something to start that it has not now.
@@ -417,10 +338,9 @@ impl Remote {
     pub fn flight_ended(&mut self, flight: &Flight, now: Instant) {
         self.stuck = None;
         if flight.lane == Lane::Live {
-            self.last_run = Some((now, now.duration_since(flight.started)));
-            self.busy_since.get_or_insert(flight.started);
+            self.gathering.landed(flight.started, now);
         }
-        self.gathering_since = self.set.has_waiting(Lane::Live).then(|| self.gathering_since.unwrap_or(now));
+        self.gathering.counted(self.set.has_waiting(Lane::Live), now);
     }
 
     /// Tries everything that failed at once. Returns how many paths that are.
@@ -486,6 +406,7 @@ impl Remote {
 mod tests {
     use super::*;
     use crate::pending::Ending;
+    use crate::watch::Hint;
 
     const PACE: Pace = Pace { gather: Duration::from_millis(5), batch_paths: 100, streams: 4, abreast: 1 };
 
@@ -587,23 +508,15 @@ mod tests {
             remote
         };
         let mut remote = of_a_tree();
-        assert_eq!(remote.next_wake(pace, at(100)), Some(at(100) + REMOVED));
-        let batch = remote.next_batch(pace, LongRuns::All, at(100) + REMOVED).unwrap();
+        let gone = remote.next_wake(pace, at(100)).unwrap();
+        assert!(gone > at(100), "more of it may go");
+        let batch = remote.next_batch(pace, LongRuns::All, gone).unwrap();
         assert_eq!(batch.paths.len(), 10_000, "all of it, whatever a run may hold");
 
         // Something else does not wait for it.
         let mut remote = of_a_tree();
         change(&mut remote, "written", Hint::Entry, 10_001, at(101));
         assert!(remote.next_batch(pace, LongRuns::All, at(101)).is_some());
-
-        // Nor does it wait for ever.
-        let mut remote = of_a_tree();
-        for nth in 10_001..=15_000 {
-            let now = at(100 + (nth - 10_000) / 10);
-            change(&mut remote, &format!("slow/{nth}"), Hint::Removed, nth, now);
-            let is_time = now >= start + LONGEST_REMOVAL;
-            assert_eq!(remote.gathered_at(pace).unwrap() <= now, is_time, "at {nth}");
-        }
     }
 
     #[test]
@@ -624,8 +537,6 @@ mod tests {
             runs += round(&mut remote, millis);
         }
         assert!((30..80).contains(&runs), "{runs} runs in three seconds");
-        let since = remote.gathering_since;
-        assert_eq!(remote.gathered_at(PACE), since.map(|since| since + LONGEST_GATHER));
         assert_eq!(round(&mut remote, 3_100), 1);
 
         // While something that a full sync gave back gathers, something changes.
