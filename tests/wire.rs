@@ -98,6 +98,15 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mut at_most: u64, how: Break) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
+/// Waits for the end of the first full sync, which would send what it meets of a file that is being written, and puts
+/// a large file into the source, whole from its first moment.
+fn put_large(ward: &Ward) {
+    until("the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
+    let fresh = ward.place.path("fresh");
+    put(&fresh, (0..4 << 20).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
+    fs::rename(fresh, ward.place.source().join("large")).unwrap();
+}
+
 #[test]
 fn a_connection_reset_in_the_middle_of_a_file_is_named_and_mended() {
     let place = Place::new();
@@ -106,8 +115,7 @@ fn a_connection_reset_in_the_middle_of_a_file_is_named_and_mended() {
     let ward = Ward::mirror(place, &[wire.url()]);
     ward.put("small");
     ward.converged();
-    let large = (0..4 << 20).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
-    put(&ward.place.source().join("large"), large);
+    put_large(&ward);
     eventually("its failure", SOON, || {
         let (failures, remotes) = (ward.failures(), ward.remotes());
         let found = failures.contains(&("large".to_owned(), "ConnectionLost".to_owned()));
@@ -128,9 +136,7 @@ fn a_run_in_which_nothing_moves_any_more_is_ended_and_its_batch_tried_again() {
     let launch = place.launch().config(&config);
     let ward = Ward::start(place, launch);
     ward.put("small");
-    until("the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
-    let large = (0..4 << 20).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
-    put(&ward.place.source().join("large"), large);
+    put_large(&ward);
     ward.put("beside it");
     eventually("its failure", SOON, || {
         let failures = ward.failures();
