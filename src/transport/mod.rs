@@ -33,6 +33,7 @@ mod process;
 mod run;
 mod script;
 mod shell;
+mod spawn;
 mod ssh;
 mod synced;
 

@@ -4,14 +4,15 @@
 //! receiver on this machine, its ssh) is told to end. When the agent itself is killed, the kernel tells rsync.
 
 use super::endpoint::Environment;
+use super::spawn::{Child, Program, spawn};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::{ExitStatus, Stdio};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::{Notify, mpsc};
 
 /// Above so many bytes rsync's complaints are not kept.
@@ -69,27 +70,20 @@ impl Run {
         root: &Arc<OwnedFd>,
         gentle: bool,
     ) -> io::Result<Self> {
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+        let child = spawn(&Program {
+            name: program,
+            arguments,
+            environment,
             // The very directory that was looked at, whatever its name leads to by now.
-            .current_dir(format!("/proc/self/fd/{}", root.as_raw_fd()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        end_with_agent(&mut command);
-        give_way(&mut command, if gentle { GENTLE } else { 0 });
-        let child = command.spawn()?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw);
-        Ok(Self { child, group })
+            directory: root.as_fd(),
+            niceness: if gentle { GENTLE } else { 0 },
+        })?;
+        Ok(Self { group: Some(child.id()), child })
     }
 
     /// Whether it has not ended yet.
     pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.child.is_alive()
     }
 
     /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end.
@@ -119,7 +113,6 @@ impl Run {
                     }
                 }
             }
-            drop(stdin.shutdown().await);
         };
         // rsync closes both when it ends.
         let over = Notify::new();
@@ -159,33 +152,6 @@ pub(crate) fn end_with_agent(command: &mut Command) {
     }
 }
 
-/// Has the process, and what it starts, take the processor from nobody who is at work, and with a `niceness` get less of
-/// it than others. Of the disk too, where the I/O scheduler knows priorities: ioprio_set(2), without one of its own a
-/// process has the one that its niceness stands for.
-///
-/// SCHED_BATCH (sched(7)) is more than courtesy. A daemon without `socket options = TCP_NODELAY` greets in three small
-/// messages. An rsync that is woken by the first, takes the daemon's processor and answers before the second has been
-/// written, has the third wait 40 ms for a delayed acknowledgement. That happened to 10 of 60 runs on two idle
-/// processors and to 28 of 60 beside a full sync; this way, to 1 and none.
-fn give_way(command: &mut Command, niceness: i32) {
-    // SAFETY: as above: three system calls, sched_getscheduler(2), sched_setscheduler(2) and setpriority(2) by way of
-    // nice(3), which neither allocate nor lock.
-    unsafe {
-        command.pre_exec(move || {
-            // Who was started with a policy of his own has been given it on purpose.
-            if nix::libc::sched_getscheduler(0) == nix::libc::SCHED_OTHER {
-                let parameters = nix::libc::sched_param { sched_priority: 0 };
-                nix::libc::sched_setscheduler(0, nix::libc::SCHED_BATCH, &raw const parameters);
-            }
-            // Either can only be refused to give way; and if it were, the run would be no worse for it.
-            if niceness != 0 {
-                nix::libc::nice(niceness);
-            }
-            Ok(())
-        });
-    }
-}
-
 impl Drop for Run {
     fn drop(&mut self) {
         if let Some(group) = self.group {
@@ -199,8 +165,7 @@ impl Drop for Run {
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Returns when process `id` stands still for good, with what [`Run::complete`] makes of it.
-async fn stand_still(id: Option<u32>, patience: Option<Duration>) -> io::ErrorKind {
-    let Some(id) = id else { return std::future::pending().await };
+async fn stand_still(id: nix::unistd::Pid, patience: Option<Duration>) -> io::ErrorKind {
     let (mut seen, mut since) = (String::new(), Instant::now());
     loop {
         tokio::time::sleep(LOOK).await;
