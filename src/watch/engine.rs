@@ -102,6 +102,8 @@ pub struct Engine {
     pub(super) overlooked: HashSet<NodeId>,
     /// Nodes whose watch the kernel ended, until they are looked at again.
     pub(super) ended: HashSet<NodeId>,
+    /// The directory that was found gone at the end of its watch. The event that tells of its removal is still to come.
+    pub(super) gone: Option<RelPath>,
     pub(super) holds: Holds,
     pub(super) rescans: Rescans,
     pub(super) unwatched: Unwatched,
@@ -171,6 +173,7 @@ impl Engine {
             half: false,
             overlooked: HashSet::new(),
             ended: HashSet::new(),
+            gone: None,
             holds: Holds::default(),
             rescans: Rescans::new(),
             unwatched: Unwatched::new(),

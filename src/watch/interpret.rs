@@ -171,14 +171,13 @@ impl Engine {
     }
 
     fn directory_removed(&mut self, parent: NodeId, path: RelPath) {
-        let mut hint = Hint::Rescan;
+        let was_found_gone = self.gone.take_if(|gone| *gone == path).is_some();
+        let mut hint = if was_found_gone { Hint::Removed } else { Hint::Rescan };
         if let Some(node) = self.tree.child(parent, path.file_name().as_bytes()) {
             let key = self.tree.watch_key(node);
             // The removal of all that was in a watched directory was reported before its own, be it before or after
             // the kernel ends the watch.
-            if key.is_some() || self.ended.contains(&node) {
-                hint = Hint::Removed;
-            }
+            hint = if key.is_some() || self.ended.contains(&node) { Hint::Removed } else { Hint::Rescan };
             match self.look(&path) {
                 // A newer one, which is known already.
                 Found::Directory(_, watch) if Some(watch.key()) == key => {}

@@ -213,12 +213,15 @@ impl Engine {
     }
 
     fn recheck(&mut self, node: NodeId, key: i32) {
-        self.ended.remove(&node);
+        let had_ended = self.ended.remove(&node);
         let Some(path) = self.tree.path(node) else {
             return self.overlook(node);
         };
         match self.look(&path) {
-            Found::Nothing => self.vanished(node),
+            Found::Nothing => {
+                self.vanished(node);
+                self.gone = Some(path).filter(|_| had_ended && !self.tree.is_alive(node));
+            }
             Found::Unwatchable(cause, reason) => self.give_up(node, path, cause, reason),
             Found::Directory(_, watch) if self.tree.watch_key(node) == Some(watch.key()) => {}
             // Just now it was seen elsewhere with this watch, and now here.

@@ -94,6 +94,32 @@ fn a_renamed_directory_keeps_its_watches() {
 }
 
 #[test]
+fn a_removal_is_told_as_one_however_far_the_watch_has_read() {
+    let fill = |root: &Path| {
+        for nth in 0..1_000 {
+            fs::create_dir(root.join(format!("{nth}"))).unwrap();
+        }
+    };
+    let mut rig = Rig::with_tree(fill, |_| {});
+    let root = rig.root.clone();
+    // The end of a watch and the removal that it is about are two events: many a read comes in between.
+    let removing = std::thread::spawn(move || {
+        for nth in 0..1_000 {
+            fs::remove_dir(root.join(format!("{nth}"))).unwrap();
+        }
+    });
+    while !removing.is_finished() {
+        rig.engine.turn();
+    }
+    removing.join().unwrap();
+    let changes = rig.settle();
+    let others = changes.iter().filter(|change| !change.starts_with("Removed ")).collect::<Vec<_>>();
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(changes.len(), 1_000);
+    rig.check_tree("removed");
+}
+
+#[test]
 fn a_directory_moves_in_and_out() {
     let mut rig = Rig::new(|_| {});
     fs::create_dir_all(rig.out.join("a/b")).unwrap();
