@@ -25,7 +25,7 @@ pub struct Plot {
 /// Workloads that stand in one plot, with what it is called.
 const GROUPS: [(&str, &str, &[&str]); 4] = [
     ("written", "Files are written", &["burst", "tree", "big", "checkout", "unpack"]),
-    ("changed", "Files are removed, renamed, overwritten", &["rmtree", "mv", "mv-ssh", "churn", "uploads"]),
+    ("changed", "Files are removed, renamed, overwritten", &["rmtree", "tree-rm", "mv", "mv-ssh", "churn", "uploads"]),
     ("remotes", "Several remotes, and a far one", &["burst", "remotes-3", "remotes-10", "link"]),
     ("trees", "Large trees", &["full", "watch", "watch-million", "pending"]),
 ];

@@ -43,6 +43,18 @@ pub fn races() -> Vec<Race> {
             ..Race::PLAIN
         },
         Race {
+            name: "tree-rm",
+            about: "The source tree of `tree` is removed with `rm -r`.",
+            measures: &[Measure::Lag, Measure::Cpu, Measure::Runs],
+            prepare: |field, stand| crates::copy(&stand.source().join("tree"), field.sized(8_000, 300)),
+            write: |_, stand| {
+                let removed = Command::new("rm").arg("-r").arg(stand.source().join("tree")).status();
+                assert!(removed.is_ok_and(|status| status.success()), "rm -r failed");
+            },
+            copied: false,
+            ..Race::PLAIN
+        },
+        Race {
             name: "mv",
             about: "A directory of 1,000 files of 10 KB is renamed.",
             measures: &[Measure::Converged, Measure::Cpu, Measure::Runs],
