@@ -243,17 +243,6 @@ fn sigterm_ends_it_in_time_and_the_rest_is_done_after_the_restart() {
 }
 
 #[test]
-fn what_it_started_does_not_outlive_a_kill() {
-    let mut scene = throttled(r#"<fullSync atStart="never"/>"#);
-    start_slow_transfer(&scene);
-    let children = scene.agent.children();
-    assert!(!children.is_empty(), "a transfer is in flight");
-    scene.agent.kill();
-    until("the end of its processes", SOON, || children.iter().all(|child| !child.lives()));
-    assert!(!scene.copy.join("slow").exists(), "the slow file has arrived, so nothing was unfinished");
-}
-
-#[test]
 fn a_deletion_that_could_not_be_sent_is_sent_after_the_restart() {
     let mut scene = Scene::configured(
         |source, _| put(&source.join("tree/a/b"), "to be deleted"),
