@@ -22,6 +22,7 @@ use super::walk::{Mode, Step};
 use super::{Change, Control, Counters, EventMask, Hint, Report, Spec};
 use crate::failpoint::may_die_here;
 use crate::path::RelPath;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -100,10 +101,8 @@ pub struct Engine {
     half: bool,
     /// Directories in which something was not found because they had left their path: walked when they arrive.
     pub(super) overlooked: HashSet<NodeId>,
-    /// Nodes whose watch the kernel ended, until they are looked at again.
+    /// Nodes whose watch the kernel ended, until the event comes that tells of their removal, or they are watched again.
     pub(super) ended: HashSet<NodeId>,
-    /// The directory that was found gone at the end of its watch. The event that tells of its removal is still to come.
-    pub(super) gone: Option<RelPath>,
     pub(super) holds: Holds,
     pub(super) rescans: Rescans,
     pub(super) unwatched: Unwatched,
@@ -173,7 +172,6 @@ impl Engine {
             half: false,
             overlooked: HashSet::new(),
             ended: HashSet::new(),
-            gone: None,
             holds: Holds::default(),
             rescans: Rescans::new(),
             unwatched: Unwatched::new(),
@@ -247,6 +245,7 @@ impl Engine {
             self.step(step);
         }
         self.overlooked.retain(|node| self.tree.is_alive(*node));
+        self.ended.retain(|node| self.tree.is_alive(*node));
         let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);
@@ -284,7 +283,13 @@ impl Engine {
             return false;
         }
         let mut polled = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
-        poll(&mut polled, SECOND_HALF).is_ok_and(|ready| ready > 0)
+        loop {
+            match poll(&mut polled, SECOND_HALF) {
+                // A signal that is handled: it says nothing of the descriptor.
+                Err(Errno::EINTR) => {}
+                ready => return ready.is_ok_and(|ready| ready > 0),
+            }
+        }
     }
 
     pub(super) fn count_directories(&self) {

@@ -1,8 +1,7 @@
 //! [`Holds`]: paths whose report waits a moment, because it will probably turn out to be unnecessary.
 //!
 //! Each path is held once, until a time. Nothing here looks at the disk; who takes a path out when its time has come
-//! decides what becomes of it. A held path is never forgotten: it leaves by [`Holds::release`], [`Holds::release_made`],
-//! [`Holds::due`] or [`Holds::clear`] alone.
+//! decides what becomes of it. A held path is never forgotten: whoever takes it out by one of the methods below has it.
 
 use super::tree::NodeId;
 use crate::path::RelPath;

@@ -142,6 +142,13 @@ impl Engine {
         match what {
             EventMask::ATTRIB if is_unknown => return true,
             EventMask::MOVED_FROM => self.unpacked = Some(cookie).filter(|_| is_unknown),
+            EventMask::MOVED_TO if self.unpacked == Some(cookie) => {
+                // Two that are held exchange their names: held here again, this one would be taken for the one that leaves.
+                self.unpacked = None;
+                self.holds.release(path);
+                self.made_after_all(parent, path.file_name());
+                return true;
+            }
             _ => {}
         }
         self.holds.release(path);
@@ -171,13 +178,14 @@ impl Engine {
     }
 
     fn directory_removed(&mut self, parent: NodeId, path: RelPath) {
-        let was_found_gone = self.gone.take_if(|gone| *gone == path).is_some();
-        let mut hint = if was_found_gone { Hint::Removed } else { Hint::Rescan };
+        let mut hint = Hint::Rescan;
         if let Some(node) = self.tree.child(parent, path.file_name().as_bytes()) {
             let key = self.tree.watch_key(node);
             // The removal of all that was in a watched directory was reported before its own, be it before or after
             // the kernel ends the watch.
-            hint = if key.is_some() || self.ended.contains(&node) { Hint::Removed } else { Hint::Rescan };
+            if key.is_some() || self.ended.contains(&node) {
+                hint = Hint::Removed;
+            }
             match self.look(&path) {
                 // A newer one, which is known already.
                 Found::Directory(_, watch) if Some(watch.key()) == key => {}
@@ -342,6 +350,11 @@ impl Engine {
     }
 
     fn file_event(&mut self, parent: NodeId, path: RelPath, event: &Event) {
+        if let Some(&mut Reason::Made(above)) = self.holds.reason(&path) {
+            // The directory that is held there has exchanged names with this file.
+            self.holds.release(&path);
+            self.made_after_all(above, path.file_name());
+        }
         let name = path.file_name().as_bytes();
         let arrives = event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO);
         if arrives && let Some(node) = self.tree.child(parent, name) {

@@ -167,7 +167,6 @@ impl Engine {
         }
         self.overlooked.clear();
         self.ended.clear();
-        self.gone = None;
         self.steps.clear();
         self.holds.clear();
         self.rescans.forget();

@@ -138,6 +138,7 @@ impl Engine {
             self.tree.unbind(other);
             self.steps.push(Step::Recheck(other, key));
         }
+        self.ended.remove(&node);
         match self.tree.bind(node, watch) {
             None => false,
             Some(former) => {
@@ -167,12 +168,23 @@ impl Engine {
         self.unwatch(watches);
     }
 
-    /// There is no directory at the node's path. If the directory above is where it should be, this one is gone, and the
-    /// event that says so is still to come, or came already. If not, that one was moved, perhaps with this one in it.
+    /// There is no directory at the node's path: it is gone, unless the directory above left its place, perhaps with it.
     fn vanished(&mut self, node: NodeId) {
+        if !self.is_overlooked(node) {
+            self.drop_node(node);
+        }
+    }
+
+    /// There is no directory at the node's path. If the directory above is where it should be, this one is gone, and the
+    /// event that says so is still to come, or came already. If not, that one was moved, perhaps with this one in it: it
+    /// is looked into when it arrives.
+    fn is_overlooked(&mut self, node: NodeId) -> bool {
         match self.tree.parent(node) {
-            Some(above) if !self.is_in_place(above) => self.overlook(above),
-            _ => self.drop_node(node),
+            Some(above) if !self.is_in_place(above) => {
+                self.overlook(above);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -203,6 +215,7 @@ impl Engine {
             self.lose_root(format!("{} cannot be watched: {reason}", self.spec.root.display()));
             return;
         }
+        self.ended.remove(&node);
         if let Some(watch) = self.tree.unbind(node) {
             self.disown(watch);
         }
@@ -213,19 +226,20 @@ impl Engine {
     }
 
     fn recheck(&mut self, node: NodeId, key: i32) {
-        let had_ended = self.ended.remove(&node);
         let Some(path) = self.tree.path(node) else {
             return self.overlook(node);
         };
         match self.look(&path) {
-            Found::Nothing => {
-                self.vanished(node);
-                self.gone = Some(path).filter(|_| had_ended && !self.tree.is_alive(node));
+            // The event that tells of its removal is still to come, and finds by it that all in it was told of.
+            Found::Nothing if self.ended.contains(&node) => {
+                self.is_overlooked(node);
             }
+            Found::Nothing => self.vanished(node),
             Found::Unwatchable(cause, reason) => self.give_up(node, path, cause, reason),
             Found::Directory(_, watch) if self.tree.watch_key(node) == Some(watch.key()) => {}
             // Just now it was seen elsewhere with this watch, and now here.
             Found::Directory(_, watch) if watch.key() == key => {
+                self.ended.remove(&node);
                 self.tree.bind(node, watch);
             }
             Found::Directory(_, watch) => {

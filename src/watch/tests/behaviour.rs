@@ -96,15 +96,17 @@ fn a_renamed_directory_keeps_its_watches() {
 #[test]
 fn a_removal_is_told_as_one_however_far_the_watch_has_read() {
     let fill = |root: &Path| {
-        for nth in 0..1_000 {
-            fs::create_dir(root.join(format!("{nth}"))).unwrap();
+        for nth in 0..500 {
+            fs::create_dir_all(root.join(format!("{nth}/in"))).unwrap();
         }
     };
     let mut rig = Rig::with_tree(fill, |_| {});
     let root = rig.root.clone();
-    // The end of a watch and the removal that it is about are two events: many a read comes in between.
+    // The end of a watch and the removal that it is about are two events: many a read comes in between, and by then the
+    // directory above may be gone as well.
     let removing = std::thread::spawn(move || {
-        for nth in 0..1_000 {
+        for nth in 0..500 {
+            fs::remove_dir(root.join(format!("{nth}/in"))).unwrap();
             fs::remove_dir(root.join(format!("{nth}"))).unwrap();
         }
     });
@@ -117,6 +119,7 @@ fn a_removal_is_told_as_one_however_far_the_watch_has_read() {
     assert!(others.is_empty(), "{others:?}");
     assert_eq!(changes.len(), 1_000);
     rig.check_tree("removed");
+    assert!(rig.engine.ended.is_empty());
 }
 
 #[test]
@@ -217,6 +220,40 @@ fn a_directory_that_is_unpacked_is_new_under_its_own_name_and_no_other() {
     rig.check_tree("unpacked");
     fs::write(place.join("later"), "x").unwrap();
     assert!(has(&rig.settle(), "Entry lib/later"));
+}
+
+#[test]
+fn held_directories_that_exchange_names_are_watched_all_the_same() {
+    let exchange = |one: &Path, other: &Path| {
+        let cwd = nix::fcntl::AT_FDCWD;
+        nix::fcntl::renameat2(cwd, one, cwd, other, nix::fcntl::RenameFlags::RENAME_EXCHANGE).unwrap();
+    };
+    let mut rig = Rig::new(|_| {});
+    let [one, other] = ["a.dpkg-new", "b.dpkg-tmp"].map(|name| rig.root.join(name));
+
+    // With a file.
+    fs::write(&other, "x").unwrap();
+    rig.settle();
+    fs::create_dir(&one).unwrap();
+    exchange(&one, &other);
+    let told = rig.settle();
+    assert!(has(&told, "NewDirectory b.dpkg-tmp") && has(&told, "Entry a.dpkg-new"), "{told:?}");
+    rig.check_tree("exchanged with a file");
+    fs::remove_file(&one).unwrap();
+    fs::remove_dir(&other).unwrap();
+    rig.settle();
+
+    // With one another.
+    fs::create_dir(&one).unwrap();
+    fs::create_dir(&other).unwrap();
+    exchange(&one, &other);
+    rig.settle();
+    rig.check_tree("exchanged with one another");
+    for directory in [&one, &other] {
+        fs::write(directory.join("inside"), "x").unwrap();
+    }
+    let told = rig.settle();
+    assert!(has(&told, "Entry a.dpkg-new/inside") && has(&told, "Entry b.dpkg-tmp/inside"), "{told:?}");
 }
 
 #[test]
