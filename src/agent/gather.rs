@@ -78,8 +78,7 @@ impl Gathering {
         }
     }
 
-    /// A live run takes what waits. `left`: not all of it, because the rest needs a run of another kind; that has
-    /// gathered as long.
+    /// A live run takes what waits. `left`: not all of it, since the rest needs another run; that has gathered as long.
     pub fn taken(&mut self, left: bool) {
         self.removals = Removals::default();
         self.since = self.since.filter(|_| left);
