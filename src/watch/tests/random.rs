@@ -37,7 +37,7 @@ fn operate(random: &mut fastrand::Rng, rig: &Rig, names: &[&str]) -> String {
         12 => fs::rename(rig.out.join(random.u8(..4).to_string()), &target),
         13 => {
             let outside = rig.out.join(random.u8(..4).to_string());
-            fs::create_dir_all(outside.join("p/q")).and_then(|()| fs::write(outside.join("p/q/file"), content))
+            fs::create_dir_all(outside.join("p/q")).and_then(|()| write(&outside.join("p/q/file"), &content))
         }
         14 => fs::remove_file(some(random)),
         15 => fs::remove_dir_all(some(random)),
