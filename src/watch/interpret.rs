@@ -145,8 +145,7 @@ impl Engine {
             EventMask::MOVED_TO if self.unpacked == Some(cookie) => {
                 // Two that are held exchange their names: held here again, this one would be taken for the one that leaves.
                 self.unpacked = None;
-                self.holds.release(path);
-                self.made_after_all(parent, path.file_name());
+                self.end_hold_of_directory(path);
                 return true;
             }
             _ => {}
@@ -162,6 +161,14 @@ impl Engine {
     /// Takes the directories that are held into the tree: one above them is about to leave its path.
     fn end_holds_of_directories(&mut self) {
         for (path, parent) in self.holds.release_made() {
+            self.made_after_all(parent, path.file_name());
+        }
+    }
+
+    /// Takes the directory that is held at the path, if one is, into the tree.
+    fn end_hold_of_directory(&mut self, path: &RelPath) {
+        if let Some(&mut Reason::Made(parent)) = self.holds.reason(path) {
+            self.holds.release(path);
             self.made_after_all(parent, path.file_name());
         }
     }
@@ -350,11 +357,8 @@ impl Engine {
     }
 
     fn file_event(&mut self, parent: NodeId, path: RelPath, event: &Event) {
-        if let Some(&mut Reason::Made(above)) = self.holds.reason(&path) {
-            // The directory that is held there has exchanged names with this file.
-            self.holds.release(&path);
-            self.made_after_all(above, path.file_name());
-        }
+        // A directory that is held there has exchanged names with this file.
+        self.end_hold_of_directory(&path);
         let name = path.file_name().as_bytes();
         let arrives = event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO);
         if arrives && let Some(node) = self.tree.child(parent, name) {

@@ -170,15 +170,15 @@ impl Engine {
 
     /// There is no directory at the node's path: it is gone, unless the directory above left its place, perhaps with it.
     fn vanished(&mut self, node: NodeId) {
-        if !self.is_overlooked(node) {
+        if !self.overlook_above(node) {
             self.drop_node(node);
         }
     }
 
     /// There is no directory at the node's path. If the directory above is where it should be, this one is gone, and the
     /// event that says so is still to come, or came already. If not, that one was moved, perhaps with this one in it: it
-    /// is looked into when it arrives.
-    fn is_overlooked(&mut self, node: NodeId) -> bool {
+    /// is looked into when it arrives. Returns whether that is so.
+    fn overlook_above(&mut self, node: NodeId) -> bool {
         match self.tree.parent(node) {
             Some(above) if !self.is_in_place(above) => {
                 self.overlook(above);
@@ -232,7 +232,7 @@ impl Engine {
         match self.look(&path) {
             // The event that tells of its removal is still to come, and finds by it that all in it was told of.
             Found::Nothing if self.ended.contains(&node) => {
-                self.is_overlooked(node);
+                self.overlook_above(node);
             }
             Found::Nothing => self.vanished(node),
             Found::Unwatchable(cause, reason) => self.give_up(node, path, cause, reason),
