@@ -2,8 +2,7 @@
 
 use crate::agent::snapshot::State;
 use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
-use crate::bus::neighbours::{self, Link};
-use crate::bus::{self, Bus};
+use crate::bus::{self, neighbours};
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
 use crate::heap;
 use crate::language::{Language, help};
@@ -294,8 +293,12 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
             None
         }
     };
-    if let Some(looping) = loop_of(&instance, &handle.snapshot(), &which, bus.as_ref()).await {
-        tracing::error!(message_id = message_ids::LOOP, "{looping}");
+    let neighbours = match &bus {
+        Some(bus) => neighbours::mirrors(&which, bus.name()).await,
+        None => Vec::new(),
+    };
+    if let Err(conflict) = handle.begin(neighbours).await {
+        tracing::error!(message_id = message_ids::LOOP, "{conflict}");
         handle.stop().await;
         // How it ends says nothing more.
         let _ = engine.await;
@@ -319,27 +322,6 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says so, if this instance feeds itself, by way of others on the bus or not.
-async fn loop_of(instance: &str, snapshot: &Snapshot, which: &bus::Which, bus: Option<&Bus>) -> Option<String> {
-    let local = snapshot.remotes.iter().filter(|remote| remote.address.starts_with('/'));
-    let link =
-        |remote: &agent::snapshot::Remote| Link::new(instance.to_owned(), &remote.root, Path::new(&remote.address));
-    let own: Vec<Link> = local.map(link).collect();
-    if own.is_empty() {
-        return None;
-    }
-    let others = match bus {
-        Some(bus) => neighbours::links(which, bus.name()).await,
-        None => Vec::new(),
-    };
-    let way = neighbours::find_loop(&own, &others)?;
-    let way: Vec<String> = way.iter().map(Link::to_string).collect();
-    Some(format!(
-        "a loop, so that every change would come back: {}. Nothing is mirrored; leave one of them out",
-        way.join(", ")
-    ))
 }
 
 /// Returns when the watches are set, or it is known that some cannot be, or the engine has ended.

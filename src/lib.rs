@@ -29,6 +29,7 @@ pub mod human;
 pub mod journal;
 pub mod language;
 pub mod message_ids;
+mod mounts;
 pub mod path;
 pub mod pending;
 pub mod plugin;

@@ -40,6 +40,12 @@ impl Engine {
                     root.watch().drain(token);
                 }
             }
+            Command::Begin(neighbours, answer) => {
+                self.neighbours = neighbours;
+                let conflict = self.compare_places();
+                self.begun = conflict.is_none();
+                drop(answer.send(conflict.map_or(Ok(()), |found| Err(CommandError::Conflict(found.to_string())))));
+            }
             // The loop looks for it.
             Command::Stop => {}
         }
@@ -71,6 +77,7 @@ impl Engine {
         let names = chosen.iter().map(|at| self.remotes[*at].name.clone()).collect();
         for at in chosen {
             self.remotes[at].backoff.cut_short();
+            self.remotes[at].guard.reconsider();
             self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, true);
         }
         Ok(self.jobs.create(names, wall))

@@ -2,6 +2,7 @@
 
 use super::barrier::Barriers;
 use super::clock::Clock;
+use super::deletion_guard::Probes;
 use super::echo::Echoes;
 use super::fail_log::FailLog;
 use super::flights::Returned;
@@ -14,6 +15,7 @@ use super::root::{Condition, Root, WatchId};
 use super::snapshot::{Notice, Snapshot, StartedFrom, State};
 use super::telling::Partial;
 use super::write_down::{Found, Ledger};
+use crate::config::overlap::Mirror;
 use crate::config::{Config, FullSyncAtStart};
 use crate::heap;
 use crate::journal::LeftRemote;
@@ -117,6 +119,11 @@ pub(super) struct Engine {
     pub(super) clock: Option<Clock>,
     pub(super) fail_log: FailLog,
     pub(super) echoes: Echoes,
+    pub(super) probes: Probes,
+    /// What other instances of this machine mirrored when this one began.
+    pub(super) neighbours: Vec<Mirror>,
+    /// Whether runs may start: all mirrors were compared.
+    pub(super) begun: bool,
     /// The journal tells of no loop before.
     pub(super) loop_told: Option<Instant>,
     pub(super) runs: JoinSet<Returned>,
@@ -197,6 +204,9 @@ impl Engine {
             clock: None,
             fail_log: FailLog::new(),
             echoes: Echoes::default(),
+            probes: Probes::default(),
+            neighbours: Vec::new(),
+            begun: false,
             loop_told: None,
             runs: JoinSet::new(),
             tasks: HashMap::new(),
@@ -327,6 +337,7 @@ impl Engine {
             }
             self.full_sync_if_due(now);
             self.dispatch(now);
+            self.probe_if_due(now);
             self.review_partial(now);
             self.settle_barriers(now);
             self.publish_if_due(now);
@@ -352,6 +363,7 @@ impl Engine {
                         self.take_report(watch, report);
                     }
                 }
+                ended = self.probes.ended() => self.take_findings(ended, Instant::now(), SystemTime::now()),
                 () = plugins_changed.notified() => self.dirty = true,
                 () = sleep_until(wake) => {}
             }
@@ -383,6 +395,7 @@ impl Engine {
     /// Lets short runs end, ends the others, saves what is unfinished. Takes a little over [`GRACE`] at most.
     async fn shut_down(mut self) {
         self.stopping = true;
+        self.probes.stop();
         self.publish(Instant::now());
         let deadline = Instant::now() + GRACE;
         // What changes after the watches are drained is seen by nobody.

@@ -1,5 +1,6 @@
 //! Starting runs, and taking in how they ended.
 
+use super::deletion_guard::compares;
 use super::echo::Heard;
 use super::engine::Engine;
 use super::remote::{Flight, LongRuns, Pace, RemoteId};
@@ -27,6 +28,9 @@ pub type Returned = (RemoteId, BatchId, Outcome, Option<Ahead>);
 impl Engine {
     /// Starts every run that may start now.
     pub(super) fn dispatch(&mut self, now: Instant) {
+        if !self.begun {
+            return;
+        }
         if self.paused {
             self.remotes.iter_mut().for_each(|remote| remote.reserve.rest());
             return;
@@ -108,6 +112,7 @@ impl Engine {
             lane: batch.lane,
             requested: batch.requested,
             delete,
+            withhold: compares(batch.lane, batch.kind) && remote.guard.withholds(batch.requested),
             filter: match &self.config.crontab {
                 Some(crontab) if batch.scheduled => crontab.filter.clone(),
                 _ => self.config.filter.clone(),
@@ -204,12 +209,14 @@ impl Engine {
         }
     }
 
-    fn landed(&mut self, id: RemoteId, batch: BatchId, outcome: Outcome, now: Instant, wall: SystemTime) {
+    fn landed(&mut self, id: RemoteId, batch: BatchId, mut outcome: Outcome, now: Instant, wall: SystemTime) {
         may_die_here!("run-ended");
         let seq = self.next_seq();
         let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
+        let Some(flight) = self.remotes[at].flights.remove(&batch) else { return };
+        let waits_for_round =
+            compares(flight.lane, flight.batch.kind) && self.note_withheld(at, &mut outcome, &flight.batch.paths);
         let remote = &mut self.remotes[at];
-        let Some(flight) = remote.flights.remove(&batch) else { return };
 
         remote.capabilities.take_over(outcome.lesson);
         let mut refused = remote.capabilities.refused();
@@ -261,7 +268,10 @@ impl Engine {
             },
         };
         let changes = remote.set.finish(batch, ending, seq);
-        remote.flight_ended(&flight, now);
+        if waits_for_round {
+            self.wait_for_round(at, &flight.batch.paths, now);
+        }
+        self.remotes[at].flight_ended(&flight, now);
         self.mark(at, &flight, now);
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
@@ -325,7 +335,7 @@ impl Engine {
         })
     }
 
-    fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {
+    pub(super) fn remote_failed(&mut self, at: usize, fault: Fault, now: Instant, wall: SystemTime) {
         let longest = self.longest_pause();
         let remote = &mut self.remotes[at];
         let before = remote.backoff.attempts();

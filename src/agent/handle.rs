@@ -2,6 +2,7 @@
 //! engine's task and an answer from it, so no state is shared.
 
 use super::snapshot::{Failure, JobId, Notice, PendingPath, Snapshot};
+use crate::config::overlap::Mirror;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -24,6 +25,9 @@ pub enum CommandError {
     /// The new config has mistakes; the old one stays in force.
     #[error("the config was not reloaded, the old one stays in force:\n{0}")]
     BadConfig(String),
+    /// Mirrors would delete each other's files; the text names them.
+    #[error("{0}. Nothing is mirrored; leave one of them out")]
+    Conflict(String),
     /// The agent was started with `--watch/--to`.
     #[error("this instance has no config file to reload: it was started with --watch/--to")]
     NoConfigFile,
@@ -53,6 +57,8 @@ pub enum Command {
     Reload(Answer<()>),
     /// See [`Handle::wait_synced`].
     WaitSynced(Duration, Answer<()>),
+    /// See [`Handle::begin`].
+    Begin(Vec<Mirror>, Answer<()>),
     /// See [`Handle::stop`].
     Stop,
 }
@@ -136,6 +142,13 @@ impl Handle {
     /// Returns when every change made before the call has reached every remote.
     pub async fn wait_synced(&self, timeout: Duration) -> Result<(), CommandError> {
         self.ask(|answer| Command::WaitSynced(timeout, answer)).await
+    }
+
+    /// Compares the mirrors of this instance with each other and with `neighbours`, the mirrors of other instances on
+    /// this machine; then lets runs start. Nothing is sent before. Fails where two mirrors would delete each other's
+    /// files: then nothing is ever sent.
+    pub async fn begin(&self, neighbours: Vec<Mirror>) -> Result<(), CommandError> {
+        self.ask(|answer| Command::Begin(neighbours, answer)).await
     }
 
     /// Begins the agent's end.

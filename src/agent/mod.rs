@@ -14,6 +14,7 @@ mod backoff;
 mod barrier;
 mod clock;
 mod commands;
+mod deletion_guard;
 mod echo;
 mod engine;
 mod fail_log;

@@ -83,6 +83,8 @@ impl Engine {
             let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
             Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
         });
-        missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(self.echo_problem(Instant::now())).collect()
+        let withheld = self.withheld_problems();
+        let echo = self.echo_problem(Instant::now());
+        missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(echo).collect()
     }
 }

@@ -58,8 +58,16 @@ impl Engine {
             }
         };
         let old = std::mem::replace(&mut self.config, config);
+        if let Some(conflict) = self.compare_places() {
+            self.config = old;
+            let error = CommandError::BadConfig(format!("{conflict}; leave one of them out"));
+            tracing::error!(message_id = message_ids::CONFIG_REFUSED, "{error}");
+            return Err(error);
+        }
         self.reload_roots(&old)?;
         self.reload_remotes(&old);
+        // The new remotes lead into watched directories, or not, like those of before.
+        self.compare_places();
         let when = |config: &Config| config.crontab.as_ref().map(|crontab| crontab.when.clone());
         self.fail_log.changed();
         if when(&self.config) != when(&old) {

@@ -5,6 +5,7 @@
 //! comes after it: another starts beside it, on a stream of its own, over other paths.
 
 use super::backoff::Backoff;
+use super::deletion_guard::Guard;
 use super::gather::Gathering;
 use super::link::Link;
 use super::reserve::Reserve;
@@ -106,6 +107,8 @@ pub struct Remote {
     pub shared: Option<SharedConnection>,
     /// The run that waits for the next change.
     pub reserve: Reserve,
+    /// Whether comparisons may delete there.
+    pub guard: Guard,
     /// How fast the way there is.
     pub link: Link,
     /// What it accepts.
@@ -145,6 +148,7 @@ impl Remote {
             endpoint: Arc::new(endpoint),
             shared: None,
             reserve: Reserve::new(Duration::ZERO),
+            guard: Guard::default(),
             link: Link::default(),
             capabilities: Capabilities::default(),
             refusals_told: Vec::new(),

@@ -113,7 +113,11 @@ impl Engine {
             Moves::None => HashSet::new(),
             Moves::OfFiles | Moves::All => changes.iter().filter_map(|change| change.from.clone()).collect(),
         };
+        let root = self.roots[at].path.clone();
         for change in changes {
+            if self.take_probe(&root, &change.path) {
+                continue;
+            }
             let seq = self.next_seq();
             let departs = origins.contains(&change.path);
             let pause = self.echoes.pause(&self.roots[at].path, &change.path, now);

@@ -38,7 +38,7 @@ impl From<CommandError> for Error {
             CommandError::UnknownRemote(..) | CommandError::NoRemotes => Self::UnknownRemote(text),
             CommandError::UnknownJob(_) => Self::UnknownJob(text),
             CommandError::TimedOut(_) => Self::TimedOut(text),
-            CommandError::BadConfig(_) => Self::BadConfig(text),
+            CommandError::BadConfig(_) | CommandError::Conflict(_) => Self::BadConfig(text),
             CommandError::NoConfigFile => Self::NoConfigFile(text),
             CommandError::Stopping => Self::Stopping(text),
         }

@@ -3,7 +3,7 @@
 //! A host or user that ssh or rsync could take for an option, or for anything but a name, is refused here, so that
 //! nothing later has to ask.
 
-use super::{Destination, Secret};
+use super::{Destination, Secret, overlap};
 use std::net::Ipv6Addr;
 use std::path::{Component, Path, PathBuf};
 
@@ -201,34 +201,15 @@ pub(super) fn absolute(path: &Path, here: &Path) -> PathBuf {
     whole
 }
 
-/// `path` with the symbolic links of the part of it that exists resolved.
-fn resolved(path: &Path) -> PathBuf {
-    for above in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (above.canonicalize(), path.strip_prefix(above)) {
-            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
-        }
-    }
-    path.to_path_buf()
-}
-
 /// The directory of this machine, if `destination` is one, that holds `root` or lies in it: the copy would be mirrored
 /// into itself, or a full sync would delete the source as something the source does not hold.
 pub(super) fn entangled<'d>(root: &Path, destination: &'d Destination) -> Option<&'d Path> {
     let directory = match destination {
         Destination::Local { directory } => directory.as_path(),
-        Destination::Ssh { host, directory, .. } if directory.starts_with('/') && is_loopback(host) => {
-            Path::new(directory)
-        }
-        _ => return None,
+        Destination::Ssh { directory, .. } => Path::new(directory),
+        Destination::Daemon { .. } => return None,
     };
-    let (real_root, real) = (resolved(root), resolved(directory));
-    (real.starts_with(&real_root) || real_root.starts_with(&real)).then_some(directory)
-}
-
-/// Whether `host` is this machine by its usual names.
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    overlap::meets(root, destination).then_some(directory)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::address::{self, AddressError};
 use super::{
     AgentSettings, Calls, CommandLine, CommandPlugin, Config, Deletions, Destination, EventSwitches, PluginName,
-    Plugins, Root, RsyncOptions, Secret,
+    Plugins, Root, RsyncOptions, Secret, overlap,
 };
 use crate::filter::Filter;
 use std::ffi::OsString;
@@ -43,6 +43,9 @@ pub enum CommandLineError {
         /// The watched directory.
         watch: PathBuf,
     },
+    /// One copy lies inside another.
+    #[error("--to: {0}; mirror to places apart")]
+    Overlap(overlap::Conflict),
     /// A command that cannot be read.
     #[error("--command: {0}; write a program and its first words, such as '/usr/local/bin/on-change --fast'")]
     Command(String),
@@ -100,11 +103,16 @@ fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Conf
         if let Some(directory) = address::entangled(&path, &destination) {
             return Err(CommandLineError::Entangled { directory: directory.to_path_buf(), watch: path });
         }
-        if !remotes.contains(&destination) {
+        if !remotes.iter().any(|first| *first == destination || overlap::is_one_place(first, &destination)) {
             remotes.push(destination);
         }
     }
-    Ok(exact(vec![Root { path, remotes }]))
+    let root = Root { path, remotes };
+    let places = overlap::Places::new(overlap::mirrors("", [&root]), Vec::new());
+    match places.conflicts(true).into_iter().next() {
+        Some(conflict) => Err(CommandLineError::Overlap(conflict)),
+        None => Ok(exact(vec![root])),
+    }
 }
 
 /// The defaults of a config without a file: exact copies.
@@ -162,5 +170,7 @@ mod tests {
         let inside = root.path().join("copy").display().to_string();
         assert!(matches!(attempt(root.path(), &[&inside]), Err(CommandLineError::Entangled { .. })));
         assert!(matches!(attempt(root.path(), &["/"]), Err(CommandLineError::Entangled { .. })));
+        assert!(matches!(attempt(root.path(), &["h::m", "u@H::m/sub"]), Err(CommandLineError::Overlap(_))));
+        assert_eq!(attempt(root.path(), &["h::m", "H::m/x/.."]).unwrap().roots[0].remotes.len(), 1);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::access::{self, Access};
 use super::mistake::nearest;
+use super::overlap::{self, Conflict};
 use super::params::{Params, ParamsError};
 use super::reading::Reading;
 use super::tree::{Document, Element};
@@ -45,7 +46,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let access = alone.is_none().then(|| Access::read(reading, rsync));
     rsync_options.password_file = access.as_ref().and_then(|access| access.password_file.clone());
     let roots = roots(reading, document, head, sersync, access.as_ref());
-    check_shared_destinations(reading, sersync, &roots, events);
+    check_overlaps(reading, &roots, events);
     let fail_log = fail_log(reading, sersync.and_then(|sersync| sersync.child("failLog")));
     let crontab = crontab::read(reading, sersync.and_then(|sersync| sersync.child("crontab")), &filter);
     let plugins = plugins::read(reading, head, sersync);
@@ -331,6 +332,9 @@ fn remotes(
             reading.error(element.tag.clone(), message, help);
         } else if remotes.contains(&destination) {
             reading.warn(element.tag.clone(), format!("{destination} is given twice"), "it is mirrored to once");
+        } else if let Some(first) = remotes.iter().find(|first| overlap::is_one_place(first, &destination)) {
+            let message = format!("{destination} is the same place as {first}");
+            reading.warn(element.tag.clone(), message, "it is mirrored to once");
         } else {
             remotes.push(destination);
         }
@@ -371,30 +375,20 @@ fn remote(reading: &mut Reading<'_>, element: &Element, access: &Access) -> Opti
     })
 }
 
-/// Two roots mirrored to one place would delete each other's files there. 2.5.4 read only the first `<localpath>`, so
-/// a file may have carried that slip for years.
-fn check_shared_destinations(
-    reading: &mut Reading<'_>,
-    sersync: Option<&Element>,
-    roots: &[(Root, &Element)],
-    events: EventSwitches,
-) {
-    if sersync.is_none() || !events.delete {
-        return;
-    }
-    for (index, (root, element)) in roots.iter().enumerate() {
-        let earlier = roots[..index].iter().find_map(|(other, _)| {
-            root.remotes.iter().find(|remote| other.remotes.contains(remote)).map(|remote| (&other.path, remote))
-        });
-        if let Some((other, remote)) = earlier {
-            let message =
-                format!("{remote} mirrors {} already: each would delete what the other sent", other.display());
-            reading.error(
-                element.tag.clone(),
-                message,
-                "give each <localpath> its own module or directory, such as name=\"www/sub\"",
-            );
-        }
+/// Mirrors that meet would delete each other's files. 2.5.4 read only the first `<localpath>`, so a file may have
+/// carried that slip for years.
+fn check_overlaps(reading: &mut Reading<'_>, roots: &[(Root, &Element)], events: EventSwitches) {
+    let mirrors = overlap::mirrors("", roots.iter().map(|(root, _)| root));
+    for conflict in overlap::Places::new(mirrors, Vec::new()).conflicts(events.delete) {
+        let help = match conflict {
+            Conflict::Destinations(..) => {
+                "give each <localpath> its own module or directory, such as name=\"www/sub\"; none inside another"
+            }
+            Conflict::Circle(_) => "leave one of them out: a directory is either a source or a copy",
+            Conflict::ContainsRoot(..) => "mirror to a directory that holds nothing that is watched",
+        };
+        let Some((_, element)) = roots.iter().find(|(root, _)| root.path == *conflict.root()) else { continue };
+        reading.error(element.tag.clone(), conflict.to_string(), help);
     }
 }
 

@@ -18,6 +18,7 @@ mod instance;
 mod lookalike;
 mod mistake;
 mod needs;
+pub mod overlap;
 mod params;
 mod password;
 mod plugins;

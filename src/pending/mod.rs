@@ -312,6 +312,13 @@ impl<F> PendingSet<F> {
         }
     }
 
+    /// Drops what waits for `path`: it was seen to elsewhere.
+    pub fn withdraw(&mut self, path: &RelPath) {
+        if self.remove(path).is_some() {
+            self.touched.push(path.clone());
+        }
+    }
+
     /// Takes a requested full sync back, if it waits and nothing but the request speaks for it.
     pub fn withdraw_request(&mut self) {
         let root = RelPath::root();

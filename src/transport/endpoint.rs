@@ -3,6 +3,7 @@
 //! A password goes into the environment of the rsync process and nowhere else. No word passes a shell.
 
 use super::capabilities::{Capabilities, Used};
+use super::places;
 use crate::config::{Destination, RsyncOptions, Secret};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,8 @@ pub(super) enum Form {
         ignore_times: bool,
         /// Delete what only the remote has.
         delete: bool,
+        /// Delete nothing after all, but count what would be deleted.
+        withhold: bool,
         /// It is the root itself, which needs no list (rsync takes a fifth longer with one, for it looks at each path
         /// from the root on), and it may take long: progress is told.
         root: bool,
@@ -166,10 +169,13 @@ impl Endpoint {
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
                 add(if force { &["--force"] } else { &[] });
             }
-            Form::Trees { ignore_times, delete, root } => {
+            Form::Trees { ignore_times, delete, withhold, root } => {
                 add(&["--recursive"]);
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
                 add(if delete { &["--delete", "--force"] } else { &[] });
+                add(if delete && withhold { &["--max-delete=0"] } else { &[] });
+                // A probe that came back is about to go again: a comparison would send it on for good.
+                add(if root && withhold { &[places::EXCLUDE] } else { &[] });
                 if root && capabilities.info.is_worth_a_try() {
                     used.info = true;
                     add(&["--info=progress2"]);
@@ -208,6 +214,35 @@ impl Endpoint {
         }
         let environment = self.add_destination(&mut arguments);
         CommandLine { arguments, environment, used }
+    }
+
+    /// The command line that makes an empty directory `name` in the remote's directory and changes nothing else: the
+    /// attributes of the working directory, which rsync would give the remote's, go to the new one.
+    pub(super) fn make_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
+        let mut arguments = self.without_attributes(&["--no-recursive", "--dirs", "--exclude=*"]);
+        let environment = self.add_destination(&mut arguments);
+        let mut target = arguments.pop().unwrap_or_default();
+        target.push(name);
+        target.push("/");
+        arguments.push(target);
+        (arguments, environment)
+    }
+
+    /// The command line that removes `name` from the remote's directory, whatever is here under that name, and changes
+    /// nothing else.
+    pub(super) fn remove_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
+        let hide = format!("--filter=hide /{name}");
+        let (risk, below) = (format!("--filter=risk /{name}"), format!("--filter=risk /{name}/**"));
+        let words = ["--recursive", "--delete", "--force", hide.as_str(), risk.as_str(), below.as_str(), "--exclude=*"];
+        let mut arguments = self.without_attributes(&words);
+        let environment = self.add_destination(&mut arguments);
+        (arguments, environment)
+    }
+
+    /// The config's options and `words`, without those that give the remote's directory the attributes of ours.
+    fn without_attributes(&self, words: &[&str]) -> Vec<OsString> {
+        let none = ["--no-perms", "--no-owner", "--no-group", "--no-times"];
+        self.params.iter().map(String::as_str).chain(words.iter().copied()).chain(none).map(OsString::from).collect()
     }
 
     /// The command line that lists `name` in the remote's directory.
@@ -357,7 +392,7 @@ mod tests {
             ..Capabilities::default()
         };
         for form in [
-            Form::Trees { ignore_times: false, delete: true, root: true },
+            Form::Trees { ignore_times: false, delete: true, withhold: false, root: true },
             Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, old));
@@ -384,7 +419,7 @@ mod tests {
     fn nothing_is_deleted_where_deleting_is_off() {
         for form in [
             Form::Entries { below: false, ignore_times: true, delete: false, force: false, brief: false, whole: false },
-            Form::Trees { ignore_times: false, delete: false, root: false },
+            Form::Trees { ignore_times: false, delete: false, withhold: true, root: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
             assert!(!line.contains("--delete") && !line.contains("--force"), "{line}");

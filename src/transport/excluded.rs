@@ -7,7 +7,7 @@
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
-use super::{Work, local, null_separated, output, plan, push_path};
+use super::{Work, is_probe_name, local, null_separated, output, plan, push_path};
 use crate::aside;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
@@ -36,6 +36,7 @@ impl Work<'_> {
         let unreadable = Arc::new(Mutex::new(Vec::new()));
         let (root, filter, top, found) =
             (self.root.clone(), self.order.filter.clone(), directories.to_vec(), unreadable.clone());
+        let leaves_probes_out = self.order.withhold && directories.iter().any(RelPath::is_root);
         let feed = move || {
             let (sender, pieces) = mpsc::channel(4);
             let walk = Walk {
@@ -44,6 +45,7 @@ impl Work<'_> {
                 pieces: sender,
                 piece: Vec::with_capacity(PIECE),
                 unreadable: found.clone(),
+                leaves_probes_out,
             };
             let listed = top.clone();
             if let Err(error) = aside::begin(move || walk.all(&listed)) {
@@ -70,10 +72,19 @@ impl Work<'_> {
         if !self.order.delete {
             return Ok(());
         }
-        self.clear_the_way(form).await?;
+        if !self.order.withhold {
+            self.clear_the_way(form).await?;
+        }
         while !left.is_empty() {
             self.complaints.trees_incomplete = false;
             let doomed = self.list_tree_deletions(&left).await?;
+            if self.order.withhold {
+                let blocked = self.complaints.failed.iter().filter(|(_, fault)| fault.name == name::IN_THE_WAY).count();
+                let condemned = condemned(doomed, &left, &self.order.filter);
+                let withheld = condemned.iter().filter(|path| !is_probe_name(path)).count() + blocked;
+                self.complaints.withheld = self.complaints.withheld.saturating_add(withheld as u64);
+                return Ok(());
+            }
             if !self.complaints.trees_incomplete {
                 return self.delete_unless_excluded(doomed, &left).await;
             }
@@ -248,6 +259,7 @@ struct Walk {
     pieces: mpsc::Sender<Vec<u8>>,
     piece: Vec<u8>,
     unreadable: Arc<Mutex<Vec<(RelPath, Fault)>>>,
+    leaves_probes_out: bool,
 }
 
 impl Walk {
@@ -286,7 +298,7 @@ impl Walk {
             for (entry, is_directory) in entries {
                 let path = directory.join(&entry);
                 let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
-                if self.filter.matches(&path, kind) {
+                if self.filter.matches(&path, kind) || self.leaves_probes_out && is_probe_name(&path) {
                     continue;
                 }
                 self.name(&path)?;

@@ -27,6 +27,7 @@ mod local;
 mod moves;
 mod outcome;
 mod output;
+mod places;
 mod plan;
 mod probe;
 mod process;
@@ -43,6 +44,7 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name, remedies};
 pub use outcome::Outcome;
 pub use output::{Progress, Totals};
+pub use places::{Findings, Probed, is_probe_name, probe_name, probe_places};
 pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};
 pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;
@@ -82,6 +84,9 @@ pub struct Order {
     pub requested: bool,
     /// Whether anything may be deleted on the remote.
     pub delete: bool,
+    /// Whether a comparison leaves out the deletions that it finds necessary, and counts them ([`Outcome::withheld`]).
+    /// Paths of the batch that do not exist are deleted all the same: they were seen to go.
+    pub withhold: bool,
     /// What never reaches the remote, nor is deleted there.
     pub filter: Arc<Filter>,
     /// What is known of the remote.
@@ -93,6 +98,17 @@ pub struct Order {
 }
 
 impl Order {
+    /// A comparison of the whole root, which has to be the directory `identity`.
+    pub fn comparison(
+        root: &Path,
+        identity: Option<RootIdentity>,
+        filter: Arc<Filter>,
+        capabilities: Capabilities,
+    ) -> Self {
+        let plain = Self::plain(root, Kind::Tree, vec![RelPath::root()]);
+        Self { identity, filter, capabilities, lane: Lane::Background, withhold: true, ..plain }
+    }
+
     /// Live, allowed to delete, without a filter, and with nothing known of the root or the remote.
     fn plain(root: &Path, kind: Kind, paths: Vec<RelPath>) -> Self {
         Self {
@@ -104,6 +120,7 @@ impl Order {
             lane: Lane::Live,
             requested: false,
             delete: true,
+            withhold: false,
             filter: Arc::new(Filter::none()),
             capabilities: Capabilities::default(),
             name_synced: false,
@@ -147,15 +164,9 @@ pub async fn carry_out(
     ahead: &mut Option<Ahead>,
     on_progress: impl Fn(Progress) + Send + Sync,
 ) -> Outcome {
-    let (root, identity) = match plan::open_root(&order.root) {
-        Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => {
-            (Arc::new(root), identity)
-        }
-        Ok(_) => return Outcome::faulty(&order, root_missing("another directory has taken its place")),
-        Err(error) => {
-            let fault = local::limit(&error.into()).unwrap_or_else(|| root_missing(error.desc()));
-            return Outcome::faulty(&order, fault);
-        }
+    let (root, identity) = match open(&order) {
+        Ok(opened) => opened,
+        Err(fault) => return Outcome::faulty(&order, fault),
     };
     let (paths, filter, looked_at) = (order.paths.clone(), order.filter.clone(), root.clone());
     let live_entries = order.lane == Lane::Live && order.kind == Kind::Entry;
@@ -170,25 +181,22 @@ pub async fn carry_out(
         Err(error) => return Outcome::faulty(&order, local::fault("looking at the batch", &error)),
     };
     let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
-    let mut work = Work {
-        endpoint,
-        root,
-        identity,
-        ahead,
-        ahead_was_gone: false,
-        capabilities: order.capabilities,
-        totals: Totals::default(),
-        complaints: Complaints::default(),
-        doubtful_deletion: false,
-        itemized: Vec::new(),
-        no_room_for: None,
-        on_progress: &on_progress,
-        order: &order,
-    };
+    let mut work = Work::new(endpoint, &order, (root, identity), ahead, &on_progress);
     let fault = work.carry_out(&mut plan).await.err();
     let Work { capabilities, totals, complaints, itemized, ahead_was_gone, .. } = work;
     let outcome = Outcome::new(&order, plan, complaints, fault, capabilities, totals);
     Outcome { ahead_was_gone, ..outcome.with_synced(&order, known, itemized) }
+}
+
+/// The root of `order`, if it is the directory that it has to be.
+fn open(order: &Order) -> Result<(Arc<OwnedFd>, RootIdentity), Fault> {
+    match plan::open_root(&order.root) {
+        Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => {
+            Ok((Arc::new(root), identity))
+        }
+        Ok(_) => Err(root_missing("another directory has taken its place")),
+        Err(error) => Err(local::limit(&error.into()).unwrap_or_else(|| root_missing(error.desc()))),
+    }
 }
 
 fn root_missing(why: &str) -> Fault {
@@ -213,6 +221,32 @@ struct Work<'a> {
     /// The file at which the last run ended because the remote had no room for it.
     no_room_for: Option<RelPath>,
     on_progress: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        endpoint: &'a Endpoint,
+        order: &'a Order,
+        (root, identity): (Arc<OwnedFd>, RootIdentity),
+        ahead: &'a mut Option<Ahead>,
+        on_progress: &'a (dyn Fn(Progress) + Send + Sync),
+    ) -> Self {
+        Self {
+            endpoint,
+            root,
+            identity,
+            ahead,
+            ahead_was_gone: false,
+            capabilities: order.capabilities,
+            totals: Totals::default(),
+            complaints: Complaints::default(),
+            doubtful_deletion: false,
+            itemized: Vec::new(),
+            no_room_for: None,
+            on_progress,
+            order,
+        }
+    }
 }
 
 impl Work<'_> {
@@ -330,7 +364,8 @@ impl Work<'_> {
         if !self.order.filter.is_empty() {
             return self.send_filtered_trees(directories, ignore_times).await;
         }
-        let form = Form::Trees { ignore_times, delete: self.order.delete, root: whole_root };
+        let (delete, withhold) = (self.order.delete, self.order.withhold);
+        let form = Form::Trees { ignore_times, delete, withhold, root: whole_root };
         let mut left = directories.to_vec();
         while !left.is_empty() {
             let list = if whole_root { Vec::new() } else { null_separated(&left) };

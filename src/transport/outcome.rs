@@ -29,6 +29,8 @@ pub struct Outcome {
     pub stamps: Vec<(RelPath, Stamp)>,
     /// The run that was started ahead had no connection any more.
     pub ahead_was_gone: bool,
+    /// Deletions that [`Order::withhold`] left out: the remote has at least so many entries that are not here.
+    pub withheld: u64,
 }
 
 impl Outcome {
@@ -43,6 +45,7 @@ impl Outcome {
             synced: Vec::new(),
             stamps: Vec::new(),
             ahead_was_gone: false,
+            withheld: 0,
         }
     }
 
@@ -57,6 +60,7 @@ impl Outcome {
     ) -> Self {
         let mut failed: Vec<(RelPath, Fault)> = Vec::new();
         let mut again = BTreeSet::new();
+        let withheld = complaints.withheld;
         for (path, fault) in complaints.failed {
             let owners = owners(order, &path);
             failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
@@ -70,7 +74,7 @@ impl Outcome {
             again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
         let lesson = Lesson { before: order.capabilities, after: capabilities };
         let (bulk, stamps) = (plan.bulk, plan.stamps);
-        Self { failed, again, bulk, fault, lesson, totals, synced: Vec::new(), stamps, ahead_was_gone: false }
+        Self { failed, again, bulk, fault, lesson, totals, synced: Vec::new(), stamps, ahead_was_gone: false, withheld }
     }
 }
 

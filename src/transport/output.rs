@@ -3,7 +3,7 @@
 //! Written against the output of rsync 3.0.6 to 3.5.0 in the C locale. rsync writes bytes that it takes for
 //! unprintable as `\#` and three octal digits; everything here undoes that.
 
-use super::fault::{Fault, name};
+use super::fault::{DELETIONS_STOPPED, Fault, name};
 use crate::path::RelPath;
 use std::path::Path;
 
@@ -119,6 +119,8 @@ pub(super) struct Complaints {
     pub trees_incomplete: bool,
     /// There were complaints that do not matter.
     pub overlooked: bool,
+    /// Deletions that `--max-delete=0` left out, as rsync counts them.
+    pub withheld: u64,
     /// A complaint about something that could not be told to be a path of ours.
     pub unnamed: Option<Fault>,
 }
@@ -135,6 +137,16 @@ pub(super) struct Reader<'a> {
     pub overlook: &'a dyn Fn(&RelPath) -> bool,
     /// Whether a path is on disk.
     pub exists: &'a dyn Fn(&RelPath) -> bool,
+}
+
+/// The number in `Deletions stopped due to --max-delete limit (5 skipped)`, over all lines that say so.
+pub(super) fn skipped_deletions(stderr: &str) -> u64 {
+    let counts = stderr.lines().filter_map(|line| {
+        let count =
+            line.trim().strip_prefix(DELETIONS_STOPPED)?.trim_start().strip_prefix('(')?.strip_suffix(" skipped)")?;
+        count.parse().ok()
+    });
+    counts.fold(0, u64::saturating_add)
 }
 
 /// The line about deletions left out; rsync prints it among its results.

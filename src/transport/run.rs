@@ -153,7 +153,15 @@ impl Work<'_> {
     fn judge(&self, form: Form, ended: &Ended) -> Result<Complaints, Fault> {
         const PARTIAL: i32 = 23;
         const VANISHED: i32 = 24;
+        const DELETIONS_STOPPED: i32 = 25;
         let exit = ended.status.code();
+        let withheld = match form {
+            Form::Trees { withhold: true, .. } => output::skipped_deletions(&ended.stderr),
+            _ => 0,
+        };
+        if withheld > 0 && matches!(exit, Some(0 | DELETIONS_STOPPED)) {
+            return Ok(Complaints { withheld, ..Complaints::default() });
+        }
         if exit == Some(0) {
             // A remote that stopped deleting says so and calls it a success.
             let limit = ended.stderr.lines().find(|line| line.contains(fault::DELETIONS_STOPPED));
@@ -169,7 +177,12 @@ impl Work<'_> {
             true => ended.stderr.rsplit_once('\n').map_or("", |(whole, _)| whole),
             false => &ended.stderr,
         };
-        let mut found = self.complaints_in(form, stderr);
+        let mut found = Complaints { withheld, ..self.complaints_in(form, stderr) };
+        if withheld > 0 {
+            // That line names no path, and it is the reason of what stands in the way.
+            found.unnamed.take_if(|fault| fault.name == fault_name::DELETE_LIMIT);
+            found.overlooked |= found.failed.is_empty();
+        }
         if found.unnamed.is_none() && found.failed.is_empty() && found.vanished.is_empty() {
             if found.overlooked {
                 return Ok(found);
@@ -217,6 +230,7 @@ impl Complaints {
         self.failed.extend(other.failed);
         self.vanished.extend(other.vanished);
         self.trees_incomplete |= other.trees_incomplete;
+        self.withheld = self.withheld.saturating_add(other.withheld);
     }
 }
 

@@ -10,7 +10,6 @@
 use super::descriptor::{Descriptor, Event, WatchDescriptor};
 use super::disk::Disk;
 use super::hold::{HOLD, Holds};
-use super::mounts;
 use super::nap::Naps;
 use super::rescan::{Rescans, WallTime};
 use super::root::Root;
@@ -21,6 +20,7 @@ use super::unwatched::Unwatched;
 use super::walk::{Mode, Step};
 use super::{Change, Control, Counters, EventMask, Hint, Report, Spec};
 use crate::failpoint::may_die_here;
+use crate::mounts;
 use crate::path::RelPath;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

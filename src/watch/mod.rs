@@ -32,7 +32,6 @@ mod disk;
 mod engine;
 mod hold;
 mod interpret;
-mod mounts;
 mod name_store;
 mod names;
 mod nap;

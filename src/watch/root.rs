@@ -7,10 +7,10 @@
 
 use super::disk::Identity;
 use super::engine::{Engine, wall_time, with_slack};
-use super::mounts;
 use super::rescan::WallTime;
 use super::walk::{Mode, Step};
 use super::{Hint, Report};
+use crate::mounts;
 use crate::path::RelPath;
 use std::collections::BTreeMap;
 use std::io;

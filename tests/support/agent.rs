@@ -27,6 +27,8 @@ pub struct Launch {
     working_directory: Option<PathBuf>,
     /// Another binary and user than the tests' own.
     unprivileged: Option<(PathBuf, u32)>,
+    /// The network namespace that it runs in, if not this machine's.
+    network: Option<String>,
 }
 
 impl Launch {
@@ -40,6 +42,7 @@ impl Launch {
             environment: Vec::new(),
             working_directory: None,
             unprivileged: None,
+            network: None,
         };
         let nowhere = format!("unix:path={}", directory.join("no-bus").display());
         launch
@@ -72,6 +75,12 @@ impl Launch {
         self
     }
 
+    /// On another host.
+    pub fn on(mut self, host: &super::host::Host) -> Self {
+        self.network = Some(host.name.clone());
+        self
+    }
+
     /// Where it starts, for what is found from there.
     pub fn working_directory(mut self, directory: &Path) -> Self {
         self.working_directory = Some(directory.to_owned());
@@ -95,6 +104,10 @@ impl Launch {
         // Only the process itself can know the number that `LISTEN_PID` has to be.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]);
+        if let Some(network) = &self.network {
+            // It becomes the agent: no process lies between.
+            command.args(["ip", "netns", "exec", network]);
+        }
         match &self.unprivileged {
             None => command.arg(env!("CARGO_BIN_EXE_sersync")),
             Some((binary, user)) => command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary),

@@ -184,6 +184,7 @@ fn oblige(snapshots: &watch::Sender<Arc<Snapshot>>, command: Command) {
         }
         Command::Reload(answer) => drop(answer.send(Ok(()))),
         Command::WaitSynced(_, answer) => drop(answer.send(Ok(()))),
+        Command::Begin(_, answer) => drop(answer.send(Ok(()))),
         Command::Stop => {}
     }
 }

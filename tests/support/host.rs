@@ -43,6 +43,46 @@ impl Host {
     }
 }
 
+/// Hosts that reach each other, and are reached from here: namespaces on one bridge. All of it ends when dropped.
+#[derive(Debug)]
+pub struct Lan {
+    /// The bridge's name.
+    bridge: String,
+    pub hosts: Vec<Host>,
+}
+
+impl Lan {
+    /// `count` hosts, at most 200. They take a network of 198.18.0.0/15.
+    pub fn new(count: u8) -> Self {
+        let (second, third) = (fastrand::u8(18..=19), fastrand::u8(..));
+        let bridge = format!("ssb{:08x}", fastrand::u32(..));
+        ip(&["link", "add", &bridge, "type", "bridge"]);
+        let mut lan = Self { bridge, hosts: Vec::new() };
+        ip(&["address", "add", &format!("198.{second}.{third}.254/24"), "dev", &lan.bridge]);
+        ip(&["link", "set", &lan.bridge, "up"]);
+        for number in 1..=count {
+            let address = Ipv4Addr::new(198, second, third, number);
+            let host = Host { name: format!("sst{:08x}", fastrand::u32(..)), address: address.into() };
+            let name = host.name.as_str();
+            ip(&["netns", "add", name]);
+            ip(&["link", "add", name, "type", "veth", "peer", "name", "uplink", "netns", name]);
+            ip(&["link", "set", name, "master", &lan.bridge, "up"]);
+            ip(&["-n", name, "address", "add", &format!("{address}/24"), "dev", "uplink"]);
+            ip(&["-n", name, "link", "set", "uplink", "up"]);
+            ip(&["-n", name, "link", "set", "lo", "up"]);
+            lan.hosts.push(host);
+        }
+        lan
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        self.hosts.clear();
+        let _ = Command::new("ip").args(["link", "delete", &self.bridge]).status();
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         // The link goes with the namespace.

@@ -26,12 +26,39 @@ pub fn below(mountinfo: &[u8], root: &Path) -> BTreeMap<RelPath, u64> {
         .collect()
 }
 
+/// The file system that `path` lies on, as `major:minor`, and the path in it: the same for each bind mount of one
+/// directory. `path` is absolute and free of links.
+pub fn on_device(mountinfo: &[u8], path: &Path) -> Option<(Vec<u8>, PathBuf)> {
+    let mounts = lines(mountinfo).filter(|mount| path.starts_with(&mount.point));
+    // Of several mounts at one point the last one is on top.
+    let mount = mounts.max_by_key(|mount| mount.point.as_os_str().len())?;
+    let below = path.strip_prefix(&mount.point).ok()?;
+    Some((mount.device.to_vec(), mount.source.join(below)))
+}
+
 /// Number and mount point of each line that has them.
 fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> + '_ {
+    lines(mountinfo).map(|mount| (mount.number, mount.point))
+}
+
+/// One line of the file.
+struct Mount<'a> {
+    number: u64,
+    /// `major:minor`.
+    device: &'a [u8],
+    /// The directory of the file system that is mounted.
+    source: PathBuf,
+    /// Where it is mounted.
+    point: PathBuf,
+}
+
+fn lines(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
+        let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescape(field)));
         let number = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        Some((number, PathBuf::from(OsString::from_vec(unescape(fields.nth(3)?)))))
+        let (device, source, point) = (fields.nth(1)?, path(fields.next()?), path(fields.next()?));
+        Some(Mount { number, device, source, point })
     })
 }
 
@@ -62,6 +89,15 @@ mod tests {
         assert_eq!(on("/mnt/my disk/www"), Path::new("/mnt/my disk"));
         assert_eq!(on("/mnt/my disk/www/img"), Path::new("/mnt/my disk/www/img"));
         assert_eq!(on("/mnt/my diskette"), Path::new("/"), "whole components count");
+    }
+
+    #[test]
+    fn bind_mounts_of_one_directory_are_one_place() {
+        let bound = [TEXT, b"32 22 0:30 /www /srv/www rw - tmpfs tmpfs rw\n"].concat();
+        let on = |path: &str| on_device(&bound, Path::new(path)).unwrap();
+        assert_eq!(on("/srv/www/a"), on("/mnt/my disk/www/a"));
+        assert_ne!(on("/srv/www/img/a"), on("/mnt/my disk/www/img/a"), "another one is mounted there");
+        assert_eq!(on("/srv"), (b"0:20".to_vec(), "/srv".into()));
     }
 
     #[test]

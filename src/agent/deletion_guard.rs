@@ -1,0 +1,357 @@
+//! [`Guard`]: whether comparisons with a remote may delete what only the remote has.
+//!
+//! Two mirrors that meet (a circle of hosts, two addresses of one directory, a module that serves a watched root)
+//! delete each other's files, and the first comparison is the one that deletes the only copy. So:
+//!
+//! 1. A comparison with a remote that is not proven leaves deletions out and counts them. What differs otherwise is
+//!    sent. Where nothing was left out, nothing has to be proven, and nothing more happens.
+//! 2. Otherwise its paths wait, and a round of probes finds out where the remotes of the instance lead
+//!    (`transport::probe_places`). A round serves every remote that waits; rounds do not overlap.
+//! 3. A remote that leads to no other mirror is proven for the life of this process, and what waited is compared again.
+//!    One that meets another mirror never gets deletions by comparison, and says so as a problem; `FullSync` has it
+//!    probed again. One that leads into another watched root of this machine, and not back, gets them by `FullSync` only.
+//!
+//! What is seen to go in the tree is deleted by name as it happens, whatever the guard says: in a circle that is what
+//! both sides want.
+//!
+//! Invariant: a run of [`Kind::Tree`] and above deletes by comparison only where [`Guard::withholds`] was false when it
+//! started.
+
+use super::engine::Engine;
+use super::remote::RemoteId;
+use crate::config::overlap::{self, Conflict, Mirror, Places};
+use crate::human;
+use crate::message_ids;
+use crate::path::RelPath;
+use crate::pending::{Kind, Lane};
+use crate::transport::{self, Fault, Findings, Order, Probed, fault_name, is_probe_name, probe_name};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::task::JoinSet;
+
+/// Time that a probe gets to come back from other hosts, each of which sends it on at once. Only a comparison that found
+/// something to delete waits so long, once in the life of the process.
+const RETURN_TIME: Duration = Duration::from_secs(3);
+
+/// Time after which a path that waits for a round is ready again, should no round end.
+const ROUND_AT_MOST: Duration = Duration::from_secs(600);
+
+/// Maximum number of probe names that are remembered, for those that come back late.
+const NAMES_AT_MOST: usize = 10_000;
+
+/// What is known of the place that a remote leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// A comparison left deletions out: the next round of probes decides.
+    ToBeProbed,
+    /// No other mirror.
+    Apart,
+    /// Another watched directory of this machine, from which no way leads back.
+    Watched(PathBuf),
+    /// It meets another mirror, as the text says.
+    Meets(String),
+}
+
+/// Whether comparisons with a remote may delete.
+#[derive(Debug, Default)]
+pub struct Guard {
+    place: Place,
+    /// Deletions that the last comparison left out.
+    withheld: u64,
+}
+
+impl Guard {
+    /// Whether a comparison leaves deletions out. `requested`: somebody asked for this full sync.
+    pub fn withholds(&self, requested: bool) -> bool {
+        match &self.place {
+            Place::Apart => false,
+            Place::Watched(_) => !requested,
+            Place::Unknown | Place::ToBeProbed | Place::Meets(_) => true,
+        }
+    }
+
+    /// A comparison left out `count` deletions. Returns whether its paths have to wait for a round of probes.
+    pub fn withheld(&mut self, count: u64) -> bool {
+        self.withheld = count;
+        if count > 0 && self.place == Place::Unknown {
+            self.place = Place::ToBeProbed;
+        }
+        count > 0 && self.place == Place::ToBeProbed
+    }
+
+    /// Somebody asked for a full sync: what met another mirror may lie apart now.
+    pub fn reconsider(&mut self) {
+        if let Place::Meets(_) = self.place {
+            self.place = Place::Unknown;
+        }
+    }
+
+    /// Deletions that are left out for good, and why.
+    pub fn problem(&self) -> Option<(u64, String)> {
+        match &self.place {
+            Place::Meets(why) => Some((self.withheld, why.clone())),
+            Place::Watched(root) if self.withheld > 0 => Some((
+                self.withheld,
+                format!("it leads into {}, which is watched; `sersyncctl resync` deletes", root.display()),
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// What took part in a round, by the index that the findings use, and what it found out.
+type Round = (Vec<(RemoteId, String)>, Findings);
+
+/// The probes of this process, and the round that is under way.
+#[derive(Debug, Default)]
+pub struct Probes {
+    /// Whose each probe is, by its name.
+    names: HashMap<String, RemoteId>,
+    /// Probes that the watches reported, with the root in which each appeared.
+    returned: BTreeMap<RemoteId, BTreeSet<PathBuf>>,
+    round: JoinSet<Round>,
+}
+
+impl Probes {
+    /// The end of the round that is under way; pending where there is none.
+    pub async fn ended(&mut self) -> Result<Round, tokio::task::JoinError> {
+        match self.round.join_next().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the round.
+    pub fn stop(&mut self) {
+        self.round.abort_all();
+    }
+}
+
+impl Engine {
+    /// Mirrors of this instance and of its neighbours that may not run beside one another, and what follows for each.
+    pub(super) fn compare_places(&mut self) -> Option<Conflict> {
+        let own = overlap::mirrors(&self.instance, &self.config.roots);
+        let places = Places::new(own.clone(), self.neighbours.clone());
+        if let Some(conflict) = places.conflicts(self.config.events.delete).into_iter().next() {
+            return Some(conflict);
+        }
+        let chains: Vec<(Mirror, PathBuf)> =
+            places.chains().into_iter().map(|(at, watched)| (own[at].clone(), watched)).collect();
+        for remote in &mut self.remotes {
+            let into = chains.iter().find(|(mirror, _)| {
+                mirror.root == remote.root && mirror.destination.to_string() == remote.destination().to_string()
+            });
+            match into {
+                Some((_, watched)) => remote.guard.place = Place::Watched(watched.clone()),
+                None if matches!(remote.guard.place, Place::Watched(_)) => remote.guard.place = Place::Unknown,
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Takes the probes out of what a watch reported: those of this process came back.
+    pub(super) fn take_probe(&mut self, root: &Path, path: &RelPath) -> bool {
+        if !is_probe_name(path) {
+            return false;
+        }
+        let Some(id) = path.file_name().to_str().and_then(|name| self.probes.names.get(name)).copied() else {
+            // One of another agent goes on like everything else.
+            return false;
+        };
+        self.probes.returned.entry(id).or_default().insert(root.to_path_buf());
+        if self.probes.round.is_empty() {
+            self.judge(id, &BTreeMap::new());
+        }
+        true
+    }
+
+    /// Starts a round of probes, if a remote waits for one.
+    pub(super) fn probe_if_due(&mut self, now: Instant) {
+        if !self.probes.round.is_empty() || self.paused || self.stopping {
+            return;
+        }
+        let waits = |remote: &super::remote::Remote| remote.guard.place == Place::ToBeProbed;
+        if !self.remotes.iter().any(|remote| waits(remote) && remote.backoff.attempts() == 0) {
+            return;
+        }
+        if self.probes.names.len() > NAMES_AT_MOST {
+            self.probes.names.clear();
+        }
+        let (mut ids, mut probed, wall) = (Vec::new(), Vec::new(), SystemTime::now());
+        let seq = self.next_seq();
+        for at in 0..self.remotes.len() {
+            let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root && root.is_there())
+            else {
+                continue;
+            };
+            let (identity, filter) = (root.identity, self.config.filter.clone());
+            let remote = &mut self.remotes[at];
+            if remote.backoff.attempts() > 0 {
+                continue;
+            }
+            let name = probe_name();
+            // Should this process end before it has removed the probe, the next one does: the path is missing in the root.
+            if let Ok(path) = RelPath::new(name.as_bytes()) {
+                remote.report(path.clone(), Kind::Entry, seq, now, wall, false);
+                remote.set.park(&path, now + ROUND_AT_MOST);
+            }
+            let order = Order::comparison(&remote.root, identity, filter, remote.capabilities);
+            let is_compared = remote.guard.place == Place::ToBeProbed;
+            self.probes.names.insert(name.clone(), remote.id);
+            ids.push((remote.id, name.clone()));
+            probed.push(Probed { endpoint: remote.endpoint.clone(), order, name, is_compared });
+        }
+        self.write_down(now);
+        let roots = self.roots.iter().map(|root| root.path.clone()).collect();
+        self.probes.returned.clear();
+        self.probes.round.spawn(async move { (ids, transport::probe_places(probed, roots, RETURN_TIME).await) });
+    }
+
+    /// A round ended: decides on every remote that took part.
+    pub(super) fn take_findings(
+        &mut self,
+        ended: Result<Round, tokio::task::JoinError>,
+        now: Instant,
+        wall: SystemTime,
+    ) {
+        self.dirty = true;
+        // After a panic, what waits is compared again, and finds the same.
+        let (round, findings) = ended.unwrap_or_default();
+        let ids: Vec<RemoteId> = round.iter().map(|(id, _)| *id).collect();
+        for (at, root) in &findings.inside {
+            self.probes.returned.entry(ids[*at]).or_default().insert(root.clone());
+        }
+        let mut meets: BTreeMap<RemoteId, String> = BTreeMap::new();
+        for (at, root) in &findings.above {
+            let text = format!("it contains {}, which is watched", root.display());
+            meets.insert(ids[*at], text);
+        }
+        for (at, names) in &findings.listed {
+            for name in names {
+                match self.probes.names.get(name).copied() {
+                    Some(own) if own == ids[*at] => {}
+                    Some(other) => {
+                        let name_of = |id: RemoteId| self.remotes.iter().find(|remote| remote.id == id);
+                        let names = [ids[*at], other].map(|id| name_of(id).map(|remote| remote.name.clone()));
+                        if let [Some(one), Some(other_name)] = names {
+                            meets.insert(ids[*at], format!("it is, or contains, the place of {other_name}"));
+                            meets.insert(other, format!("it is the place of {one}, or lies inside it"));
+                        }
+                    }
+                    None => {
+                        meets.insert(ids[*at], "another agent mirrors to the same place, or inside it".to_owned());
+                    }
+                }
+            }
+        }
+        for (at, fault) in findings.faults {
+            if let Some(at) = self.remotes.iter().position(|remote| remote.id == ids[at])
+                && self.remotes[at].guard.place == Place::ToBeProbed
+            {
+                self.remotes[at].guard.place = Place::Unknown;
+                let message = format!("{}: {}", "where it leads could not be found out", fault.message);
+                self.remote_failed(at, Fault { message, ..fault }, now, wall);
+            }
+        }
+        for id in ids {
+            self.judge(id, &meets);
+        }
+        for at in findings.removed {
+            let (id, name) = &round[at];
+            if let Ok(path) = RelPath::new(name.as_bytes())
+                && let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == *id)
+            {
+                remote.set.withdraw(&path);
+            }
+        }
+        for remote in &mut self.remotes {
+            // What waited for the round, and the probes that could not be removed.
+            remote.set.retry();
+            remote.changed(now);
+        }
+    }
+
+    /// Decides on the remote `id`, of which a probe came back or a round ended.
+    fn judge(&mut self, id: RemoteId, meets: &BTreeMap<RemoteId, String>) {
+        let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
+        let circle = || {
+            let came_back = self.comes_back(&self.remotes[at].root, id)?;
+            Some(format!("a loop: what is sent there comes back to {}", came_back.display()))
+        };
+        let before = self.remotes[at].guard.place.clone();
+        let place = match meets.get(&id).cloned().or_else(circle) {
+            Some(why) => Place::Meets(why),
+            None => match (self.probes.returned.get(&id).and_then(BTreeSet::first), &before) {
+                (Some(watched), _) => Place::Watched(watched.clone()),
+                (None, Place::ToBeProbed) => Place::Apart,
+                (None, other) => other.clone(),
+            },
+        };
+        let remote = &mut self.remotes[at];
+        if let Place::Meets(why) = &place
+            && before != place
+        {
+            tracing::error!(
+                message_id = message_ids::LOOP,
+                sersync_remote = remote.name,
+                "{}: comparisons delete nothing there: {why}",
+                remote.name
+            );
+        }
+        remote.guard.place = place;
+        self.dirty = true;
+    }
+
+    /// The root in which the probe of `id` appeared, if a way leads from there to `root`.
+    fn comes_back(&self, root: &Path, id: RemoteId) -> Option<PathBuf> {
+        let (mut reached, mut seen) = (vec![id], BTreeSet::new());
+        while let Some(id) = reached.pop() {
+            for landed in self.probes.returned.get(&id).into_iter().flatten() {
+                if landed == root {
+                    return Some(landed.clone());
+                }
+                let onwards = self.remotes.iter().filter(|remote| remote.root == *landed).map(|remote| remote.id);
+                reached.extend(onwards.filter(|id| seen.insert(*id)));
+            }
+        }
+        None
+    }
+
+    /// Deletions that comparisons leave out for good, one sentence for each remote.
+    pub(super) fn withheld_problems(&self) -> impl Iterator<Item = String> {
+        self.remotes.iter().filter_map(|remote| {
+            let (count, why) = remote.guard.problem()?;
+            let deletions = human::plural(count, "deletion is", "deletions are");
+            Some(format!("{}: {deletions} withheld: {why}", remote.name))
+        })
+    }
+
+    /// A comparison of the remote `at` ended. Where it left deletions out and the remote is not probed yet, its `paths`
+    /// return to the set, to wait for a round; returns whether they do.
+    pub(super) fn note_withheld(&mut self, at: usize, outcome: &mut transport::Outcome, paths: &[RelPath]) -> bool {
+        if outcome.fault.is_some() || !self.remotes[at].guard.withheld(outcome.withheld) {
+            return false;
+        }
+        outcome.failed.retain(|(_, fault)| fault.name != fault_name::IN_THE_WAY);
+        let kept: Vec<RelPath> = paths.iter().filter(|path| !outcome.again.contains(path)).cloned().collect();
+        outcome.again.extend(kept);
+        true
+    }
+
+    /// Has the paths of an ended comparison wait for the round of probes.
+    pub(super) fn wait_for_round(&mut self, at: usize, paths: &[RelPath], now: Instant) {
+        for path in paths {
+            self.remotes[at].set.park(path, now + ROUND_AT_MOST);
+        }
+    }
+}
+
+/// Whether a run in `lane` of `kind` compares, so that it could delete what only the remote has.
+pub(super) fn compares(lane: Lane, kind: Kind) -> bool {
+    lane == Lane::Background || kind >= Kind::Tree
+}

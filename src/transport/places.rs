@@ -1,0 +1,204 @@
+//! [`probe_places`]: finds out where remotes lead, by an empty directory that is made on each and looked for here.
+//!
+//! An address does not tell what lies behind it. A module may serve a directory that is watched here; another host may
+//! mirror back; two addresses may lead to one place. A directory with a name that nobody else has shows all of these:
+//!
+//! - it appears in a watched root, at once or after it went round through other hosts: the watch reports it, and the
+//!   engine recognizes the name ([`is_probe_name`]);
+//! - it appears above a watched root: the remote contains the root;
+//! - it is among what a comparison with another remote would delete: one of the two remotes contains the other.
+//!
+//! Agents on other hosts mirror such a directory like any other, whatever their filter excludes; so a circle of any
+//! number of hosts brings it back. It is removed on the remote by its name, and the circle carries that on as well.
+
+use super::endpoint::Environment;
+use super::fault::Fault;
+use super::process::{Feed, Run};
+use super::run::not_started;
+use super::{Complaints, Endpoint, Form, Order, Work, open, output};
+use crate::aside::aside;
+use crate::path::RelPath;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// What the names of all probes begin with.
+const PREFIX: &str = ".sersync-probe-";
+
+/// Leaves all probes out of a comparison of the root.
+pub(super) const EXCLUDE: &str = "--exclude=/.sersync-probe-*";
+
+/// Maximum time for making or removing one probe.
+const PLACING: Duration = Duration::from_secs(30);
+
+/// Maximum number of probes made at once.
+const PLACED_AT_ONCE: usize = 8;
+
+/// Probes of others that are remembered from one listing.
+const LISTED_AT_MOST: usize = 100;
+
+/// A new name for a probe.
+pub fn probe_name() -> String {
+    format!("{PREFIX}{:016x}", fastrand::u64(..))
+}
+
+/// Whether `path` is a probe, of this agent or another.
+pub fn is_probe_name(path: &RelPath) -> bool {
+    let name = path.file_name().as_encoded_bytes();
+    name.strip_prefix(PREFIX.as_bytes())
+        .is_some_and(|number| number.len() == 16 && number.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// A remote that takes part in a round of probes.
+#[derive(Debug, Clone)]
+pub struct Probed {
+    /// How to reach it.
+    pub endpoint: Arc<Endpoint>,
+    /// A comparison of the whole root, as a run of this remote makes it.
+    pub order: Order,
+    /// The name of its probe.
+    pub name: String,
+    /// Whether it is asked what a comparison would delete; the others only get their probe.
+    pub is_compared: bool,
+}
+
+/// What a round of probes found out. Remotes are named by their index in the round.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Remotes that got their probe.
+    pub placed: BTreeSet<usize>,
+    /// Those of them from which it was removed again.
+    pub removed: BTreeSet<usize>,
+    /// Remotes whose probe appeared above a watched root, with that root.
+    pub above: Vec<(usize, PathBuf)>,
+    /// Remotes whose probe is in a watched root, with that root.
+    pub inside: Vec<(usize, PathBuf)>,
+    /// What a comparison with a remote would delete, of probes: their names, its own included.
+    pub listed: Vec<(usize, BTreeSet<String>)>,
+    /// Remotes that could not be probed, and why.
+    pub faults: Vec<(usize, Fault)>,
+}
+
+/// Makes a probe on each of `remotes`, gives it `time` to come back, and looks for it in and above `roots` and among
+/// what comparisons would delete.
+pub async fn probe_places(remotes: Vec<Probed>, roots: Vec<PathBuf>, time: Duration) -> Findings {
+    let mut found = Findings::default();
+    for (at, placed) in on_each(&remotes, |_| true, place).await {
+        match placed {
+            Ok(()) => drop(found.placed.insert(at)),
+            Err(fault) => found.faults.push((at, fault)),
+        }
+    }
+    tokio::time::sleep(time).await;
+    let names: Vec<(usize, String)> = found.placed.iter().map(|at| (*at, remotes[*at].name.clone())).collect();
+    // A directory above a root may be on a disk that does not answer.
+    let looking = aside(move || {
+        let is_there = |directory: &Path, name: &String| directory.join(name).symlink_metadata().is_ok();
+        let pairs = || names.iter().flat_map(|(at, name)| roots.iter().map(move |root| (*at, name, root)));
+        let inside = pairs().filter(|(_, name, root)| is_there(root, name));
+        let above = pairs().filter(|(_, name, root)| {
+            let real = root.canonicalize().unwrap_or_else(|_| (*root).clone());
+            real.ancestors().skip(1).any(|above| is_there(above, name))
+        });
+        let owned = |(at, _, root): (usize, &String, &PathBuf)| (at, root.clone());
+        (inside.map(owned).collect(), above.map(owned).collect())
+    });
+    (found.inside, found.above) = looking.await.unwrap_or_default();
+    for (at, remote) in remotes.iter().enumerate().filter(|(_, remote)| remote.is_compared) {
+        if found.placed.contains(&at) {
+            match listed(remote).await {
+                Ok(names) => found.listed.push((at, names)),
+                Err(fault) => found.faults.push((at, fault)),
+            }
+        }
+    }
+    let removed = on_each(&remotes, |at| found.placed.contains(&at), remove).await;
+    found.removed = removed.into_iter().filter(|(_, removed)| removed.is_ok()).map(|(at, _)| at).collect();
+    found
+}
+
+/// Does `what` for each of the remotes that `chosen` names, a few at once.
+async fn on_each<F>(
+    remotes: &[Probed],
+    chosen: impl Fn(usize) -> bool,
+    what: fn(Probed) -> F,
+) -> Vec<(usize, Result<(), Fault>)>
+where
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+{
+    let turns = Arc::new(Semaphore::new(PLACED_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (at, remote) in remotes.iter().enumerate().filter(|(at, _)| chosen(*at)) {
+        let (doing, turns) = (what(remote.clone()), turns.clone());
+        tasks.spawn(async move {
+            let _turn = turns.acquire().await;
+            (at, doing.await)
+        });
+    }
+    let mut ended = Vec::new();
+    while let Some(result) = tasks.join_next().await {
+        // A panic says more by itself; the remote was not probed.
+        ended.extend(result.ok());
+    }
+    ended
+}
+
+/// Makes the probe.
+async fn place(remote: Probed) -> Result<(), Fault> {
+    let command = remote.endpoint.make_directory(&remote.name);
+    run(&remote, command).await
+}
+
+/// Removes the probe from the remote. Where it came back, what is here goes in the way in which it came.
+async fn remove(remote: Probed) -> Result<(), Fault> {
+    let command = remote.endpoint.remove_directory(&remote.name);
+    run(&remote, command).await
+}
+
+async fn run(remote: &Probed, (arguments, environment): (Vec<OsString>, Environment)) -> Result<(), Fault> {
+    let (root, _) = open(&remote.order)?;
+    let run = Run::start("rsync", &arguments, &environment, &root, false).map_err(|error| not_started(&error))?;
+    let ended = run.complete(Feed::Whole(Vec::new()), |_| (), Some(PLACING));
+    let ended = ended.await.map_err(|error| not_started(&error))?;
+    match ended.status.code() {
+        Some(0) => Ok(()),
+        exit => Err(Fault::from_exit(exit, &ended.stderr)),
+    }
+}
+
+/// The probes among what a comparison with `remote` would delete.
+async fn listed(remote: &Probed) -> Result<BTreeSet<String>, Fault> {
+    let opened = open(&remote.order)?;
+    let (mut ahead, quiet) = (None, |_| ());
+    let mut work = Work::new(&remote.endpoint, &remote.order, opened, &mut ahead, &quiet);
+    let mut names = BTreeSet::new();
+    let list = || Feed::Whole(super::null_separated([&RelPath::root()]));
+    let note = |line: Option<&[u8]>| {
+        let Some((path, _)) = line.and_then(output::deletion).filter(|(path, _)| is_probe_name(path)) else { return };
+        if names.len() < LISTED_AT_MOST {
+            names.extend(path.file_name().to_str().map(str::to_owned));
+        }
+    };
+    work.run(Form::ListTreeDeletions, list, note).await?;
+    // What it could not read of the tree does not matter here: nothing is deleted.
+    work.complaints = Complaints::default();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_probes_by_their_names() {
+        let is_probe = |path: &str| is_probe_name(&RelPath::new(path.as_bytes()).unwrap());
+        assert!(is_probe(&probe_name()) && is_probe(&format!("a/b/{}", probe_name())));
+        for other in [".sersync-probe-", ".sersync-probe-12", ".sersync-check-0123456789abcdef", "a"] {
+            assert!(!is_probe(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Mirrors that meet: trees that mirror each other, copies inside one another. Nothing is lost, whatever starts first.
+
+mod support;
+
+#[allow(dead_code, reason = "only the bus is used here, not the engine that plays a script")]
+#[path = "support/bus.rs"]
+mod bus;
+
+use bus::PrivateBus;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::agent::{Agent, Launch};
+use support::host::Lan;
+use support::rsyncd::{Daemon, Plan};
+use support::scene::Place;
+use support::tree::{assert_converged, put};
+use support::{SOON, is_root, skip, steadily, until};
+
+/// Files that only one of the trees has at first.
+const FILES: usize = 60;
+
+/// Fills `tree` with files named after it, some of them in directories.
+fn fill(tree: &Path, name: &str) {
+    for number in 0..FILES {
+        put(&tree.join(format!("{name}{number}")), "content");
+        put(&tree.join(format!("{name}-dir{}/{number}", number % 7)), "content");
+    }
+}
+
+/// The files of a tree, hidden ones aside.
+fn files(tree: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![tree.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && !is_hidden => open.push(entry.path()),
+                Ok(kind) if kind.is_file() && !is_hidden => {
+                    found.insert(entry.path().strip_prefix(tree).unwrap().to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Nothing of what `trees` had at first is missing from any of them.
+fn assert_nothing_lost(trees: &[PathBuf], before: &BTreeSet<PathBuf>) {
+    for tree in trees {
+        let lost: Vec<_> = before.difference(&files(tree)).take(5).cloned().collect();
+        assert!(lost.is_empty(), "{}: lost {lost:?}, …", tree.display());
+    }
+}
+
+fn refused(launch: &Launch, words: &[&str]) {
+    let output = launch.output();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_config_in_which_two_trees_mirror_each_other_is_refused_before_anything_is_sent() {
+    let place = Place::new();
+    let (one, other) = (place.make("one"), place.make("other"));
+    fill(&one, "a");
+    fill(&other, "b");
+    let linked = place.path("linked");
+    std::os::unix::fs::symlink(&one, &linked).unwrap();
+    let (files_of_one, files_of_other) = (files(&one), files(&other));
+    for back in [one.clone(), linked, one.join("deep/er")] {
+        let file = place.path("circle.xml");
+        let localpath = |watch: &Path, to: &Path| {
+            format!("<localpath watch=\"{}\"><remote directory=\"{}\"/></localpath>", watch.display(), to.display())
+        };
+        let text = format!("<sersync>{}{}</sersync>", localpath(&one, &other), localpath(&other, &back));
+        fs::write(&file, format!("<head version=\"2.5\">{text}</head>")).unwrap();
+        refused(&place.launch().config(&file).argument("-r"), &["circle.xml:1", "a loop"]);
+        assert_eq!((files(&one), files(&other)), (files_of_one.clone(), files_of_other.clone()));
+        let check = std::process::Command::new(env!("CARGO_BIN_EXE_sersyncctl")).arg("check").arg(&file).output();
+        let check = check.unwrap();
+        assert_eq!(check.status.code(), Some(2), "{}", String::from_utf8_lossy(&check.stdout));
+        assert!(String::from_utf8_lossy(&check.stdout).contains("a loop"));
+    }
+}
+
+#[test]
+fn overlapping_destinations_are_refused() {
+    let place = Place::new();
+    let link = place.path("link");
+    std::os::unix::fs::symlink(place.make("copies"), &link).unwrap();
+    let (one, other) = (place.make("one"), place.make("other"));
+    let remote = |to: &str| match to.split_once("::") {
+        Some((host, module)) => format!("<remote ip=\"{host}\" name=\"{module}\"/>"),
+        None => format!("<remote directory=\"{to}\"/>"),
+    };
+    let at = |name: &str| place.path(name).display().to_string();
+    for (first, second) in [
+        ("h::m".to_owned(), "h::m/sub".to_owned()),
+        ("127.0.0.1::m".to_owned(), "localhost::m".to_owned()),
+        ("u@h::m".to_owned(), "h::m".to_owned()),
+        ("H::m".to_owned(), "h::m".to_owned()),
+        ("h::m/x/../c".to_owned(), "h::m/c".to_owned()),
+        (at("copies"), at("link/sub")),
+        (at("copies"), at("copies/../link")),
+    ] {
+        let file = place.path("overlap.xml");
+        let localpath =
+            |watch: &Path, to: &str| format!("<localpath watch=\"{}\">{}</localpath>", watch.display(), remote(to));
+        let text = format!("<sersync>{}\n{}</sersync>", localpath(&one, &first), localpath(&other, &second));
+        fs::write(&file, format!("<head version=\"2.5\">\n{text}</head>")).unwrap();
+        refused(&place.launch().config(&file), &["overlap.xml:3", "each would delete what the other sent"]);
+    }
+    let nested = place.launch().mirror(&one, ["h::m", "h::m/sub"]);
+    refused(&nested, &["h::m/sub lies inside h::m"]);
+    let watched_inside = place.path("contains.xml");
+    let text = format!(
+        "<sersync><localpath watch=\"{}\"><remote directory=\"{}\"/></localpath><localpath watch=\"{}\"><remote \
+         ip=\"h\" name=\"m\"/></localpath></sersync>",
+        one.display(),
+        at("backup"),
+        at("backup/www")
+    );
+    fs::write(&watched_inside, format!("<head version=\"2.5\">{text}</head>")).unwrap();
+    refused(&place.launch().config(&watched_inside), &["which is watched", "would delete it"]);
+}
+
+#[test]
+fn two_instances_that_start_together_lose_nothing() {
+    let place = Place::new();
+    let bus = PrivateBus::start();
+    let trees = [place.make("first"), place.make("second")];
+    fill(&trees[0], "a");
+    fill(&trees[1], "b");
+    let before: Vec<_> = trees.iter().map(|tree| files(tree)).collect();
+    let launch = |instance: &str, from: &Path, to: &Path| {
+        let launch = Launch::new(&place.make(instance)).mirror(from, [to]);
+        let launch = launch.argument("-r").argument("--user").argument("--instance").argument(instance);
+        launch.environment("DBUS_SESSION_BUS_ADDRESS", &bus.address)
+    };
+    let mut agents = [launch("there", &trees[0], &trees[1]).spawn(), launch("back", &trees[1], &trees[0]).spawn()];
+    // Each is on the bus before it looks for others: at least one sees the other.
+    let ended = |agent: &Agent| agent.log().contains("a loop");
+    until("one of them is refused", SOON, || agents.iter().any(ended));
+    let refused = agents.iter_mut().filter(|agent| ended(agent));
+    for agent in refused {
+        assert_eq!(agent.wait_ended(SOON).code(), Some(78));
+    }
+    for (tree, before) in trees.iter().zip(&before) {
+        assert_nothing_lost(std::slice::from_ref(tree), before);
+    }
+}
+
+/// Hosts in a circle, each with a daemon that serves the tree that it watches and mirrors to the next.
+struct Circle {
+    agents: Vec<Agent>,
+    daemons: Vec<Daemon>,
+    trees: Vec<PathBuf>,
+    lan: Option<Lan>,
+    place: Place,
+}
+
+impl Circle {
+    /// `None`, with the reason printed, where there can be no hosts. Without `lan` all of it is on this machine.
+    fn prepare(count: u8, lan: bool) -> Option<Self> {
+        if lan && !is_root() {
+            skip("network namespaces need root");
+            return None;
+        }
+        let place = Place::new();
+        let lan = lan.then(|| Lan::new(count));
+        let trees: Vec<PathBuf> = (0..count).map(|number| place.make(&format!("tree{number}"))).collect();
+        for (tree, name) in trees.iter().zip(["a", "b", "c"]) {
+            fill(tree, name);
+        }
+        let plan = |(number, tree): (usize, &PathBuf)| {
+            let plan = Plan::new(&place.path(&format!("daemon{number}"))).module("tree", tree, &[]);
+            lan.as_ref().map_or(plan.clone(), |lan| plan.on(&lan.hosts[number])).start()
+        };
+        let daemons = trees.iter().enumerate().map(plan).collect();
+        Some(Self { agents: Vec::new(), daemons, trees, lan, place })
+    }
+
+    fn launch(&self, number: usize) -> Launch {
+        let to = &self.daemons[(number + 1) % self.trees.len()];
+        let launch = Launch::new(&self.place.path(&format!("agent{number}")));
+        let launch = launch.mirror(&self.trees[number], [to.url("tree")]).argument("-r");
+        match &self.lan {
+            Some(lan) => launch.on(&lan.hosts[number]),
+            None => launch,
+        }
+    }
+
+    /// Starts the agents in that order, and waits until they have found out that they form a circle.
+    fn run(&mut self, order: &[usize]) {
+        let before: BTreeSet<PathBuf> = self.trees.iter().flat_map(|tree| files(tree)).collect();
+        let own: Vec<_> = self.trees.iter().map(|tree| files(tree)).collect();
+        for number in order {
+            let agent = self.launch(*number).spawn();
+            self.agents.push(agent);
+        }
+        let all_there = |trees: &[PathBuf]| trees.iter().all(|tree| before.is_subset(&files(tree)));
+        until("every tree has all files", SOON * 2, || {
+            for (tree, own) in self.trees.iter().zip(&own) {
+                assert_nothing_lost(std::slice::from_ref(tree), own);
+            }
+            all_there(&self.trees)
+        });
+        steadily("nothing is deleted", SOON * 2, std::time::Duration::from_secs(5), || all_there(&self.trees));
+        assert_nothing_lost(&self.trees, &before);
+        until("no probe is left", SOON, || {
+            let is_probe = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".sersync-probe-");
+            let count = |tree: &PathBuf| fs::read_dir(tree).unwrap().flatten().filter(is_probe).count();
+            self.trees.iter().map(count).sum::<usize>() == 0
+        });
+        self.agents.clear();
+    }
+}
+
+#[test]
+fn two_modules_of_this_machine_that_mirror_each_other_lose_nothing() {
+    let Some(mut circle) = Circle::prepare(2, false) else { return };
+    circle.run(&[0, 1]);
+}
+
+#[test]
+fn two_hosts_that_mirror_each_other_lose_nothing_in_either_order() {
+    for order in [[0, 1], [1, 0]] {
+        let Some(mut circle) = Circle::prepare(2, true) else { return };
+        circle.run(&order);
+    }
+}
+
+#[test]
+fn three_hosts_in_a_circle_lose_nothing_in_any_order() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let Some(mut circle) = Circle::prepare(3, true) else { return };
+        circle.run(&order);
+    }
+}
+
+#[test]
+fn a_circle_is_found_by_a_probe_and_comparisons_delete_nothing_in_it() {
+    let Some(mut circle) = Circle::prepare(2, false) else { return };
+    // Both sides are in sync before one of them gets a file that no event brings to the other.
+    circle.agents = vec![circle.launch(0).start(), circle.launch(1).start()];
+    let all: BTreeSet<PathBuf> = circle.trees.iter().flat_map(|tree| files(tree)).collect();
+    until("all is everywhere", SOON, || circle.trees.iter().all(|tree| all.is_subset(&files(tree))));
+    let mut told: Vec<String> = Vec::new();
+    until("one of them says so", SOON, || {
+        told = circle.agents.iter().map(Agent::log).filter(|log| log.contains("comparisons delete nothing")).collect();
+        !told.is_empty() || circle.agents.iter().all(|agent| agent.log().contains("a loop"))
+    });
+    assert_nothing_lost(&circle.trees, &all);
+}
+
+#[test]
+fn a_remote_that_leads_nowhere_else_is_proven_and_gets_its_deletions() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let (source, copy) = (place.source(), place.path("copy"));
+    fill(&source, "a");
+    fill(&copy, "old");
+    let agent = place.launch().mirror(&source, [daemon.url("copy")]).argument("-r").start();
+    assert_converged(&source, &copy);
+    assert!(!agent.log().contains("withheld"), "{}", agent.log());
+    // Proven once: a new directory in the place of another is compared and cleaned at once.
+    put(&copy.join("a-dir1/only-there"), "x");
+    fs::rename(source.join("a-dir1"), source.join("moved")).unwrap();
+    assert_converged(&source, &copy);
+}
+
+#[test]
+fn two_names_of_one_place_are_found_out() {
+    let place = Place::new();
+    let (one, other) = (place.make("one"), place.make("other"));
+    fill(&one, "a");
+    fill(&other, "b");
+    // Two daemons, as two names of one host would lead to two addresses.
+    let copy = place.make("copy");
+    let plan = |name: &str, path: &Path| Plan::new(&place.path(name)).module("m", path, &[]);
+    let daemon = plan("daemon1", &copy).start();
+    let second = plan("daemon2", &copy.join("sub")).address(daemon.address).port(daemon.port + 1);
+    let second = second.start();
+    let file = place.path("two.xml");
+    let _ = (&daemon, &second, &file);
+    let agents = [
+        Launch::new(&place.path("agent1")).mirror(&one, [daemon.url("m")]).argument("-r").start(),
+        Launch::new(&place.path("agent2")).mirror(&other, [second.url("m")]).argument("-r").start(),
+    ];
+    let (expected_one, expected_other) = (files(&one), files(&other));
+    until("both have sent", SOON, || {
+        expected_one.is_subset(&files(&copy)) && expected_other.is_subset(&files(&copy.join("sub")))
+    });
+    drop(agents);
+}
