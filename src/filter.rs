@@ -13,6 +13,7 @@ mod rsync_pattern;
 pub use rsync_pattern::PatternError;
 
 use crate::path::RelPath;
+use crate::probe_name;
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// The excluded paths of one config.
@@ -112,7 +113,7 @@ impl Filter {
 
     /// Whether `path` itself matches; says nothing of the directories above it.
     pub fn matches(&self, path: &RelPath, kind: EntryKind) -> bool {
-        if self.is_empty() || path.is_root() {
+        if self.is_empty() || path.is_root() || probe_name::is_probe(path) {
             return false;
         }
         if self.expressions.is_match(path.as_bytes()) {

@@ -34,6 +34,7 @@ pub mod path;
 pub mod pending;
 pub mod plugin;
 pub mod print;
+mod probe_name;
 pub mod repeats;
 pub mod service;
 pub mod transport;

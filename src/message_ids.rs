@@ -36,5 +36,8 @@ pub const PLUGIN_BACK: &str = "be78eca23a8848d5b9786173e8ae884c";
 pub const PLUGIN_FAILED: &str = "27916a5c58584464ae4a955a6ca0c20f";
 /// What is sent comes back: a remote mirrors to this machine in turn.
 pub const LOOP: &str = "2443d14bd4f84aceac81ab027315a911";
+
+/// A remote meets another mirror: comparisons delete nothing there. SERSYNC_REMOTE.
+pub const MIRRORS_MEET: &str = "6d80830a9e3245029d0ef29561f72b1b";
 /// An rsync run ended (debug level).
 pub const BATCH_FINISHED: &str = "0b2fc3007a3d40d1bd969fec7e1fbdd7";

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::agent::{Agent, Launch};
+use support::config::Confxml;
 use support::host::Lan;
 use support::rsyncd::{Daemon, Plan};
 use support::scene::Place;
@@ -75,10 +76,8 @@ fn a_config_in_which_two_trees_mirror_each_other_is_refused_before_anything_is_s
     let (files_of_one, files_of_other) = (files(&one), files(&other));
     for back in [one.clone(), linked, one.join("deep/er")] {
         let file = place.path("circle.xml");
-        let localpath = |watch: &Path, to: &Path| {
-            format!("<localpath watch=\"{}\"><remote directory=\"{}\"/></localpath>", watch.display(), to.display())
-        };
-        let text = format!("<sersync>{}{}</sersync>", localpath(&one, &other), localpath(&other, &back));
+        let localpaths = localpath(&one, &directory(&other)) + &localpath(&other, &directory(&back));
+        let text = format!("<sersync>{localpaths}</sersync>");
         fs::write(&file, format!("<head version=\"2.5\">{text}</head>")).unwrap();
         refused(&place.launch().config(&file).argument("-r"), &["circle.xml:1", "a loop"]);
         assert_eq!((files(&one), files(&other)), (files_of_one.clone(), files_of_other.clone()));
@@ -110,23 +109,17 @@ fn overlapping_destinations_are_refused() {
         (at("copies"), at("copies/../link")),
     ] {
         let file = place.path("overlap.xml");
-        let localpath =
-            |watch: &Path, to: &str| format!("<localpath watch=\"{}\">{}</localpath>", watch.display(), remote(to));
-        let text = format!("<sersync>{}\n{}</sersync>", localpath(&one, &first), localpath(&other, &second));
+        let localpaths = [localpath(&one, &remote(&first)), localpath(&other, &remote(&second))];
+        let text = format!("<sersync>{}</sersync>", localpaths.join("\n"));
         fs::write(&file, format!("<head version=\"2.5\">\n{text}</head>")).unwrap();
         refused(&place.launch().config(&file), &["overlap.xml:3", "each would delete what the other sent"]);
     }
     let nested = place.launch().mirror(&one, ["h::m", "h::m/sub"]);
     refused(&nested, &["h::m/sub lies inside h::m"]);
     let watched_inside = place.path("contains.xml");
-    let text = format!(
-        "<sersync><localpath watch=\"{}\"><remote directory=\"{}\"/></localpath><localpath watch=\"{}\"><remote \
-         ip=\"h\" name=\"m\"/></localpath></sersync>",
-        one.display(),
-        at("backup"),
-        at("backup/www")
-    );
-    fs::write(&watched_inside, format!("<head version=\"2.5\">{text}</head>")).unwrap();
+    let localpaths =
+        localpath(&one, &directory(&place.path("backup"))) + &localpath(&place.path("backup/www"), &remote("h::m"));
+    fs::write(&watched_inside, format!("<head version=\"2.5\"><sersync>{localpaths}</sersync></head>")).unwrap();
     refused(&place.launch().config(&watched_inside), &["which is watched", "would delete it"]);
 }
 
@@ -154,6 +147,56 @@ fn two_instances_that_start_together_lose_nothing() {
     for (tree, before) in trees.iter().zip(&before) {
         assert_nothing_lost(std::slice::from_ref(tree), before);
     }
+}
+
+fn localpath(watch: &Path, remote: &str) -> String {
+    format!("<localpath watch=\"{}\">{remote}</localpath>", watch.display())
+}
+
+fn directory(to: &Path) -> String {
+    format!("<remote directory=\"{}\"/>", to.display())
+}
+
+#[test]
+fn a_reload_that_makes_mirrors_meet_is_refused() {
+    let place = Place::new();
+    let (one, other) = (place.make("one"), place.make("other"));
+    fill(&one, "a");
+    let config = |localpaths: &str| {
+        let file = place.path("reload.xml");
+        fs::write(&file, format!("<head version=\"2.5\"><sersync>{localpaths}</sersync></head>")).unwrap();
+        file
+    };
+    let file = config(&localpath(&one, &directory(&other)));
+    let agent = place.launch().config(&file).start();
+    until("it is mirrored", SOON, || files(&one) == files(&other));
+    config(&(localpath(&one, &directory(&other)) + &localpath(&other, &directory(&one))));
+    agent.signal(nix::sys::signal::Signal::SIGHUP);
+    agent.wait_logged("a loop");
+    put(&one.join("later"), "content");
+    until("the old config stays in force", SOON, || files(&one) == files(&other));
+}
+
+#[test]
+fn a_chain_deletes_by_request_only() {
+    let place = Place::new();
+    let bus = PrivateBus::start();
+    let [one, other, last] = ["one", "other", "last"].map(|name| place.make(name));
+    fill(&one, "a");
+    put(&other.join("of-its-own"), "content");
+    let file = place.path("chain.xml");
+    let localpaths = localpath(&one, &directory(&other)) + &localpath(&other, &directory(&last));
+    fs::write(&file, format!("<head version=\"2.5\"><sersync>{localpaths}</sersync></head>")).unwrap();
+    let launch = place.launch().config(&file).argument("-r").argument("--user");
+    let agent = launch.environment("DBUS_SESSION_BUS_ADDRESS", &bus.address).start();
+    let expected: BTreeSet<PathBuf> = files(&one).into_iter().chain(["of-its-own".into()]).collect();
+    until("all is in both copies", SOON, || files(&other) == expected && files(&last) == expected);
+    agent.wait_notified_from(0, |line| line.contains("1 deletion is withheld"));
+    assert_eq!(files(&other), expected);
+    let mut resync = std::process::Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+    resync.args(["--user", "resync", "chain"]).env("DBUS_SESSION_BUS_ADDRESS", &bus.address);
+    support::tool(&mut resync);
+    until("both copies are equal", SOON, || files(&other) == files(&one) && files(&last) == files(&one));
 }
 
 /// Hosts in a circle, each with a daemon that serves the tree that it watches and mirrors to the next.
@@ -276,26 +319,42 @@ fn a_remote_that_leads_nowhere_else_is_proven_and_gets_its_deletions() {
 }
 
 #[test]
-fn two_names_of_one_place_are_found_out() {
+fn two_addresses_of_one_place_are_found_out_and_neither_mirror_deletes_what_the_other_sent() {
     let place = Place::new();
-    let (one, other) = (place.make("one"), place.make("other"));
+    let (one, other, copy) = (place.make("one"), place.make("other"), place.make("copy"));
     fill(&one, "a");
     fill(&other, "b");
-    // Two daemons, as two names of one host would lead to two addresses.
-    let copy = place.make("copy");
+    // What a mirror of the second tree has left there: the first one has nothing of it.
+    fill(&copy.join("sub"), "b");
     let plan = |name: &str, path: &Path| Plan::new(&place.path(name)).module("m", path, &[]);
     let daemon = plan("daemon1", &copy).start();
-    let second = plan("daemon2", &copy.join("sub")).address(daemon.address).port(daemon.port + 1);
-    let second = second.start();
-    let file = place.path("two.xml");
-    let _ = (&daemon, &second, &file);
-    let agents = [
-        Launch::new(&place.path("agent1")).mirror(&one, [daemon.url("m")]).argument("-r").start(),
-        Launch::new(&place.path("agent2")).mirror(&other, [second.url("m")]).argument("-r").start(),
-    ];
-    let (expected_one, expected_other) = (files(&one), files(&other));
-    until("both have sent", SOON, || {
-        expected_one.is_subset(&files(&copy)) && expected_other.is_subset(&files(&copy.join("sub")))
+    let second = plan("daemon2", &copy.join("sub")).port(daemon.port).start();
+    let localpath = localpath(&other, &format!("<remote ip=\"{}\" name=\"m\"/>", second.address));
+    let file = Confxml::new(&one).daemon(&daemon, "m").sersync(&localpath).write(&place.path("two.xml"));
+    let agent = place.launch().config(&file).argument("-r").start();
+    agent.wait_logged("comparisons delete nothing there: it is, or contains, the place of");
+    agent.wait_notified_from(0, |line| line.contains("withheld"));
+    put(&one.join("more"), "content");
+    until("it goes on", SOON, || copy.join("more").exists());
+    assert!(files(&one).is_subset(&files(&copy)));
+    assert_eq!(files(&other), files(&copy.join("sub")));
+    // What is removed in the tree goes, there as everywhere.
+    fs::remove_file(one.join("more")).unwrap();
+    until("it is removed", SOON, || !copy.join("more").exists());
+}
+
+#[test]
+fn a_probe_comes_back_past_a_filter_and_a_long_full_sync() {
+    let Some(mut circle) = Circle::prepare(2, false) else { return };
+    let [one, other] = [0, 1].map(|number| {
+        let to = &circle.daemons[1 - number];
+        let config = Confxml::new(&circle.trees[number]).daemon(to, "tree").exclude("^\\..*").exclude(".*probe.*");
+        let file = config.write(&circle.place.path(&format!("filtered{number}.xml")));
+        Launch::new(&circle.place.path(&format!("agent{number}"))).config(&file).argument("-r")
     });
-    drop(agents);
+    let before: BTreeSet<PathBuf> = circle.trees.iter().flat_map(|tree| files(tree)).collect();
+    circle.agents = vec![one.start(), other.start()];
+    until("every tree has all files", SOON, || circle.trees.iter().all(|tree| before.is_subset(&files(tree))));
+    let all_there = || circle.trees.iter().all(|tree| before.is_subset(&files(tree)));
+    steadily("nothing is deleted", SOON, std::time::Duration::from_secs(5), all_there);
 }

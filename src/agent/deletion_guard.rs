@@ -19,13 +19,16 @@
 
 use super::engine::Engine;
 use super::remote::RemoteId;
+use crate::aside::aside;
 use crate::config::overlap::{self, Conflict, Mirror, Places};
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
-use crate::transport::{self, Fault, Findings, Order, Probed, fault_name, is_probe_name, probe_name};
+use crate::probe_name;
+use crate::transport::{self, Fault, Findings, Order, Probed, fault_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinSet;
@@ -114,14 +117,29 @@ pub struct Probes {
     /// Probes that the watches reported, with the root in which each appeared.
     returned: BTreeMap<RemoteId, BTreeSet<PathBuf>>,
     round: JoinSet<Round>,
+    /// Looks into roots for probes of other agents: the root and the names found.
+    looks: JoinSet<(PathBuf, Vec<OsString>)>,
+}
+
+/// Something that the engine waited for.
+#[derive(Debug)]
+pub enum Ended {
+    /// A round of probes; nothing, where it panicked: then what waits is compared again, and finds the same.
+    Round(Vec<(RemoteId, String)>, Findings),
+    /// A look into a root for probes of other agents.
+    Look(PathBuf, Vec<OsString>),
 }
 
 impl Probes {
-    /// The end of the round that is under way; pending where there is none.
-    pub async fn ended(&mut self) -> Result<Round, tokio::task::JoinError> {
-        match self.round.join_next().await {
-            Some(ended) => ended,
-            None => std::future::pending().await,
+    /// The next round or look that ends; pending where none is under way.
+    pub async fn ended(&mut self) -> Ended {
+        tokio::select! {
+            Some(round) = self.round.join_next() => {
+                let (round, findings) = round.unwrap_or_default();
+                Ended::Round(round, findings)
+            }
+            Some(Ok((root, names))) = self.looks.join_next() => Ended::Look(root, names),
+            else => std::future::pending().await,
         }
     }
 
@@ -156,7 +174,7 @@ impl Engine {
 
     /// Takes the probes out of what a watch reported: those of this process came back.
     pub(super) fn take_probe(&mut self, root: &Path, path: &RelPath) -> bool {
-        if !is_probe_name(path) {
+        if !probe_name::is_probe(path) {
             return false;
         }
         let Some(id) = path.file_name().to_str().and_then(|name| self.probes.names.get(name)).copied() else {
@@ -168,6 +186,33 @@ impl Engine {
             self.judge(id, &BTreeMap::new());
         }
         true
+    }
+
+    /// Looks for probes of other agents in the root `at`: they came before the watch, and an agent that waits for one
+    /// does not wait for the end of a full sync.
+    pub(super) fn look_for_probes(&mut self, at: usize) {
+        let root = self.roots[at].path.clone();
+        self.probes.looks.spawn(async move {
+            let directory = root.clone();
+            let names = aside(move || {
+                let names = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
+                names.filter(|name| probe_name::is_one(name.as_encoded_bytes())).collect::<Vec<_>>()
+            });
+            // Without a thread for it, they go with the full sync.
+            (root, names.await.unwrap_or_default())
+        });
+    }
+
+    fn take_probes_of_others(&mut self, root: &Path, names: Vec<OsString>, now: Instant, wall: SystemTime) {
+        for path in names.iter().filter_map(|name| RelPath::new(name.as_encoded_bytes()).ok()) {
+            if self.take_probe(root, &path) {
+                continue;
+            }
+            let seq = self.next_seq();
+            for remote in self.remotes.iter_mut().filter(|remote| remote.root == root) {
+                remote.report(path.clone(), Kind::Entry, seq, now, wall, false);
+            }
+        }
     }
 
     /// Starts a round of probes, if a remote waits for one.
@@ -194,7 +239,7 @@ impl Engine {
             if remote.backoff.attempts() > 0 {
                 continue;
             }
-            let name = probe_name();
+            let name = probe_name::new();
             // Should this process end before it has removed the probe, the next one does: the path is missing in the root.
             if let Ok(path) = RelPath::new(name.as_bytes()) {
                 remote.report(path.clone(), Kind::Entry, seq, now, wall, false);
@@ -212,16 +257,17 @@ impl Engine {
         self.probes.round.spawn(async move { (ids, transport::probe_places(probed, roots, RETURN_TIME).await) });
     }
 
-    /// A round ended: decides on every remote that took part.
-    pub(super) fn take_findings(
-        &mut self,
-        ended: Result<Round, tokio::task::JoinError>,
-        now: Instant,
-        wall: SystemTime,
-    ) {
+    /// Takes in what a round or a look found.
+    pub(super) fn probes_ended(&mut self, ended: Ended, now: Instant, wall: SystemTime) {
         self.dirty = true;
-        // After a panic, what waits is compared again, and finds the same.
-        let (round, findings) = ended.unwrap_or_default();
+        match ended {
+            Ended::Round(round, findings) => self.take_findings(&round, findings, now, wall),
+            Ended::Look(root, names) => self.take_probes_of_others(&root, names, now, wall),
+        }
+    }
+
+    /// A round ended: decides on every remote that took part.
+    fn take_findings(&mut self, round: &[(RemoteId, String)], findings: Findings, now: Instant, wall: SystemTime) {
         let ids: Vec<RemoteId> = round.iter().map(|(id, _)| *id).collect();
         for (at, root) in &findings.inside {
             self.probes.returned.entry(ids[*at]).or_default().insert(root.clone());
@@ -297,7 +343,7 @@ impl Engine {
             && before != place
         {
             tracing::error!(
-                message_id = message_ids::LOOP,
+                message_id = message_ids::MIRRORS_MEET,
                 sersync_remote = remote.name,
                 "{}: comparisons delete nothing there: {why}",
                 remote.name

@@ -363,7 +363,7 @@ impl Engine {
                         self.take_report(watch, report);
                     }
                 }
-                ended = self.probes.ended() => self.take_findings(ended, Instant::now(), SystemTime::now()),
+                ended = self.probes.ended() => self.probes_ended(ended, Instant::now(), SystemTime::now()),
                 () = plugins_changed.notified() => self.dirty = true,
                 () = sleep_until(wake) => {}
             }

@@ -388,6 +388,7 @@ impl Remote {
         snapshot::Remote {
             name: self.name.clone(),
             address: self.destination().to_string(),
+            port: self.destination().port(),
             root: self.root.clone(),
             state,
             queue_depth: self.set.waiting() as u64,
@@ -401,6 +402,7 @@ impl Remote {
             next_try: next_try.filter(|_| state == RemoteState::Waiting),
             bytes_sent: self.totals.bytes_sent,
             files_synced: self.totals.entries,
+            deletions_withheld: self.guard.problem().map_or(0, |(count, _)| count),
             refused_options: self.capabilities.refused().into_iter().map(str::to_owned).collect(),
         }
     }

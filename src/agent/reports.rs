@@ -177,6 +177,9 @@ impl Engine {
             remote.changed(now);
         }
         self.roots[at].mark(now);
+        if self.config.alone.is_none() && !resumed {
+            self.look_for_probes(at);
+        }
         // Whoever waits for the agent to be ready waits for this.
         self.publish(now);
     }

@@ -124,6 +124,8 @@ pub struct Remote {
     pub name: String,
     /// The address as [`crate::config::Destination`] shows it.
     pub address: String,
+    /// The port of the config; `None`: the default of rsync or ssh.
+    pub port: Option<u16>,
     /// The watched directory that it mirrors.
     pub root: PathBuf,
     /// What it is doing.
@@ -150,6 +152,8 @@ pub struct Remote {
     pub bytes_sent: u64,
     /// Entries that rsync made, changed or removed there since start.
     pub files_synced: u64,
+    /// Entries that only the remote has, and that comparisons leave there: see [`Snapshot::problems`] for the reason.
+    pub deletions_withheld: u64,
     /// What it was found not to accept, as rsync options (`--delete-missing-args`, …); empty for a current rsync.
     pub refused_options: Vec<String>,
 }

@@ -27,6 +27,16 @@ impl RemoteObject {
     }
 
     #[zbus(property)]
+    fn port(&self) -> u16 {
+        self.now().port.unwrap_or(0)
+    }
+
+    #[zbus(property)]
+    fn deletions_withheld(&self) -> u64 {
+        self.now().deletions_withheld
+    }
+
+    #[zbus(property)]
     fn root(&self) -> Vec<u8> {
         path_bytes(&self.now().root)
     }

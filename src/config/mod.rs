@@ -226,6 +226,16 @@ pub enum Destination {
     },
 }
 
+impl Destination {
+    /// The port that the config names.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Daemon { port, .. } | Self::Ssh { port, .. } => *port,
+            Self::Local { .. } => None,
+        }
+    }
+}
+
 /// The address as people write it: `backup@web1::www`, `web2:/srv/www`, `/mnt/copy`. Holds no secret;
 /// this is the remote's name in the journal, on D-Bus and in `sersyncctl`.
 impl fmt::Display for Destination {

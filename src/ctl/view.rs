@@ -56,6 +56,7 @@ pub struct Remote {
     pub(super) next_try_at: u64,
     pub(super) bytes_sent: u64,
     pub(super) files_synced: u64,
+    pub(super) deletions_withheld: u64,
     pub(super) refused_options: Vec<String>,
 }
 
@@ -165,7 +166,10 @@ impl View {
 impl Remote {
     /// Whether it has all there is.
     pub fn is_in_sync(&self) -> bool {
-        self.waiting() == 0 && self.failure_count == 0 && self.last_error_name.is_empty()
+        self.waiting() == 0
+            && self.failure_count == 0
+            && self.last_error_name.is_empty()
+            && self.deletions_withheld == 0
     }
 
     /// Paths that it has not got yet.
@@ -192,6 +196,7 @@ impl Remote {
             "next_try_at": time_json(self.next_try_at),
             "bytes_sent": self.bytes_sent,
             "files_synced": self.files_synced,
+            "deletions_withheld": self.deletions_withheld,
             "refused_options": self.refused_options,
         })
     }

@@ -101,6 +101,7 @@ mod tests {
         Remote {
             name: name.into(),
             address: name.into(),
+            port: None,
             root: "/data/www".into(),
             state: RemoteState::Idle,
             queue_depth: 0,
@@ -114,6 +115,7 @@ mod tests {
             next_try: None,
             bytes_sent: 0,
             files_synced: 0,
+            deletions_withheld: 0,
             refused_options: Vec::new(),
         }
     }

@@ -3,8 +3,8 @@
 //! A password goes into the environment of the rsync process and nowhere else. No word passes a shell.
 
 use super::capabilities::{Capabilities, Used};
-use super::places;
 use crate::config::{Destination, RsyncOptions, Secret};
+use crate::probe_name;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -175,7 +175,9 @@ impl Endpoint {
                 add(if delete { &["--delete", "--force"] } else { &[] });
                 add(if delete && withhold { &["--max-delete=0"] } else { &[] });
                 // A probe that came back is about to go again: a comparison would send it on for good.
-                add(if root && withhold { &[places::EXCLUDE] } else { &[] });
+                if root && withhold {
+                    add(&[&format!("--exclude=/{}", probe_name::PATTERN)]);
+                }
                 if root && capabilities.info.is_worth_a_try() {
                     used.info = true;
                     add(&["--info=progress2"]);

@@ -7,10 +7,11 @@
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
-use super::{Work, is_probe_name, local, null_separated, output, plan, push_path};
+use super::{Work, local, null_separated, output, plan, push_path};
 use crate::aside;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
+use crate::probe_name;
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ impl Work<'_> {
             if self.order.withhold {
                 let blocked = self.complaints.failed.iter().filter(|(_, fault)| fault.name == name::IN_THE_WAY).count();
                 let condemned = condemned(doomed, &left, &self.order.filter);
-                let withheld = condemned.iter().filter(|path| !is_probe_name(path)).count() + blocked;
+                let withheld = condemned.iter().filter(|path| !probe_name::is_probe(path)).count() + blocked;
                 self.complaints.withheld = self.complaints.withheld.saturating_add(withheld as u64);
                 return Ok(());
             }
@@ -298,7 +299,7 @@ impl Walk {
             for (entry, is_directory) in entries {
                 let path = directory.join(&entry);
                 let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
-                if self.filter.matches(&path, kind) || self.leaves_probes_out && is_probe_name(&path) {
+                if self.filter.matches(&path, kind) || self.leaves_probes_out && probe_name::is_probe(&path) {
                     continue;
                 }
                 self.name(&path)?;

@@ -4,7 +4,7 @@
 //! mirror back; two addresses may lead to one place. A directory with a name that nobody else has shows all of these:
 //!
 //! - it appears in a watched root, at once or after it went round through other hosts: the watch reports it, and the
-//!   engine recognizes the name ([`is_probe_name`]);
+//!   engine recognizes the name (`probe_name`);
 //! - it appears above a watched root: the remote contains the root;
 //! - it is among what a comparison with another remote would delete: one of the two remotes contains the other.
 //!
@@ -18,6 +18,7 @@ use super::run::not_started;
 use super::{Complaints, Endpoint, Form, Order, Work, open, output};
 use crate::aside::aside;
 use crate::path::RelPath;
+use crate::probe_name;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,12 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-/// What the names of all probes begin with.
-const PREFIX: &str = ".sersync-probe-";
-
-/// Leaves all probes out of a comparison of the root.
-pub(super) const EXCLUDE: &str = "--exclude=/.sersync-probe-*";
 
 /// Maximum time for making or removing one probe.
 const PLACING: Duration = Duration::from_secs(30);
@@ -40,18 +35,6 @@ const PLACED_AT_ONCE: usize = 8;
 
 /// Probes of others that are remembered from one listing.
 const LISTED_AT_MOST: usize = 100;
-
-/// A new name for a probe.
-pub fn probe_name() -> String {
-    format!("{PREFIX}{:016x}", fastrand::u64(..))
-}
-
-/// Whether `path` is a probe, of this agent or another.
-pub fn is_probe_name(path: &RelPath) -> bool {
-    let name = path.file_name().as_encoded_bytes();
-    name.strip_prefix(PREFIX.as_bytes())
-        .is_some_and(|number| number.len() == 16 && number.iter().all(u8::is_ascii_hexdigit))
-}
 
 /// A remote that takes part in a round of probes.
 #[derive(Debug, Clone)]
@@ -178,7 +161,9 @@ async fn listed(remote: &Probed) -> Result<BTreeSet<String>, Fault> {
     let mut names = BTreeSet::new();
     let list = || Feed::Whole(super::null_separated([&RelPath::root()]));
     let note = |line: Option<&[u8]>| {
-        let Some((path, _)) = line.and_then(output::deletion).filter(|(path, _)| is_probe_name(path)) else { return };
+        let Some((path, _)) = line.and_then(output::deletion).filter(|(path, _)| probe_name::is_probe(path)) else {
+            return;
+        };
         if names.len() < LISTED_AT_MOST {
             names.extend(path.file_name().to_str().map(str::to_owned));
         }
@@ -187,18 +172,4 @@ async fn listed(remote: &Probed) -> Result<BTreeSet<String>, Fault> {
     // What it could not read of the tree does not matter here: nothing is deleted.
     work.complaints = Complaints::default();
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_probes_by_their_names() {
-        let is_probe = |path: &str| is_probe_name(&RelPath::new(path.as_bytes()).unwrap());
-        assert!(is_probe(&probe_name()) && is_probe(&format!("a/b/{}", probe_name())));
-        for other in [".sersync-probe-", ".sersync-probe-12", ".sersync-check-0123456789abcdef", "a"] {
-            assert!(!is_probe(other), "{other}");
-        }
-    }
 }

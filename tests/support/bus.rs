@@ -208,6 +208,7 @@ pub fn remote(name: &str) -> Remote {
     Remote {
         name: name.into(),
         address: name.into(),
+        port: None,
         root: "/data/www".into(),
         state: RemoteState::Idle,
         queue_depth: 0,
@@ -221,6 +222,7 @@ pub fn remote(name: &str) -> Remote {
         next_try: None,
         bytes_sent: 4096,
         files_synced: 7,
+        deletions_withheld: 0,
         refused_options: Vec::new(),
     }
 }
