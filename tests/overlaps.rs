@@ -10,11 +10,13 @@ use bus::PrivateBus;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::agent::{Agent, Launch};
 use support::config::Confxml;
 use support::host::Lan;
 use support::rsyncd::{Daemon, Plan};
 use support::scene::Place;
+use support::sshd::Sshd;
 use support::tree::{assert_converged, put};
 use support::{SOON, is_root, skip, steadily, until};
 
@@ -199,24 +201,40 @@ fn a_chain_deletes_by_request_only() {
     until("both copies are equal", SOON, || files(&other) == files(&one) && files(&last) == files(&one));
 }
 
-/// Hosts in a circle, each with a daemon that serves the tree that it watches and mirrors to the next.
+/// How the members of a circle reach each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Directories of this machine; no agent sees another, for there is no bus.
+    Directory,
+    /// Modules of daemons on this machine.
+    Module,
+    /// ssh to this machine.
+    Ssh,
+    /// Modules of daemons on hosts of their own.
+    Hosts,
+}
+
+/// Agents in a circle: each mirrors its tree to the next one's.
 struct Circle {
     agents: Vec<Agent>,
     daemons: Vec<Daemon>,
     trees: Vec<PathBuf>,
+    by: By,
+    sshd: Option<Sshd>,
     lan: Option<Lan>,
     place: Place,
 }
 
 impl Circle {
-    /// `None`, with the reason printed, where there can be no hosts. Without `lan` all of it is on this machine.
-    fn prepare(count: u8, lan: bool) -> Option<Self> {
-        if lan && !is_root() {
+    /// `None`, with the reason printed, where this machine lacks something for it.
+    fn prepare(count: u8, by: By) -> Option<Self> {
+        if by == By::Hosts && !is_root() {
             skip("network namespaces need root");
             return None;
         }
         let place = Place::new();
-        let lan = lan.then(|| Lan::new(count));
+        let sshd = if by == By::Ssh { Some(Sshd::start(&place.path("sshd"))?) } else { None };
+        let lan = (by == By::Hosts).then(|| Lan::new(count));
         let trees: Vec<PathBuf> = (0..count).map(|number| place.make(&format!("tree{number}"))).collect();
         for (tree, name) in trees.iter().zip(["a", "b", "c"]) {
             fill(tree, name);
@@ -225,36 +243,48 @@ impl Circle {
             let plan = Plan::new(&place.path(&format!("daemon{number}"))).module("tree", tree, &[]);
             lan.as_ref().map_or(plan.clone(), |lan| plan.on(&lan.hosts[number])).start()
         };
-        let daemons = trees.iter().enumerate().map(plan).collect();
-        Some(Self { agents: Vec::new(), daemons, trees, lan, place })
+        let daemons = match by {
+            By::Module | By::Hosts => trees.iter().enumerate().map(plan).collect(),
+            By::Directory | By::Ssh => Vec::new(),
+        };
+        Some(Self { agents: Vec::new(), daemons, trees, by, sshd, lan, place })
     }
 
     fn launch(&self, number: usize) -> Launch {
-        let to = &self.daemons[(number + 1) % self.trees.len()];
+        let next = (number + 1) % self.trees.len();
+        let to = match self.by {
+            By::Directory => self.trees[next].display().to_string(),
+            By::Ssh => format!("{}:{}", Sshd::HOST, self.trees[next].display()),
+            By::Module | By::Hosts => self.daemons[next].url("tree"),
+        };
         let launch = Launch::new(&self.place.path(&format!("agent{number}")));
-        let launch = launch.mirror(&self.trees[number], [to.url("tree")]).argument("-r");
-        match &self.lan {
-            Some(lan) => launch.on(&lan.hosts[number]),
-            None => launch,
-        }
+        let launch = launch.mirror(&self.trees[number], [to]).argument("-r");
+        let launch = self.lan.iter().fold(launch, |launch, lan| launch.on(&lan.hosts[number]));
+        self.sshd.iter().fold(launch, |launch, sshd| launch.environment("PATH", &sshd.path))
     }
 
-    /// Starts the agents in that order, and waits until they have found out that they form a circle.
+    /// The files of all trees.
+    fn files(&self) -> BTreeSet<PathBuf> {
+        self.trees.iter().flat_map(|tree| files(tree)).collect()
+    }
+
+    /// Starts the agents in that order, and waits until each tree has all files and keeps them.
     fn run(&mut self, order: &[usize]) {
-        let before: BTreeSet<PathBuf> = self.trees.iter().flat_map(|tree| files(tree)).collect();
-        let own: Vec<_> = self.trees.iter().map(|tree| files(tree)).collect();
+        let (before, own) = (self.files(), self.trees.iter().map(|tree| files(tree)).collect::<Vec<_>>());
         for number in order {
-            let agent = self.launch(*number).spawn();
-            self.agents.push(agent);
+            self.agents.push(self.launch(*number).spawn());
         }
-        let all_there = |trees: &[PathBuf]| trees.iter().all(|tree| before.is_subset(&files(tree)));
+        let all_there = || self.trees.iter().all(|tree| before.is_subset(&files(tree)));
         until("every tree has all files", SOON * 2, || {
             for (tree, own) in self.trees.iter().zip(&own) {
                 assert_nothing_lost(std::slice::from_ref(tree), own);
             }
-            all_there(&self.trees)
+            all_there()
         });
-        steadily("nothing is deleted", SOON * 2, std::time::Duration::from_secs(5), || all_there(&self.trees));
+        until("one of them has found the circle", SOON, || {
+            self.agents.iter().any(|agent| agent.log().contains("comparisons delete nothing there"))
+        });
+        steadily("nothing is deleted", SOON * 2, Duration::from_secs(3), all_there);
         assert_nothing_lost(&self.trees, &before);
         until("no probe is left", SOON, || {
             let is_probe = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".sersync-probe-");
@@ -266,15 +296,17 @@ impl Circle {
 }
 
 #[test]
-fn two_modules_of_this_machine_that_mirror_each_other_lose_nothing() {
-    let Some(mut circle) = Circle::prepare(2, false) else { return };
-    circle.run(&[0, 1]);
+fn two_trees_of_this_machine_that_mirror_each_other_lose_nothing() {
+    for by in [By::Directory, By::Module, By::Ssh] {
+        let Some(mut circle) = Circle::prepare(2, by) else { return };
+        circle.run(&[0, 1]);
+    }
 }
 
 #[test]
 fn two_hosts_that_mirror_each_other_lose_nothing_in_either_order() {
     for order in [[0, 1], [1, 0]] {
-        let Some(mut circle) = Circle::prepare(2, true) else { return };
+        let Some(mut circle) = Circle::prepare(2, By::Hosts) else { return };
         circle.run(&order);
     }
 }
@@ -282,24 +314,9 @@ fn two_hosts_that_mirror_each_other_lose_nothing_in_either_order() {
 #[test]
 fn three_hosts_in_a_circle_lose_nothing_in_any_order() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let Some(mut circle) = Circle::prepare(3, true) else { return };
+        let Some(mut circle) = Circle::prepare(3, By::Hosts) else { return };
         circle.run(&order);
     }
-}
-
-#[test]
-fn a_circle_is_found_by_a_probe_and_comparisons_delete_nothing_in_it() {
-    let Some(mut circle) = Circle::prepare(2, false) else { return };
-    // Both sides are in sync before one of them gets a file that no event brings to the other.
-    circle.agents = vec![circle.launch(0).start(), circle.launch(1).start()];
-    let all: BTreeSet<PathBuf> = circle.trees.iter().flat_map(|tree| files(tree)).collect();
-    until("all is everywhere", SOON, || circle.trees.iter().all(|tree| all.is_subset(&files(tree))));
-    let mut told: Vec<String> = Vec::new();
-    until("one of them says so", SOON, || {
-        told = circle.agents.iter().map(Agent::log).filter(|log| log.contains("comparisons delete nothing")).collect();
-        !told.is_empty() || circle.agents.iter().all(|agent| agent.log().contains("a loop"))
-    });
-    assert_nothing_lost(&circle.trees, &all);
 }
 
 #[test]
@@ -345,16 +362,16 @@ fn two_addresses_of_one_place_are_found_out_and_neither_mirror_deletes_what_the_
 
 #[test]
 fn a_probe_comes_back_past_a_filter_and_a_long_full_sync() {
-    let Some(mut circle) = Circle::prepare(2, false) else { return };
+    let Some(mut circle) = Circle::prepare(2, By::Module) else { return };
     let [one, other] = [0, 1].map(|number| {
         let to = &circle.daemons[1 - number];
         let config = Confxml::new(&circle.trees[number]).daemon(to, "tree").exclude("^\\..*").exclude(".*probe.*");
         let file = config.write(&circle.place.path(&format!("filtered{number}.xml")));
         Launch::new(&circle.place.path(&format!("agent{number}"))).config(&file).argument("-r")
     });
-    let before: BTreeSet<PathBuf> = circle.trees.iter().flat_map(|tree| files(tree)).collect();
+    let before = circle.files();
     circle.agents = vec![one.start(), other.start()];
     until("every tree has all files", SOON, || circle.trees.iter().all(|tree| before.is_subset(&files(tree))));
     let all_there = || circle.trees.iter().all(|tree| before.is_subset(&files(tree)));
-    steadily("nothing is deleted", SOON, std::time::Duration::from_secs(5), all_there);
+    steadily("nothing is deleted", SOON, Duration::from_secs(3), all_there);
 }
