@@ -37,6 +37,8 @@ fn deletes(when: &str) -> (bool, bool) {
     let agent = place.launch().config(&file).start();
     let there = |name: &str| place.path("copy").join(name).exists();
     until("the full sync", SOON, || there("kept") && there("removed") && agent.log().contains("watching"));
+    // Where it may delete, it does so once it knows that no other mirror leads there.
+    agent.wait_notified_from(0, |line| line.contains("1 remote in sync"));
     fs::remove_file(place.source().join("removed")).unwrap();
     // What comes later has arrived, so what came before has had its turn.
     put(&place.source().join("later"), "x");

@@ -15,7 +15,7 @@ use support::agent::{Agent, Launch};
 use support::config::Confxml;
 use support::host::Lan;
 use support::rsyncd::{Daemon, Plan};
-use support::scene::Place;
+use support::scene::{MODULE, Place};
 use support::sshd::Sshd;
 use support::tree::{assert_converged, put};
 use support::{SOON, is_root, skip, steadily, until};
@@ -195,10 +195,31 @@ fn a_chain_deletes_by_request_only() {
     until("all is in both copies", SOON, || files(&other) == expected && files(&last) == expected);
     agent.wait_notified_from(0, |line| line.contains("1 deletion is withheld"));
     assert_eq!(files(&other), expected);
-    let mut resync = std::process::Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
-    resync.args(["--user", "resync", "chain"]).env("DBUS_SESSION_BUS_ADDRESS", &bus.address);
-    support::tool(&mut resync);
+    resync(&bus, "chain");
     until("both copies are equal", SOON, || files(&other) == files(&one) && files(&last) == files(&one));
+}
+
+#[test]
+fn a_remote_that_takes_no_probe_deletes_by_request_only() {
+    let place = Place::new();
+    let bus = PrivateBus::start();
+    let daemon = place.plan(&["exclude = .sersync-probe-*"]).start();
+    let (source, copy) = (place.source(), place.path("copy"));
+    fill(&source, "a");
+    put(&copy.join("of-its-own"), "content");
+    let launch = place.launch().mirror(&source, [daemon.url(MODULE)]).argument("-r").argument("--user");
+    let agent = launch.environment("DBUS_SESSION_BUS_ADDRESS", &bus.address).start();
+    agent.wait_notified_from(0, |line| line.contains("1 deletion is withheld"));
+    put(&source.join("later"), "content");
+    let expected: BTreeSet<PathBuf> = files(&source).into_iter().chain(["of-its-own".into()]).collect();
+    until("all is sent, nothing is deleted", SOON, || files(&copy) == expected);
+    resync(&bus, "source");
+    until("the copy is equal", SOON, || files(&copy) == files(&source));
+}
+
+fn resync(bus: &PrivateBus, instance: &str) {
+    let mut resync = std::process::Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+    support::tool(resync.args(["--user", "resync", instance]).env("DBUS_SESSION_BUS_ADDRESS", &bus.address));
 }
 
 /// How the members of a circle reach each other.

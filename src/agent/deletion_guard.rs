@@ -7,9 +7,10 @@
 //!    sent. Where nothing was left out, nothing has to be proven, and nothing more happens.
 //! 2. Otherwise its paths wait, and a round of probes finds out where the remotes of the instance lead
 //!    (`transport::probe_places`). A round serves every remote that waits; rounds do not overlap.
-//! 3. A remote that leads to no other mirror is proven for the life of this process, and what waited is compared again.
-//!    One that meets another mirror never gets deletions by comparison, and says so as a problem; `FullSync` has it
-//!    probed again. One that leads into another watched root of this machine, and not back, gets them by `FullSync` only.
+//! 3. A remote that leads to no other mirror is proven for [`PROOF_LASTS`], and what waited is compared again. One that
+//!    meets another mirror never gets deletions by comparison, and says so as a problem; `FullSync` has it probed again.
+//!    One that leads into another watched root of this machine, and not back, or that takes no probe, gets them by
+//!    `FullSync` only.
 //!
 //! What is seen to go in the tree is deleted by name as it happens, whatever the guard says: in a circle that is what
 //! both sides want.
@@ -26,7 +27,7 @@ use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
 use crate::probe_name;
-use crate::transport::{self, Fault, Findings, Order, Probed, fault_name};
+use crate::transport::{self, Findings, Order, Probed, fault_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,17 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinSet;
 
 /// Time that a probe gets to come back from other hosts, each of which sends it on at once. Only a comparison that found
-/// something to delete waits so long, once in the life of the process.
+/// something to delete waits so long.
 const RETURN_TIME: Duration = Duration::from_secs(3);
+
+/// Time after which a comparison that would delete something needs another proof: somebody may have closed a circle.
+const PROOF_LASTS: Duration = Duration::from_secs(600);
 
 /// Time after which a path that waits for a round is ready again, should no round end.
 const ROUND_AT_MOST: Duration = Duration::from_secs(600);
+
+/// rsync's exit statuses where a remote answers and does not take the probe; see "EXIT VALUES" in rsync(1).
+const NOT_TAKEN: [i32; 4] = [3, 4, 11, 23];
 
 /// Maximum number of probe names that are remembered, for those that come back late.
 const NAMES_AT_MOST: usize = 10_000;
@@ -51,8 +58,10 @@ pub enum Place {
     Unknown,
     /// A comparison left deletions out: the next round of probes decides.
     ToBeProbed,
-    /// No other mirror.
-    Apart,
+    /// No other mirror, as a round found at that time.
+    Apart(Instant),
+    /// It takes no probe, for the reason that the text gives.
+    Closed(String),
     /// Another watched directory of this machine, from which no way leads back.
     Watched(PathBuf),
     /// It meets another mirror, as the text says.
@@ -69,10 +78,10 @@ pub struct Guard {
 
 impl Guard {
     /// Whether a comparison leaves deletions out. `requested`: somebody asked for this full sync.
-    pub fn withholds(&self, requested: bool) -> bool {
+    pub fn withholds(&self, requested: bool, now: Instant) -> bool {
         match &self.place {
-            Place::Apart => false,
-            Place::Watched(_) => !requested,
+            Place::Apart(proven) => now.duration_since(*proven) > PROOF_LASTS,
+            Place::Watched(_) | Place::Closed(_) => !requested,
             Place::Unknown | Place::ToBeProbed | Place::Meets(_) => true,
         }
     }
@@ -80,7 +89,7 @@ impl Guard {
     /// A comparison left out `count` deletions. Returns whether its paths have to wait for a round of probes.
     pub fn withheld(&mut self, count: u64) -> bool {
         self.withheld = count;
-        if count > 0 && self.place == Place::Unknown {
+        if count > 0 && matches!(self.place, Place::Unknown | Place::Apart(_)) {
             self.place = Place::ToBeProbed;
         }
         count > 0 && self.place == Place::ToBeProbed
@@ -93,6 +102,13 @@ impl Guard {
         }
     }
 
+    /// What is sent comes back: a proof of before counts no more.
+    pub fn suspect(&mut self) {
+        if let Place::Apart(_) = self.place {
+            self.place = Place::Unknown;
+        }
+    }
+
     /// Deletions that are left out for good, and why.
     pub fn problem(&self) -> Option<(u64, String)> {
         match &self.place {
@@ -100,6 +116,10 @@ impl Guard {
             Place::Watched(root) if self.withheld > 0 => Some((
                 self.withheld,
                 format!("it leads into {}, which is watched; `sersyncctl resync` deletes", root.display()),
+            )),
+            Place::Closed(why) if self.withheld > 0 => Some((
+                self.withheld,
+                format!("whether it meets another mirror cannot be found out ({why}); `sersyncctl resync` deletes"),
             )),
             _ => None,
         }
@@ -183,7 +203,7 @@ impl Engine {
         };
         self.probes.returned.entry(id).or_default().insert(root.to_path_buf());
         if self.probes.round.is_empty() {
-            self.judge(id, &BTreeMap::new());
+            self.judge(id, &BTreeMap::new(), Instant::now());
         }
         true
     }
@@ -296,16 +316,19 @@ impl Engine {
             }
         }
         for (at, fault) in findings.faults {
-            if let Some(at) = self.remotes.iter().position(|remote| remote.id == ids[at])
-                && self.remotes[at].guard.place == Place::ToBeProbed
-            {
+            let Some(at) = self.remotes.iter().position(|remote| remote.id == ids[at]) else { continue };
+            if self.remotes[at].guard.place != Place::ToBeProbed {
+                continue;
+            }
+            if fault.exit.is_some_and(|exit| NOT_TAKEN.contains(&exit)) {
+                self.remotes[at].guard.place = Place::Closed(fault.message);
+            } else {
                 self.remotes[at].guard.place = Place::Unknown;
-                let message = format!("{}: {}", "where it leads could not be found out", fault.message);
-                self.remote_failed(at, Fault { message, ..fault }, now, wall);
+                self.remote_failed(at, fault, now, wall);
             }
         }
         for id in ids {
-            self.judge(id, &meets);
+            self.judge(id, &meets, now);
         }
         for at in findings.removed {
             let (id, name) = &round[at];
@@ -323,7 +346,7 @@ impl Engine {
     }
 
     /// Decides on the remote `id`, of which a probe came back or a round ended.
-    fn judge(&mut self, id: RemoteId, meets: &BTreeMap<RemoteId, String>) {
+    fn judge(&mut self, id: RemoteId, meets: &BTreeMap<RemoteId, String>, now: Instant) {
         let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
         let circle = || {
             let came_back = self.comes_back(&self.remotes[at].root, id)?;
@@ -334,7 +357,7 @@ impl Engine {
             Some(why) => Place::Meets(why),
             None => match (self.probes.returned.get(&id).and_then(BTreeSet::first), &before) {
                 (Some(watched), _) => Place::Watched(watched.clone()),
-                (None, Place::ToBeProbed) => Place::Apart,
+                (None, Place::ToBeProbed) => Place::Apart(now),
                 (None, other) => other.clone(),
             },
         };

@@ -112,7 +112,7 @@ impl Engine {
             lane: batch.lane,
             requested: batch.requested,
             delete,
-            withhold: compares(batch.lane, batch.kind) && remote.guard.withholds(batch.requested),
+            withhold: compares(batch.lane, batch.kind) && remote.guard.withholds(batch.requested, now),
             filter: match &self.config.crontab {
                 Some(crontab) if batch.scheduled => crontab.filter.clone(),
                 _ => self.config.filter.clone(),
@@ -308,7 +308,11 @@ impl Engine {
     fn listen_for_echoes(&mut self, at: usize, sent: &[(RelPath, transport::Stamp)], now: Instant) {
         let (root, longest) = (self.remotes[at].root.clone(), self.longest_pause());
         for (path, stamp) in sent {
-            if self.echoes.sent(&root, path, *stamp, longest, now) && self.loop_told.is_none_or(|told| told <= now) {
+            if !self.echoes.sent(&root, path, *stamp, longest, now) {
+                continue;
+            }
+            self.remotes.iter_mut().filter(|remote| remote.root == root).for_each(|remote| remote.guard.suspect());
+            if self.loop_told.is_none_or(|told| told <= now) {
                 self.loop_told = Some(now + LOOP_TOLD_EVERY);
                 let problem = self.echo_problem(now).unwrap_or_default();
                 tracing::warn!(message_id = message_ids::LOOP, sersync_path = %path.display(), "{problem}");

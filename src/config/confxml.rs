@@ -381,9 +381,7 @@ fn check_overlaps(reading: &mut Reading<'_>, roots: &[(Root, &Element)], events:
     let mirrors = overlap::mirrors("", roots.iter().map(|(root, _)| root));
     for conflict in overlap::Places::new(mirrors, Vec::new()).conflicts(events.delete) {
         let help = match conflict {
-            Conflict::Destinations(..) => {
-                "give each <localpath> its own module or directory, such as name=\"www/sub\"; none inside another"
-            }
+            Conflict::Destinations(..) => "give each <localpath> its own module or directory, such as name=\"www/sub\"",
             Conflict::Circle(_) => "leave one of them out: a directory is either a source or a copy",
             Conflict::ContainsRoot(..) => "mirror to a directory that holds nothing that is watched",
         };
