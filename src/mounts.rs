@@ -1,4 +1,4 @@
-//! What is mounted where, read from the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! The mounts of this process, read from the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use crate::path::RelPath;
 use std::collections::BTreeMap;

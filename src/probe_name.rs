@@ -6,7 +6,7 @@
 
 use crate::path::RelPath;
 
-/// What every name begins with.
+/// The beginning of every name.
 const PREFIX: &str = ".sersync-probe-";
 
 /// The shell pattern that all names match.

@@ -225,7 +225,7 @@ fn resync(bus: &PrivateBus, instance: &str) {
 /// How the members of a circle reach each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// Directories of this machine; no agent sees another, for there is no bus.
+    /// Directories of this machine; the agents do not see each other, because they have no bus.
     Directory,
     /// Modules of daemons on this machine.
     Module,
@@ -362,7 +362,7 @@ fn two_addresses_of_one_place_are_found_out_and_neither_mirror_deletes_what_the_
     let (one, other, copy) = (place.make("one"), place.make("other"), place.make("copy"));
     fill(&one, "a");
     fill(&other, "b");
-    // What a mirror of the second tree has left there: the first one has nothing of it.
+    // An earlier mirror of the second tree left these; the first tree has none of them.
     fill(&copy.join("sub"), "b");
     let plan = |name: &str, path: &Path| Plan::new(&place.path(name)).module("m", path, &[]);
     let daemon = plan("daemon1", &copy).start();
@@ -376,7 +376,7 @@ fn two_addresses_of_one_place_are_found_out_and_neither_mirror_deletes_what_the_
     until("it goes on", SOON, || copy.join("more").exists());
     assert!(files(&one).is_subset(&files(&copy)));
     assert_eq!(files(&other), files(&copy.join("sub")));
-    // What is removed in the tree goes, there as everywhere.
+    // A file that is removed from the tree is removed there as well.
     fs::remove_file(one.join("more")).unwrap();
     until("it is removed", SOON, || !copy.join("more").exists());
 }

@@ -1,19 +1,19 @@
 //! [`Guard`]: whether comparisons with a remote may delete what only the remote has.
 //!
 //! Two mirrors that meet (a circle of hosts, two addresses of one directory, a module that serves a watched root)
-//! delete each other's files, and the first comparison is the one that deletes the only copy. So:
+//! delete each other's files, and already the first comparison deletes the only copy. So:
 //!
-//! 1. A comparison with a remote that is not proven leaves deletions out and counts them. What differs otherwise is
-//!    sent. Where nothing was left out, nothing has to be proven, and nothing more happens.
+//! 1. A comparison with a remote that is not proven leaves deletions out and counts them; everything else
+//!    that differs is sent. If the count is zero, no proof is needed and the comparison is complete.
 //! 2. Otherwise its paths wait, and a round of probes finds out where the remotes of the instance lead
 //!    (`transport::probe_places`). A round serves every remote that waits; rounds do not overlap.
 //! 3. A remote that leads to no other mirror is proven for [`PROOF_LASTS`], and what waited is compared again. One that
-//!    meets another mirror never gets deletions by comparison, and says so as a problem; `FullSync` has it probed again.
+//!    meets another mirror never gets deletions by comparison, and the agent reports that as a problem; `FullSync` has it probed again.
 //!    One that leads into another watched root of this machine, and not back, or that takes no probe, gets them by
 //!    `FullSync` only.
 //!
-//! What is seen to go in the tree is deleted by name as it happens, whatever the guard says: in a circle that is what
-//! both sides want.
+//! A path that is removed from the tree is deleted on the remote by name, whatever the guard says: in a circle both
+//! sides expect that.
 //!
 //! Invariant: a run of [`Kind::Tree`] and above deletes by comparison only where [`Guard::withholds`] was false when it
 //! started.
@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 /// something to delete waits so long.
 const RETURN_TIME: Duration = Duration::from_secs(3);
 
-/// Time after which a comparison that would delete something needs another proof: somebody may have closed a circle.
+/// Time after which a comparison that would delete something needs another proof: meanwhile a circle may have been closed.
 const PROOF_LASTS: Duration = Duration::from_secs(600);
 
 /// Time after which a path that waits for a round is ready again, should no round end.
@@ -50,7 +50,7 @@ const NOT_TAKEN: [i32; 4] = [3, 4, 11, 23];
 /// Maximum number of probe names that are remembered, for those that come back late.
 const NAMES_AT_MOST: usize = 10_000;
 
-/// What is known of the place that a remote leads to.
+/// The place that a remote leads to, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Place {
     /// Nothing yet.
@@ -77,7 +77,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether a comparison leaves deletions out. `requested`: somebody asked for this full sync.
+    /// Whether a comparison leaves deletions out. `requested`: a caller asked for this full sync.
     pub fn withholds(&self, requested: bool, now: Instant) -> bool {
         match &self.place {
             Place::Apart(proven) => now.duration_since(*proven) > PROOF_LASTS,
@@ -95,14 +95,14 @@ impl Guard {
         count > 0 && self.place == Place::ToBeProbed
     }
 
-    /// Somebody asked for a full sync: what met another mirror may lie apart now.
+    /// A caller asked for a full sync: a remote that met another mirror may lie apart now.
     pub fn reconsider(&mut self) {
         if let Place::Meets(_) = self.place {
             self.place = Place::Unknown;
         }
     }
 
-    /// What is sent comes back: a proof of before counts no more.
+    /// Files that were sent came back: an earlier proof is void.
     pub fn suspect(&mut self) {
         if let Place::Apart(_) = self.place {
             self.place = Place::Unknown;
@@ -126,7 +126,7 @@ impl Guard {
     }
 }
 
-/// What took part in a round, by the index that the findings use, and what it found out.
+/// The remotes of a round with their probes, in the order of the indexes in its findings, and the findings.
 type Round = (Vec<(RemoteId, String)>, Findings);
 
 /// The probes of this process, and the round that is under way.
@@ -170,7 +170,8 @@ impl Probes {
 }
 
 impl Engine {
-    /// Mirrors of this instance and of its neighbours that may not run beside one another, and what follows for each.
+    /// Compares the mirrors of this instance with each other and with its neighbours'. Returns the first conflict; if there
+    /// is none, notes for each remote whether it leads into a watched directory.
     pub(super) fn compare_places(&mut self) -> Option<Conflict> {
         let own = overlap::mirrors(&self.instance, &self.config.roots);
         let places = Places::new(own.clone(), self.neighbours.clone());
@@ -198,7 +199,7 @@ impl Engine {
             return false;
         }
         let Some(id) = path.file_name().to_str().and_then(|name| self.probes.names.get(name)).copied() else {
-            // One of another agent goes on like everything else.
+            // A probe of another agent is mirrored like any other directory.
             return false;
         };
         self.probes.returned.entry(id).or_default().insert(root.to_path_buf());
@@ -339,7 +340,7 @@ impl Engine {
             }
         }
         for remote in &mut self.remotes {
-            // What waited for the round, and the probes that could not be removed.
+            // Paths that waited for the round, and probes that could not be removed.
             remote.set.retry();
             remote.changed(now);
         }

@@ -1,4 +1,4 @@
-//! The other instances on the bus, as far as mirrors can meet: what each mirrors, and to where.
+//! The other instances on the bus: their roots and destinations, so that mirrors that meet are found at start.
 //!
 //! Only instances that are on the bus count. One that starts at the same time sees this one, or is seen by it: both
 //! are on the bus before either of them asks.
@@ -17,7 +17,7 @@ use zbus::fdo::{DBusProxy, ObjectManagerProxy};
 /// Time for one answer. An agent answers from memory; one that takes longer is stuck, and mirrors nothing.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
-/// What the other instances on the bus mirror. An instance that does not answer counts as one without mirrors.
+/// The mirrors of the other instances on the bus. An instance that does not answer counts as one without mirrors.
 pub async fn mirrors(which: &Which, own_name: &str) -> Vec<Mirror> {
     let asking = async {
         let bus = which.builder().method_timeout(ANSWER_TIME).build().await?;

@@ -1,10 +1,10 @@
 //! Where mirrors meet: destinations and watched directories that are the same place, or lie inside one another.
 //!
 //! Two mirrors that meet delete each other's files: each removes what only the other has put there. So every pair is
-//! compared before anything is sent, by what can be known without asking a remote: directories of this machine by the
+//! compared before anything is sent, without asking a remote: directories of this machine by the
 //! file system that they lie on (symbolic links and bind mounts resolved), modules and ssh directories by their
-//! address, where all names of this machine count as one. What an address hides (two names of one host, a module that
-//! serves a watched directory) is found later, by a probe (`agent::deletion_guard`).
+//! address, where all names of this machine count as one. Some overlaps show in no address (two names of one host, a module that
+//! serves a watched directory); a probe finds those later (`agent::deletion_guard`).
 //!
 //! Nothing here waits for a network or writes anything.
 
@@ -24,7 +24,7 @@ const SSH_PORT: u16 = 22;
 /// One root mirrored to one destination.
 #[derive(Debug, Clone)]
 pub struct Mirror {
-    /// The instance; empty for the one that compares, before it has a name.
+    /// The instance's name; empty while a config is read, before it has one.
     pub instance: String,
     /// The watched directory.
     pub root: PathBuf,
@@ -61,7 +61,7 @@ pub enum Relation {
     Contains,
 }
 
-/// What two mirrors would do to each other. The text says what happens; what to do depends on who asks.
+/// Two mirrors that would delete each other's files. The text says what would happen; the remedy depends on the caller.
 #[derive(Debug, Clone)]
 pub enum Conflict {
     /// Mirrors of different roots, or of one root, put their copies into one place or inside one another.
@@ -121,7 +121,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// What was compared, each place resolved once.
+/// The mirrors to compare, each place resolved once.
 #[derive(Debug)]
 pub struct Places {
     own: usize,
@@ -169,7 +169,7 @@ impl Places {
     }
 
     /// The own mirrors whose destination is watched, or lies inside a directory that is: `(index, watched directory)`.
-    /// A chain is no mistake, but a comparison would delete what somebody else put there.
+    /// A chain is allowed, but a comparison would delete files that came from elsewhere.
     pub fn chains(&self) -> Vec<(usize, PathBuf)> {
         let own = self.mirrors[..self.own].iter().enumerate();
         own.filter_map(|(at, (_, _, place))| {
@@ -260,7 +260,7 @@ fn relation(one: &Path, other: &Path) -> Option<Relation> {
     }
 }
 
-/// What is needed to tell what lies on this machine.
+/// The names, addresses and mounts of this machine.
 struct Machine {
     mountinfo: Vec<u8>,
     names: Vec<String>,
@@ -280,7 +280,7 @@ impl Machine {
         Self {
             mountinfo: std::fs::read(mounts::MOUNTINFO).unwrap_or_default(),
             names: own.iter().filter(|name| !name.is_empty()).map(|name| name.to_lowercase()).collect(),
-            // A namespace whose loopback interface is down has these addresses all the same.
+            // Also in a namespace whose loopback interface is down.
             addresses: addresses.chain([IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()]).collect(),
         }
     }

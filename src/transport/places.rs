@@ -1,7 +1,7 @@
 //! [`probe_places`]: finds out where remotes lead, by an empty directory that is made on each and looked for here.
 //!
-//! An address does not tell what lies behind it. A module may serve a directory that is watched here; another host may
-//! mirror back; two addresses may lead to one place. A directory with a name that nobody else has shows all of these:
+//! An address does not show where it leads. A module may serve a directory that is watched here; another host may
+//! mirror back; two addresses may lead to one place. A directory with a unique name shows all of these:
 //!
 //! - it appears in a watched root, at once or after it went round through other hosts: the watch reports it, and the
 //!   engine recognizes the name (`probe_name`);
@@ -49,7 +49,7 @@ pub struct Probed {
     pub is_compared: bool,
 }
 
-/// What a round of probes found out. Remotes are named by their index in the round.
+/// The findings of a round of probes. Remotes are named by their index in the round.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Remotes that got their probe.
@@ -60,7 +60,7 @@ pub struct Findings {
     pub above: Vec<(usize, PathBuf)>,
     /// Remotes whose probe is in a watched root, with that root.
     pub inside: Vec<(usize, PathBuf)>,
-    /// What a comparison with a remote would delete, of probes: their names, its own included.
+    /// Names of the probes that a comparison with a remote would delete, its own included.
     pub listed: Vec<(usize, BTreeSet<String>)>,
     /// Remotes that could not be probed, and why.
     pub faults: Vec<(usize, Fault)>,
@@ -169,7 +169,7 @@ async fn listed(remote: &Probed) -> Result<BTreeSet<String>, Fault> {
         }
     };
     work.run(Form::ListTreeDeletions, list, note).await?;
-    // What it could not read of the tree does not matter here: nothing is deleted.
+    // Unreadable directories do not matter here: nothing is deleted.
     work.complaints = Complaints::default();
     Ok(names)
 }
