@@ -124,7 +124,7 @@ impl Splitter {
                 }
             };
             match character {
-                ' ' | '\t' => self.end_word()?,
+                ' ' | '\t' => self.end_word(),
                 '#' if self.word.is_none() => break,
                 '\\' => self.backslash()?,
                 '\'' => self.single_quotes()?,
@@ -137,7 +137,7 @@ impl Splitter {
                 other => self.push(other, other.encode_utf8(&mut [0; 4])),
             }
         }
-        self.end_word()?;
+        self.end_word();
         match self.redirection {
             Some(operator) => Err(SplitError::Shell(operator)),
             None => Ok(self.tokens),
@@ -193,11 +193,13 @@ impl Splitter {
         loop {
             match self.units.pop_front() {
                 None => return Err(SplitError::Unbalanced),
-                Some(Unit::Character('\'')) => return Ok(self.quote('\'')),
+                Some(Unit::Character('\'')) => break,
                 Some(Unit::Character(character)) => self.push(character, character.encode_utf8(&mut [0; 4])),
                 Some(variable) => self.variable(variable),
             }
         }
+        self.quote('\'');
+        Ok(())
     }
 
     fn double_quotes(&mut self) -> Result<(), SplitError> {
@@ -205,7 +207,7 @@ impl Splitter {
         loop {
             match self.units.pop_front() {
                 None => return Err(SplitError::Unbalanced),
-                Some(Unit::Character('"')) => return Ok(self.quote('"')),
+                Some(Unit::Character('"')) => break,
                 Some(Unit::Character(character @ ('$' | '`'))) => return Err(self.shell(character)),
                 Some(Unit::Character('\\')) => match self.units.front().cloned() {
                     Some(Unit::Character(character @ ('$' | '`' | '"' | '\\'))) => {
@@ -220,6 +222,8 @@ impl Splitter {
                 Some(variable) => self.variable(variable),
             }
         }
+        self.quote('"');
+        Ok(())
     }
 
     /// `;`, `&&`, `||` or a redirection.
@@ -233,7 +237,7 @@ impl Splitter {
             _ => None,
         };
         if let Some(separator) = separator {
-            self.end_word()?;
+            self.end_word();
             if self.redirection.is_some() {
                 return Err(self.shell(first));
             }
@@ -245,7 +249,7 @@ impl Splitter {
         match first {
             '&' if is_next(self, '>') => {
                 self.units.pop_front();
-                self.end_word()?;
+                self.end_word();
                 operator.push_str("&>");
             }
             '<' | '>' => {
@@ -256,7 +260,7 @@ impl Splitter {
                     }
                     word => {
                         self.word = word;
-                        self.end_word()?;
+                        self.end_word();
                     }
                 }
                 operator.push(first);
@@ -295,7 +299,7 @@ impl Splitter {
         Ok(())
     }
 
-    fn end_word(&mut self) -> Result<(), SplitError> {
+    fn end_word(&mut self) {
         self.plain = true;
         if let Some(word) = self.word.take() {
             self.tokens.push(match self.redirection.take() {
@@ -303,7 +307,6 @@ impl Splitter {
                 None => Token::Word(word),
             });
         }
-        Ok(())
     }
 
     /// Whether the word is the first of its command.
