@@ -12,12 +12,13 @@ use sersync::filter::{EntryKind, Filter};
 use sersync::path::RelPath;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::agent::Launch;
 use support::tree::put;
-use support::{SOON, eventually};
+use support::{SOON, eventually, until};
 
 /// The corpus has this where a case's own directory is to stand.
 const MARK: &str = "@DIR@";
@@ -379,4 +380,318 @@ fn an_imported_table_runs_its_commands_with_any_name() {
     fs::write(&configs[0], text).unwrap();
     agents[0].signal(Signal::SIGHUP);
     agents[0].wait_logged("restart the agent");
+}
+
+/// A script that adds its arguments, each followed by a NUL byte, and a newline at their end, to a file.
+fn recorder(place: &Place) -> (PathBuf, PathBuf) {
+    let (program, heard) = (place.path("record"), place.path("heard"));
+    let text = format!("#!/bin/sh\nprintf '%s\\0' \"$@\" END >> '{}'\n", heard.display());
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    (program, heard)
+}
+
+/// Whether a run left these arguments with a [`recorder`].
+fn has_heard(heard: &Path, arguments: &[&[u8]]) -> bool {
+    let bytes = fs::read(heard).unwrap_or_default();
+    let run: Vec<u8> = arguments.iter().chain(&[&b"END"[..]]).flat_map(|word| [*word, b"\0"].concat()).collect();
+    bytes.windows(run.len()).any(|window| window == run)
+}
+
+fn owned_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            owned_files(&entry.path(), found);
+        } else if entry.file_name() == "owned" {
+            found.push(entry.path());
+        }
+    }
+}
+
+#[test]
+fn no_file_name_is_run_by_an_imported_table() {
+    let place = Place::new();
+    let (record, heard) = recorder(&place);
+    let (source, copies, work) = (place.path("source"), place.path("copies"), place.path("work"));
+    for directory in [&source, &copies, &work] {
+        fs::create_dir(directory).unwrap();
+    }
+    let (record, copies, done) = (record.display(), copies.display(), place.path("done"));
+    let lines = [
+        format!("{record} word -x $@/$#"),
+        format!("{record} parts '$@' \"$#\" $%"),
+        format!("cd / && {record} list $@/$#; true"),
+        format!("{record} target $@/$# {copies}/$#.bak >>{copies}/log 2>&1"),
+        format!("sh -c '{record} script \"$$1\"' sh $@/$#"),
+        format!("cat >{}; sh; bash -s", done.display()),
+    ];
+    let table: String =
+        lines.iter().map(|line| format!("{} IN_CLOSE_WRITE,loopable=true {line}\n", source.display())).collect();
+    place.write("table", table.as_bytes());
+    let output = place.import(&["incron", "table"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let agents: Vec<_> = (0..lines.len())
+        .map(|n| {
+            let name = if n == 0 { "source".to_owned() } else { format!("source-{}", n + 1) };
+            let config = place.path("new").join(format!("{name}.xml"));
+            Launch::new(&place.path(&format!("agent-{n}"))).config(&config).working_directory(&work).start()
+        })
+        .collect();
+    let names: [&[u8]; 20] = [
+        b"x'+str(__import__('os').system('touch owned'))+'",
+        b"$(touch owned)",
+        b"`touch owned`",
+        b"a;touch owned",
+        b"b\ntouch owned\n",
+        b"\ntouch owned #",
+        b"-rf",
+        b"--help",
+        b"-e touch owned",
+        b"|touch owned",
+        b"touch owned|",
+        b"+!touch owned",
+        b"@x",
+        b"\";touch owned;\"",
+        b"';touch owned;'",
+        b"x[$(touch owned)]",
+        b"*",
+        b" a  b ",
+        b"\xff\xfe&touch owned&",
+        b".hidden",
+    ];
+    for name in names {
+        support::plugins::put_bytes(&source, name);
+    }
+    for name in names {
+        let path = [source.as_os_str().as_bytes(), b"/", name].concat();
+        let bare = match name[0].is_ascii_alphanumeric() || name[0] == b'.' || !name[0].is_ascii() {
+            true => name.to_vec(),
+            false => [b"./", name].concat(),
+        };
+        let copy = [copies.to_string().as_bytes(), b"/", name, b".bak"].concat();
+        let expected: [&[&[u8]]; 5] = [
+            &[b"word", b"-x", &path],
+            &[b"parts", source.as_os_str().as_bytes(), &bare, b"CLOSE_WRITE"],
+            &[b"list", &path],
+            &[b"target", &path, &copy],
+            &[b"script", &path],
+        ];
+        for arguments in expected {
+            let what = arguments.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
+            until(&what, SOON, || has_heard(&heard, arguments));
+        }
+    }
+    until("the command without a variable", SOON, || done.exists());
+    assert_eq!(fs::read(&done).unwrap(), b"", "a command without a variable has read the names");
+    let mut owned = Vec::new();
+    owned_files(place.0.path(), &mut owned);
+    assert!(owned.is_empty(), "{owned:?}");
+    drop(agents);
+}
+
+/// Commands of which a file name could become a part, each with the word or syntax that is named.
+const CODE: [(&str, &str); 74] = [
+    // Texts of interpreters, whatever their names.
+    ("python3 -c \"print('$@/$#')\"", "\"print('$@/$#')\""),
+    ("python3.11 -c 'print(\"$#\")'", "'print(\"$#\")'"),
+    ("node -e \"console.log('$#')\"", "\"console.log('$#')\""),
+    ("php -r 'echo \"$@/$#\";'", "'echo \"$@/$#\";'"),
+    ("psql -c \"select '$#'\"", "\"select '$#'\""),
+    ("mysql -e \"insert into t values('$#')\"", "\"insert into t values('$#')\""),
+    ("flock /tmp/l -c 'gzip $@/$#'", "'gzip $@/$#'"),
+    ("runuser -u www -c 'gzip $@/$#'", "'gzip $@/$#'"),
+    ("watch 'ls $@/$#'", "'ls $@/$#'"),
+    ("parallel 'gzip {}' ::: $@/$#", "$@/$#"),
+    ("script -c 'gzip $@/$#' /dev/null", "'gzip $@/$#'"),
+    ("eval \"gzip $@/$#\"", "eval"),
+    ("ssh web \"rm $@/$#\"", "\"rm $@/$#\""),
+    ("sh -c \"gzip $@/$# && rm $@/$#\"", "\"gzip $@/$# && rm $@/$#\""),
+    ("perl -e 'unlink \"$@/$#\"'", "'unlink \"$@/$#\"'"),
+    ("gawk \"BEGIN{print \\\"$#\\\"}\"", "\"BEGIN{print \\\"$#\\\"}\""),
+    ("sed -i 's/x/$#/e' /srv/list", "'s/x/$#/e'"),
+    ("sed -i s/x/$#/e /srv/list", "s/x/$#/e"),
+    ("sed -n /x/e$# /srv/list", "/x/e$#"),
+    ("unknown-language --eval=\"f('$#')\"", "--eval=\"f('$#')\""),
+    ("/opt/own-tool run:$@/$#", "run:$@/$#"),
+    ("rsync --rsh=$@/$# a b", "--rsh=$@/$#"),
+    ("perl -e$#", "-e$#"),
+    ("ssh -oProxyCommand=$# web", "-oProxyCommand=$#"),
+    ("scp $@/$# web:/srv/$#", "web:/srv/$#"),
+    ("curl -F file=@$@/$# http://h/", "file=@$@/$#"),
+    ("mail -s \"new $#\" root", "\"new $#\""),
+    ("logger 'packed $#'", "'packed $#'"),
+    ("cp $@/$# backup/$#", "backup/$#"),
+    ("cp $@/$# $#.bak", "$#.bak"),
+    ("cp $@/$# '/b/;$#'", "'/b/;$#'"),
+    ("make FILE=$@/$#", "FILE=$@/$#"),
+    ("run $@/$#$%", "$@/$#$%"),
+    ("run $#$#", "$#$#"),
+    ("run $@$#x=1", "$@$#x=1"),
+    // Whole words that are run.
+    ("ssh host ls $@/$#", "$@/$#"),
+    ("sudo /usr/bin/ssh -p 22 host ls $@", "$@"),
+    ("sh -c $@/$#", "$@/$#"),
+    ("bash -ec '$#'", "'$#'"),
+    ("sh $@/$#", "$@/$#"),
+    ("su bob -c $@/$#", "$@/$#"),
+    ("watch $@/$#", "$@/$#"),
+    ("make -C $@ $#", "$@"),
+    ("python3 -c $#", "$#"),
+    ("perl -ne print $@/$#", "$@/$#"),
+    ("sqlite3 /srv/db $#", "$#"),
+    ("sed $@/$# /srv/list", "$@/$#"),
+    ("env -S $@/$#", "$@/$#"),
+    ("nice bash -c -- $@/$#", "$@/$#"),
+    ("sh -c 'eval \"$$1\"' sh $@/$#", "$@/$#"),
+    ("sh -c 'ssh web rm \"$$1\"' sh $@/$#", "$@/$#"),
+    ("find $@/$# -exec sh -c 'gzip {}' ';'", "gzip {}"),
+    ("$@/$#", "$@/$#"),
+    ("/usr/local/bin/$# x", "/usr/local/bin/$#"),
+    // Syntax and builtins of the shell.
+    ("echo \"$#\" | sh", "|"),
+    ("echo $@/$# | logger", "|"),
+    ("run $$(cat $@/$#)", "$(cat"),
+    ("run `cat $@/$#`", "`cat"),
+    ("run <(cat $@/$#)", "<"),
+    ("sh <<<$@/$#", "<"),
+    ("run $@/$# &", "&"),
+    ("[[ $# -eq 1 ]] && true", "[["),
+    ("(run $@/$#)", "(run"),
+    ("if true; then run $@/$#; fi", "if"),
+    ("X=$# run", "X=$#"),
+    ("run $@/*", "$@/*"),
+    ("run \\$#", "\\$#"),
+    ("run \"\\$#\"", "\\$#\""),
+    ("run '$#", "a quote is not closed"),
+    ("let $#", "let"),
+    ("source $@/$#", "source"),
+    ("exec $@/$#", "exec"),
+    ("export $#", "export"),
+    ("test -f $@/$# && . $@/$#", "."),
+];
+
+#[test]
+fn a_command_that_a_file_name_could_become_a_part_of_is_refused() {
+    let place = Place::new();
+    let table: String = CODE.iter().map(|(command, _)| format!("/srv/in IN_CLOSE_WRITE {command}\n")).collect();
+    place.write("table", table.as_bytes());
+    let output = place.import(&["incron", "table"]);
+    let text = said(&output);
+    assert_eq!((output.status.code(), place.path("new").exists()), (Some(1), false), "{text}");
+    for (index, (command, named)) in CODE.iter().enumerate() {
+        let start = format!("table:{}: not taken over: ", index + 1);
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_else(|| panic!("{command}: {text}"));
+        assert!(line.contains(named), "{command}: {line}");
+        assert!(line.contains("write a script that reads the path from \"$1\"") || line.contains("a quote"), "{line}");
+    }
+}
+
+#[test]
+fn a_users_table_is_for_that_users_own_instances() {
+    let place = Place::new();
+    let spool = place.path("old/spool/incron");
+    fs::create_dir_all(&spool).unwrap();
+    for user in ["alice", "root"] {
+        fs::write(spool.join(user), "/srv/in IN_CREATE /usr/local/bin/run $@/$#\n").unwrap();
+    }
+    std::os::unix::fs::symlink("spool/incron/alice", place.path("old/link")).unwrap();
+    let advice = "as alice: incrontab -l >table && sersyncctl --user import incron table";
+    for words in [&["incron", "spool/incron/alice"][..], &["incron", "link"], &["--user", "incron", "link"]] {
+        let output = place.import(words);
+        assert_eq!((output.status.code(), place.path("new").exists()), (Some(1), false), "{}", said(&output));
+        assert!(said(&output).contains(advice) && !said(&output).contains("User="), "{}", said(&output));
+    }
+    let output = place.import(&["incron", "spool/incron/root"]);
+    assert!(output.status.success() && place.path("new/in.xml").exists(), "{}", said(&output));
+    assert!(said(&output).contains("runs them as user sersync"), "{}", said(&output));
+    for drop_in in ["plugin-writes.conf", "plugin-user.conf"] {
+        assert!(said(&output).contains(drop_in), "{drop_in}: {}", said(&output));
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/drop-ins").join(drop_in).exists());
+    }
+}
+
+#[test]
+fn a_user_imports_the_own_table() {
+    let place = Place::new();
+    let spool = place.path("old/spool/incron");
+    fs::create_dir_all(&spool).unwrap();
+    let me = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap().unwrap().name;
+    fs::write(spool.join(&me), "/srv/in IN_CREATE /usr/local/bin/run $@/$#\n").unwrap();
+    let output = place.import(&["--user", "incron", &format!("spool/incron/{me}")]);
+    assert!(output.status.success() && place.path("new/in.xml").exists(), "{}", said(&output));
+    assert!(!said(&output).contains("runs them as user sersync"), "{}", said(&output));
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_as_a_whole() {
+    let place = Place::new();
+    let table = "/srv/in IN_CREATE /bin/true\n".repeat(4 * 1024 * 1024 / 28 + 1);
+    for name in ["table", "x.lua", "x.xml", "rc"] {
+        place.write(name, table.as_bytes());
+    }
+    place.write("small.xml", b"<head/>");
+    for words in [
+        &["incron", "table"][..],
+        &["lsyncd", "x.lua"],
+        &["sersync", "x.xml", "--rc", "/dev/null"],
+        &["sersync", "small.xml", "--rc", "rc"],
+    ] {
+        let output = place.import(words);
+        assert_eq!((output.status.code(), place.path("new").exists()), (Some(1), false), "{words:?}");
+        assert!(said(&output).contains("is larger than 4 MiB"), "{words:?}: {}", said(&output));
+    }
+}
+
+/// The config that comes of one line of a table.
+fn of_incron(line: &str) -> config::Config {
+    let place = Place::new();
+    place.write("table", line.as_bytes());
+    let output = place.import(&["incron", "table", "--name", "x"]);
+    assert!(output.status.success(), "{line}: {}", said(&output));
+    config::load(&place.path("new/x.xml")).unwrap_or_else(|mistakes| panic!("{mistakes}")).config
+}
+
+#[test]
+fn paths_and_masks_mean_what_they_mean_in_incron() {
+    let excludes = |line: &str, path: &str| {
+        of_incron(line).filter.excludes(&RelPath::new(path.as_ref()).unwrap(), EntryKind::Directory)
+    };
+    for (line, sub, hidden) in [
+        ("/srv/in IN_CREATE run $@/$#", false, true),
+        ("/srv/in IN_CREATE,dotdirs=true run $@/$#", false, false),
+        ("/srv/in IN_CREATE,dotdirs=1 run $@/$#", false, true),
+        ("/srv/in IN_CREATE,recursive=false run", true, true),
+        ("/srv/in IN_CREATE,recursive=0 run", false, true),
+        ("/srv/in 256,recursive=false run", false, true),
+        ("/srv/.in IN_CREATE run", false, true),
+        // rsync sends the whole tree, whatever incron watches; of one entry, what incron watches.
+        ("/srv/in IN_CREATE rsync -a --delete /srv/in/ web::in", false, false),
+        ("/srv/in IN_CREATE,recursive=false rsync -a --delete $@/ web::in", false, false),
+        ("/srv/in IN_CREATE rsync -a $@/$# web::in", false, true),
+    ] {
+        assert_eq!((excludes(line, "a/sub"), excludes(line, ".hidden")), (sub, hidden), "{line}");
+    }
+    let config = of_incron("/home/u1/Music/*.mp3 IN_MOVED_TO play $@/$#");
+    assert_eq!(config.roots[0].path, Path::new("/home/u1/Music"));
+    let expression = &config.plugins.command.as_ref().unwrap().include.as_ref().unwrap()[0];
+    let matches = |path: &str| regex::Regex::new(&format!("^(?:{expression})$")).unwrap().is_match(path);
+    for path in ["/home/u1/Music/a.mp3", "/home/u1/Music/album.mp3/x\ny", "/home/u1/Music/b.c.mp3"] {
+        assert!(matches(path), "{path}");
+    }
+    for path in ["/home/u1/Music/a.ogg", "/home/u1/Music/x/a.mp3", "/home/u1/Music/.mp3", "/home/u1/Music"] {
+        assert!(!matches(path), "{path}");
+    }
+    let place = Place::new();
+    for (line, text) in [
+        ("/srv/*/x IN_CREATE,recursive=false run", "watches nothing"),
+        ("/*/x IN_CREATE run", "the whole file system"),
+        ("/srv/[ab] IN_CREATE run", "is a wildcard"),
+        ("/srv/* IN_CREATE run $#", "only $@/$# is known"),
+        ("/srv/a IN_CREATE run $&", "$& (the event as a number)"),
+    ] {
+        place.write("table", line.as_bytes());
+        let output = place.import(&["incron", "table"]);
+        assert!(output.status.code() == Some(1) && said(&output).contains(text), "{line}: {}", said(&output));
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! sersync 2.5.4 gave the whole line to a shell, and many a suffix is nothing but `>/dev/null 2>&1`. No shell sees it
 //! here: the words are split as a shell would, redirections to nowhere are understood, and whatever else only a shell
-//! could do is refused with the way to have one.
+//! could do is refused with the way to have one. So is a line that has another program run the path: [`evaluation`].
+
+use super::evaluation;
 
 /// The words around the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,15 @@ pub enum CommandLineError {
     /// A word that means something to a shell only.
     #[error("\"{0}\" in {1} is for a shell, and none runs this")]
     Shell(String, &'static str),
+    /// A program that runs the path, or the word that holds it, as code.
+    #[error("{0} runs its argument as code, and a file name can be code")]
+    Code(String),
+    /// An interpreter that runs the list of paths as code.
+    #[error("{0} runs its standard input as code, and a file name can be code")]
+    CodeInput(String),
+    /// A word in which another program puts the path, for an interpreter.
+    #[error("\"{0}\" becomes code with a file name in it")]
+    CodeText(String),
     /// A batch has no path to run.
     #[error("a batch needs a program to start, and the prefix is empty")]
     NoProgram,
@@ -40,6 +51,12 @@ impl CommandLineError {
                 "put it into a script, or name the shell: prefix=\"/bin/sh -c 'cat &quot;$1&quot; | wc' sh\"; \
                  quote the word if it is meant as it is"
             }
+            Self::Code(_) | Self::CodeText(_) => {
+                "put the command into a script that reads the path from \"$1\": \
+                 prefix=\"/bin/sh -c 'gzip -- &quot;$1&quot;' sh\"; for another host, \
+                 prefix=\"ssh web2 xargs -0 -r COMMAND\" batch=\"true\""
+            }
+            Self::CodeInput(_) => "name a script or program that reads the list: prefix=\"xargs -0 -r COMMAND\"",
             Self::NoProgram => "write it: prefix=\"/usr/local/bin/on-change\"",
         }
     }
@@ -69,7 +86,25 @@ impl CommandLine {
             }
         }
         line.behind = split(&words, "suffix")?;
+        line.check_code(batch)?;
         Ok(line)
+    }
+
+    /// Refuses a line that makes code of file names.
+    fn check_code(&self, batch: bool) -> Result<(), CommandLineError> {
+        let owned = |word: &str| word.to_owned();
+        let words: Vec<String> = self.before.iter().chain(&self.behind).cloned().collect();
+        if let Some(text) = evaluation::text_with_placeholder(&words) {
+            return Err(CommandLineError::CodeText(owned(text)));
+        }
+        if let (true, Some(program)) = (batch, evaluation::stdin_interpreter(&words)) {
+            return Err(CommandLineError::CodeInput(owned(program)));
+        }
+        let evaluator = match batch {
+            true => evaluation::evaluator_behind_xargs(&words),
+            false => evaluation::evaluator(&self.before),
+        };
+        evaluator.map_or(Ok(()), |program| Err(CommandLineError::Code(owned(program))))
     }
 }
 
@@ -139,6 +174,27 @@ mod tests {
         assert_eq!((behind, quiet, silent), (strings(&["--fast", "a b"]), true, false));
         let (_, behind, quiet, silent) = words("x", "2>&1");
         assert_eq!((behind, quiet, silent), (vec![], false, false));
+    }
+
+    #[test]
+    fn a_line_that_makes_code_of_a_file_name_is_refused() {
+        use CommandLineError::{Code, CodeInput, CodeText};
+        let read = |prefix: &str, suffix: &str, batch| CommandLine::read(prefix, suffix, batch);
+        for prefix in ["sh -c", "/usr/bin/ssh web2 purge", "python3.11 -c", "su www -c", "make -C /srv", "php -r"] {
+            assert!(matches!(read(prefix, "", false), Err(Code(_))), "{prefix}");
+        }
+        assert!(matches!(read("find", "-exec sh -c 'gzip {}' ';'", false), Err(CodeText(_))));
+        assert!(matches!(read("xargs -0 -I% sh -c 'gzip %'", "", true), Err(CodeText(_))));
+        assert!(matches!(read("/bin/sh", "", true), Err(CodeInput(_))));
+        assert!(matches!(read("xargs -0 ssh web2 purge", "", true), Err(Code(_))));
+        for (prefix, batch) in [
+            ("/bin/sh", false),
+            ("sh -c 'gzip \"$1\"' sh", false),
+            ("ssh web2 xargs -0 -r purge", true),
+            ("sh -c 'xargs -0 gzip'", true),
+        ] {
+            assert!(read(prefix, "", batch).is_ok(), "{prefix}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod command_words;
 mod confxml;
 mod credential;
 mod crontab;
+mod evaluation;
 #[cfg(test)]
 mod hostile_test;
 mod instance;
@@ -33,6 +34,7 @@ mod written;
 pub use address::AddressError;
 pub use command_line::{CommandLineError, alone_from_command_line, from_command_line};
 pub use command_words::CommandLine;
+pub(crate) use evaluation::{evaluator, possible_evaluator};
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
 pub use needs::{Needs, needs};

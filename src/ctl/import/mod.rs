@@ -98,6 +98,8 @@ pub enum ImportError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that is larger than [`FILE_LIMIT`].
+    TooLarge(PathBuf),
     /// A directory without configs.
     NoConfigs(PathBuf),
     /// `--name` for several.
@@ -118,6 +120,10 @@ impl ImportError {
     pub fn what(&self) -> String {
         match self {
             Self::Read { path, source } => format!("{}: {source}", path.display()),
+            Self::TooLarge(path) => {
+                let (path, limit) = (path.display(), FILE_LIMIT / (1024 * 1024));
+                tr!("{path} is larger than {limit} MiB: import it in parts", path, limit)
+            }
             Self::NoConfigs(directory) => {
                 tr!("{directory}: no file in it ends in .xml", directory = directory.display())
             }
@@ -131,7 +137,7 @@ impl ImportError {
     /// What to type next.
     pub fn next(&self) -> String {
         match self {
-            Self::Read { path, .. } => format!("ls -l {}", quoted(&path.to_string_lossy())),
+            Self::Read { path, .. } | Self::TooLarge(path) => format!("ls -l {}", quoted(&path.to_string_lossy())),
             Self::NoConfigs(directory) => format!("ls -l {}", quoted(&directory.to_string_lossy())),
             Self::OneName { .. } | Self::Name(_) => "sersyncctl import --help".to_owned(),
         }
@@ -144,7 +150,7 @@ impl fmt::Display for ImportError {
     }
 }
 
-/// Larger files are no tables and no configs.
+/// Maximum size of a file to import, in bytes.
 const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Imports, and says what came of it. `user`: for the instances of the calling user.
@@ -152,7 +158,7 @@ pub fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, CtlErr
     let (mut harvest, place) = match &options.source {
         Source::Sersync { files, rc, place } => (sersync::read(files, rc)?, place),
         Source::Lsyncd { file, place } => (lsyncd::read(file)?, place),
-        Source::Incron { tables, place } => (incron::read(tables)?, place),
+        Source::Incron { tables, place } => (incron::read(tables, user)?, place),
     };
     name_drafts(&mut harvest.drafts, place.name.as_deref())?;
     let scope = if user { Scope::User } else { Scope::System };
@@ -191,9 +197,13 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, ImportError> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes))
+        .and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes))
         .map_err(|source| ImportError::Read { path: path.to_path_buf(), source })?;
-    Ok(bytes)
+    // The beginning alone would become other configs than the whole.
+    match bytes.len() as u64 > FILE_LIMIT {
+        true => Err(ImportError::TooLarge(path.to_path_buf())),
+        false => Ok(bytes),
+    }
 }
 
 /// The plugin of this name, without case.

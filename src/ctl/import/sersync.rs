@@ -74,7 +74,7 @@ fn start_lines(rc: &[PathBuf], harvest: &mut Harvest) -> Result<Vec<StartLine>, 
     for file in given {
         let bytes = match bytes_of(file) {
             Ok(bytes) => bytes,
-            Err(_) if rc.is_empty() => continue,
+            Err(ImportError::Read { .. }) if rc.is_empty() => continue,
             Err(error) => return Err(error),
         };
         for start in start_line::find(&String::from_utf8_lossy(&bytes)) {

@@ -1,16 +1,22 @@
 //! incron's tables: `PATH MASK COMMAND`. A line with a plain rsync becomes a mirror, any other one the plugin `command`
-//! in rsync's place.
+//! instead of rsync.
 //!
-//! Nothing of a table is run. incron knows one level of directories and starts one command for each event; a config of
-//! ours knows the whole tree, and the command runs once at a time while changes gather.
+//! Nothing of a table is run. Paths and masks mean what they mean in incron 0.5.12: it watches subdirectories unless
+//! `recursive=false`, hidden ones only with `dotdirs=true`, and expands wildcards in a path. incron starts one command
+//! for each event; here the command runs once at a time while changes gather.
 
-use super::confxml::{Command, Sketch};
+mod command;
+mod words;
+
+use super::confxml::Sketch;
 use super::install::{Draft, Harvest, directory_name};
 use super::rsync_words;
 use super::said::Remark;
 use super::{ImportError, bytes_of};
 use crate::config::{self, Destination, EventSwitches};
 use crate::filter::Filter;
+use command::plugin;
+use nix::unistd::{Uid, User};
 use std::path::{Path, PathBuf};
 use tr::tr;
 
@@ -48,21 +54,34 @@ struct Asked {
     mask: u32,
     loopable: bool,
     flat: bool,
-    no_dot_directories: bool,
+    dot_directories: bool,
 }
 
-/// Reads tables.
-pub fn read(tables: &[PathBuf]) -> Result<Harvest, ImportError> {
+/// What the path of a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    Directory,
+    File,
+    /// A path with `*` or `?`, of files and directories.
+    Wildcard,
+}
+
+/// Reads tables. `user`: for the instances of the calling user.
+pub fn read(tables: &[PathBuf], user: bool) -> Result<Harvest, ImportError> {
     let mut harvest = Harvest::default();
     for table in tables {
         let text = String::from_utf8_lossy(&bytes_of(table)?).into_owned();
-        let mut found = false;
+        if let Some(why) = owner(table).and_then(|owner| foreign(&owner, user)) {
+            harvest.remarks.push(Remark::lost(0, why).of(table));
+            continue;
+        }
+        let mut has_command = false;
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
             match read_line(line, number) {
                 Ok(None) => {}
                 Ok(Some((sketch, remarks))) => {
-                    found = true;
+                    has_command |= sketch.command.is_some();
                     let file = table.file_name().unwrap_or(table.as_os_str()).to_string_lossy();
                     let text = sketch.text(&format!("{file}, line {number}"));
                     let origin = PathBuf::from(format!("{}:{number}", table.display()));
@@ -71,10 +90,11 @@ pub fn read(tables: &[PathBuf]) -> Result<Harvest, ImportError> {
                 Err(why) => harvest.remarks.push(Remark::lost(number, why).of(table)),
             }
         }
-        if let (true, Some(user)) = (found, owner(table)) {
+        if has_command && !user {
             let text = tr!(
-                "incron ran this as {user}, sersync@ runs as root: systemctl edit sersync@NAME and write [Service], User={user}",
-                user
+                "incron ran these commands as root; sersync@NAME runs them as user sersync, which reads every file and \
+                 writes none but its state. To let them write or become another user, install a drop-in: \
+                 /usr/share/doc/sersync/drop-ins/plugin-writes.conf or plugin-user.conf"
             );
             harvest.remarks.push(Remark::note(0, text).of(table));
         }
@@ -86,11 +106,29 @@ pub fn read(tables: &[PathBuf]) -> Result<Harvest, ImportError> {
     Ok(harvest)
 }
 
-/// The user whose table this is; root's and the system's are nobody's.
+/// The user whose table this is. None: root's and the system's.
 fn owner(table: &Path) -> Option<String> {
-    let is_spool = table.parent().is_some_and(|parent| parent.ends_with("spool/incron"));
+    // Also from inside of the directory, and through a link.
+    let table = table.canonicalize().ok()?;
     let name = table.file_name()?.to_string_lossy().into_owned();
-    (is_spool && name != "root").then_some(name)
+    (table.parent()?.ends_with("spool/incron") && name != "root").then_some(name)
+}
+
+/// Why the commands of `owner` may not become those of this scope's instances; `user`: the calling user's.
+fn foreign(owner: &str, user: bool) -> Option<String> {
+    let advice = || tr!("as {owner}: incrontab -l >table && sersyncctl --user import incron table", owner);
+    if !user {
+        let why = tr!(
+            "a table of user {owner}, whose commands would get the right of sersync@NAME to read every file",
+            owner
+        );
+        return Some(format!("{why}: {}", advice()));
+    }
+    let caller = User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name)?;
+    (caller != owner).then(|| {
+        let why = tr!("a table of user {owner}, whose commands would run as {caller}", owner, caller);
+        format!("{why}: {}", advice())
+    })
 }
 
 /// A config and what is different in it; `None`: the line says nothing.
@@ -99,7 +137,8 @@ fn read_line(line: &str, number: usize) -> Result<Option<(Sketch, Vec<Remark>)>,
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
     }
-    if line.contains('\u{fffd}') {
+    // A line with a NUL byte is not a text either.
+    if line.contains(['\u{fffd}', '\0']) {
         return Err(tr!("it is not UTF-8: save the table as UTF-8"));
     }
     let (path, rest) = first_word(line);
@@ -112,42 +151,102 @@ fn read_line(line: &str, number: usize) -> Result<Option<(Sketch, Vec<Remark>)>,
     }
     let mut remarks = Vec::new();
     let asked = read_mask(&mask, number, &mut remarks)?;
+    let wildcard = wildcard(&path, &asked)?;
+    let watched = match Path::new(&path).is_file() {
+        _ if wildcard.is_some() => Watched::Wildcard,
+        true => Watched::File,
+        false => Watched::Directory,
+    };
     let mut sketch = Sketch::new(Path::new(&path).components().collect());
-    if let Some(mirror) = mirror(command, &path, &asked, number)? {
+    if watched == Watched::Directory
+        && let Some(mirror) = mirror(command, &path, &asked, number)?
+    {
         sketch = mirror.0;
         remarks.retain(|remark: &Remark| remark.lost);
         remarks.extend(mirror.1);
-    } else {
-        sketch.events = events(asked.mask, number, &mut remarks)?;
-        sketch.command = Some(plugin(command, &sketch.watch, &asked, number, &mut remarks)?);
-        if Path::new(&path).is_file() {
+        return Ok(Some((sketch, remarks)));
+    }
+    sketch.events = events(asked.mask, number, &mut remarks)?;
+    let mut command = plugin(command, &sketch.watch, watched, &asked, number, &mut remarks)?;
+    match wildcard {
+        Some((directory, expression)) => {
+            sketch.watch = directory;
+            command.include = Some(expression);
+            let text = tr!("a wildcard in the path: what matches later is watched as well");
+            remarks.push(Remark::note(number, text));
+        }
+        None if watched == Watched::File => {
             // A directory is what can be watched here.
-            let expression = regex::escape(&path);
+            command.include = Some(regex::escape(&path));
             sketch.watch = sketch.watch.parent().unwrap_or(Path::new("/")).to_path_buf();
             sketch.patterns.push("/*/".to_owned());
-            if let Some(command) = &mut sketch.command {
-                command.include = Some(expression);
-            }
         }
+        None => {}
     }
-    if asked.flat {
-        sketch.patterns.push("/*/*".to_owned());
-    }
-    if asked.no_dot_directories {
-        sketch.patterns.push(".*/".to_owned());
+    sketch.command = Some(command);
+    if watched != Watched::File {
+        sketch.patterns.extend(scope(&asked));
     }
     Ok(Some((sketch, remarks)))
 }
 
+/// The patterns that leave out what incron does not watch.
+fn scope(asked: &Asked) -> Vec<String> {
+    let flat = asked.flat.then_some("/*/*");
+    let hidden = (!asked.dot_directories).then_some(".*/");
+    flat.into_iter().chain(hidden).map(str::to_owned).collect()
+}
+
+/// The directory to watch for a path with wildcards, and the expression for the absolute paths that count.
+fn wildcard(path: &str, asked: &Asked) -> Result<Option<(PathBuf, String)>, String> {
+    let is_wildcard = |c: char| matches!(c, '*' | '?' | '[');
+    let Some(first) = path.find(is_wildcard) else { return Ok(None) };
+    let fixed = &path[..path[..first].rfind('/').unwrap_or(0)];
+    let lines = tr!("write a line for each directory");
+    if path.contains('[') {
+        return Err(tr!("{path}: [ is a wildcard", path) + ": " + &lines);
+    }
+    if asked.flat {
+        return Err(tr!("{path}: incron watches nothing for a wildcard with recursive=false", path) + ": " + &lines);
+    }
+    if fixed.trim_matches('/').is_empty() {
+        return Err(tr!("{path}: the whole file system would be watched", path) + ": " + &lines);
+    }
+    let directory: PathBuf = Path::new(fixed).components().collect();
+    let mut expression = regex::escape(&directory.to_string_lossy());
+    for component in path[fixed.len()..].split('/').filter(|component| !component.is_empty()) {
+        expression.push('/');
+        let mut characters = component.chars().peekable();
+        let mut is_first = true;
+        while let Some(character) = characters.next() {
+            // As in a shell, a hidden name is matched by its dot only.
+            let piece = match (character, is_first, characters.peek()) {
+                ('*', true, None | Some('.')) => "[^/.][^/]*".to_owned(),
+                ('*', true, _) => "([^/.][^/]*)?".to_owned(),
+                ('*', false, _) => "[^/]*".to_owned(),
+                ('?', true, _) => "[^/.]".to_owned(),
+                ('?', false, _) => "[^/]".to_owned(),
+                (other, ..) => regex::escape(&other.to_string()),
+            };
+            expression.push_str(&piece);
+            is_first = false;
+        }
+    }
+    // With what is in matching directories.
+    expression.push_str("(?s:/.*)?");
+    Ok(Some((directory, expression)))
+}
+
 /// The first word, in which a backslash keeps a blank, and what follows it.
 fn first_word(text: &str) -> (String, &str) {
-    let text = text.trim_start();
+    let is_blank = |c: char| c == ' ' || c == '\t';
+    let text = text.trim_start_matches(is_blank);
     let mut word = String::new();
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
             '\\' => word.extend(characters.next().map(|(_, escaped)| escaped)),
-            blank if blank.is_whitespace() => return (word, text[at..].trim_start()),
+            blank if is_blank(blank) => return (word, text[at..].trim_start_matches(is_blank)),
             other => word.push(other),
         }
     }
@@ -156,18 +255,31 @@ fn first_word(text: &str) -> (String, &str) {
 
 fn read_mask(text: &str, number: usize, remarks: &mut Vec<Remark>) -> Result<Asked, String> {
     let mut asked = Asked::default();
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let is_on = |value: &str| value == "true" || value == "1";
-        match word.split_once('=') {
-            Some(("loopable", value)) => asked.loopable = is_on(value),
-            Some(("recursive", value)) => asked.flat = !is_on(value),
-            Some(("dotdirs", value)) => asked.no_dot_directories = !is_on(value),
-            Some((name, _)) => return Err(tr!("{name} is no option of incron that is known here", name)),
-            None => {
-                let named = EVENTS.iter().chain(&OTHERS).find(|(name, _)| *name == word).map(|(_, bits)| *bits);
-                let bits = named.or_else(|| word.parse().ok());
-                asked.mask |= bits.ok_or_else(|| tr!("{word} is no event of inotify", word))?;
-            }
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    if digits > 0 {
+        asked.mask = text[..digits].parse().map_err(|_| tr!("{word} is no event of inotify", word = text))?;
+        if digits < text.len() {
+            let note = tr!("incron reads {mask} as a number, and ignores what follows it", mask = text);
+            remarks.push(Remark::note(number, note));
+        }
+    }
+    let words = if digits > 0 { "" } else { text };
+    for word in words.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "loopable=true" => asked.loopable = true,
+            "recursive=false" => asked.flat = true,
+            "dotdirs=true" => asked.dot_directories = true,
+            "loopable=false" | "recursive=true" | "dotdirs=false" => {}
+            _ => match word.split_once('=') {
+                Some(("loopable" | "recursive" | "dotdirs", _)) => {
+                    remarks.push(Remark::note(number, tr!("incron ignores {word}", word)));
+                }
+                Some((name, _)) => return Err(tr!("{name} is no option of incron that is known here", name)),
+                None => {
+                    let bits = EVENTS.iter().chain(&OTHERS).find(|(name, _)| *name == word).map(|(_, bits)| *bits);
+                    asked.mask |= bits.ok_or_else(|| tr!("{word} is no event of inotify", word))?;
+                }
+            },
         }
     }
     for (name, bits) in &OTHERS[3..7] {
@@ -220,8 +332,11 @@ fn mirror(command: &str, path: &str, asked: &Asked, number: usize) -> Result<Opt
     let mut sketch = Sketch::new(Path::new(path).components().collect());
     let taken = rsync_words::take(words, &mut sketch);
     let [source, target] = taken.places.as_slice() else { return Ok(None) };
-    let bare: PathBuf = Path::new(source.trim_end_matches("$#")).components().collect();
-    if bare != sketch.watch || Path::new(path).is_file() {
+    // What is sent is the directory, or the entry that changed.
+    let directory = source.strip_suffix("/$#").or_else(|| source.strip_suffix('/')).unwrap_or(source);
+    let bare: PathBuf = Path::new(directory).components().collect();
+    let has_variable = |word: &String| ["$#", "$%", "$&"].iter().any(|variable| word.contains(variable));
+    if bare != sketch.watch || words.iter().any(|word| word != source && has_variable(word)) {
         return Ok(None);
     }
     if let Some(lost) = taken.lost.first() {
@@ -251,8 +366,12 @@ fn mirror(command: &str, path: &str, asked: &Asked, number: usize) -> Result<Opt
             tr!("without --delete in the line nothing is ever deleted there: <delete start=\"true\"/> changes that");
         remarks.push(Remark::note(number, text));
     }
-    if asked.flat {
-        remarks.push(Remark::note(number, tr!("recursive=false: what is below its directories is left out")));
+    if source.ends_with("$#") {
+        // Only what an event names is sent.
+        sketch.patterns.extend(scope(asked));
+        if asked.flat {
+            remarks.push(Remark::note(number, tr!("recursive=false: what is below its directories is left out")));
+        }
     }
     Ok(Some((sketch, remarks)))
 }
@@ -269,127 +388,6 @@ fn plain_words(command: &str, path: &str) -> Option<Vec<String>> {
     }
     let path = path.trim_end_matches('/');
     Some(words.into_iter().map(|word| word.replace("$@", path).replace("$$", "$")).collect())
-}
-
-/// The command, for each path or, where it does not use the path, once for many.
-fn plugin(
-    command: &str,
-    watch: &Path,
-    asked: &Asked,
-    number: usize,
-    remarks: &mut Vec<Remark>,
-) -> Result<Command, String> {
-    if command.contains("$&") {
-        return Err(tr!("$& (the event as a number): a command gets it in words only, in SERSYNC_EVENT"));
-    }
-    if !asked.loopable {
-        let text = tr!(
-            "the command must not write below {directory}: each change starts it again",
-            directory = watch.display()
-        );
-        remarks.push(Remark::note(number, text));
-    }
-    if command.contains("$%") {
-        let text =
-            tr!("$% has no IN_ before the event's name, and is what holds now: CLOSE_WRITE, ATTRIB, CREATE, DELETE");
-        remarks.push(Remark::note(number, text));
-    }
-    let words = shlex::split(command).ok_or_else(|| tr!("a quote is not closed in the command"))?;
-    let is_path = |word: &&String| matches!(word.as_str(), "$@/$#");
-    let uses = ["$@", "$#", "$%"].iter().any(|variable| command.contains(variable));
-    let others: Vec<&String> = words.iter().filter(|word| !is_path(word)).collect();
-    let for_a_shell =
-        |word: &&String| word.contains(['$', '`', '|', ';', '&', '<', '>', '(', ')', '*', '?', '[', '~', '\n']);
-    let join = |words: &[String]| words.iter().map(|word| crate::ctl::next::quoted(word)).collect::<Vec<_>>().join(" ");
-    let plain = Command { prefix: String::new(), suffix: String::new(), batch: false, include: None };
-    let at = words.iter().position(|word| is_path(&word));
-    match at {
-        // A program's name that a variable makes is for a shell.
-        Some(at) if at > 0 && words.len() == others.len() + 1 && !others.iter().any(for_a_shell) => {
-            let text = tr!("it runs for one path at a time, with its whole path, at any depth");
-            remarks.push(Remark::note(number, text));
-            Ok(Command { prefix: join(&words[..at]), suffix: join(&words[at + 1..]), ..plain })
-        }
-        _ if !uses => {
-            remarks.push(Remark::note(number, tr!("it runs once for all changes that gathered while it ran before")));
-            let prefix = match others.iter().any(for_a_shell) {
-                true => in_a_shell(&command.replace("$$", "$")),
-                false => join(&words),
-            };
-            Ok(Command { prefix, batch: true, ..plain })
-        }
-        _ => {
-            remarks.push(Remark::note(number, tr!("a shell runs it, for one path at a time, at any depth")));
-            Ok(Command { prefix: in_a_shell(&script(command, &words, watch)?), ..plain })
-        }
-    }
-}
-
-/// Programs to which a word may be a script, where a file's name would become part of it.
-const INTERPRETERS: [&str; 14] =
-    ["sh", "bash", "dash", "zsh", "ksh", "ash", "su", "ssh", "eval", "perl", "python", "python3", "ruby", "awk"];
-
-/// The command as a shell's, with the path as its first argument.
-fn script(command: &str, words: &[String], watch: &Path) -> Result<String, String> {
-    let program = words.iter().position(|word| INTERPRETERS.contains(&word.rsplit('/').next().unwrap_or(word)));
-    let behind = program.map_or(&[][..], |at| &words[at + 1..]);
-    if behind.iter().any(|word| word.contains(['$', ';', '|']) && word.contains(char::is_whitespace)) {
-        return Err(tr!(
-            "a file's name would become part of a script: write a script that takes the path as its argument, and \
-             $@/$# behind it"
-        ));
-    }
-    let watched = watch.to_string_lossy();
-    // With the entry's name beside it, what stands for the directory is the one that the entry is in.
-    let known = [
-        ("$@/$#", "$1"),
-        ("$@", if command.contains("$#") { "${1%/*}" } else { watched.as_ref() }),
-        ("$#", "${1##*/}"),
-        ("$%", "$SERSYNC_EVENT"),
-        ("$$", "$"),
-    ];
-    let (mut script, mut rest, mut quote) = (String::new(), command, None);
-    while let Some(character) = rest.chars().next() {
-        let found = known.iter().find(|(name, _)| rest.starts_with(name));
-        match (quote, character, found) {
-            (_, '$', Some(("$$", dollar))) => script.push_str(dollar),
-            (Some('\''), '$', Some((name, _))) => {
-                return Err(tr!("{name} stands between single quotes, where a shell leaves it as it is", name));
-            }
-            (_, '$', Some((_, value))) if !value.starts_with('$') => match quote {
-                None => script.push_str(&crate::ctl::next::quoted(value)),
-                Some(_) if value.contains(['"', '$', '`', '\\']) => {
-                    return Err(tr!("{value} cannot stand between double quotes", value));
-                }
-                Some(_) => script.push_str(value),
-            },
-            (None, '$', Some((_, value))) => script.push_str(&format!("\"{value}\"")),
-            (_, '$', Some((_, value))) => script.push_str(value),
-            (None | Some('"'), '\\', _) => {
-                let escaped = rest.chars().nth(1).map_or(1, |next| 1 + next.len_utf8());
-                script.push_str(&rest[..escaped]);
-                rest = &rest[escaped..];
-                continue;
-            }
-            (None, '\'' | '"', _) => {
-                quote = Some(character);
-                script.push(character);
-            }
-            (_, other, _) => {
-                if quote == Some(other) {
-                    quote = None;
-                }
-                script.push(other);
-            }
-        }
-        let length = if character == '$' { found.map_or(1, |(name, _)| name.len()) } else { character.len_utf8() };
-        rest = &rest[length..];
-    }
-    Ok(script)
-}
-
-fn in_a_shell(script: &str) -> String {
-    format!("/bin/sh -c {} sh", crate::ctl::next::quoted(script))
 }
 
 #[cfg(test)]
@@ -449,23 +447,6 @@ mod tests {
                     prop_assert_eq!(value(&["head", "plugin", "param"], "prefix"), prefix, "{}", &text);
                 }
             }
-        }
-    }
-
-    #[test]
-    fn a_path_takes_its_place_in_a_shell() {
-        let script = |command: &str| script(command, &shlex::split(command).unwrap(), Path::new("/srv/a b"));
-        for (command, expected) in [
-            ("a $@/$# $$HOME", "a \"$1\" $HOME"),
-            ("a \"x $@/$#\" $%", "a \"x $1\" \"$SERSYNC_EVENT\""),
-            ("ls $@ | wc", "ls '/srv/a b' | wc"),
-            ("a $@ $#", "a \"${1%/*}\" \"${1##*/}\""),
-            ("a \\$x $@", "a \\$x '/srv/a b'"),
-        ] {
-            assert_eq!(script(command).as_deref(), Ok(expected), "{command}");
-        }
-        for refused in ["a '$#'", "sh -c 'gzip $@/$#'", "ssh web \"rm $@/$#\"", "eval \"a $#\""] {
-            assert!(script(refused).is_err(), "{refused}");
         }
     }
 }
