@@ -251,6 +251,8 @@ fn deletions_that_a_limit_stopped_are_named_and_mended() {
     for path in &superfluous {
         put(path, "from before");
     }
+    // An empty root would be reported as such.
+    put(&place.source().join("kept"), "content");
     let config = Confxml::new(&place.source()).params("-a --max-delete=0").daemon(&daemon, MODULE);
     let launch = place.launch().config(&config.write(&place.path("limit.xml")));
     let ward = Ward::start(place, launch);

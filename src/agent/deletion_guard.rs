@@ -74,6 +74,8 @@ pub struct Guard {
     place: Place,
     /// Deletions that the last comparison left out.
     withheld: u64,
+    /// Paths that are parked until the next round of probes ends.
+    parked: Vec<RelPath>,
 }
 
 impl Guard {
@@ -265,6 +267,7 @@ impl Engine {
             if let Ok(path) = RelPath::new(name.as_bytes()) {
                 remote.report(path.clone(), Kind::Entry, seq, now, wall, false);
                 remote.set.park(&path, now + ROUND_AT_MOST);
+                remote.guard.parked.push(path);
             }
             let order = Order::comparison(&remote.root, identity, filter, remote.capabilities);
             let is_compared = remote.guard.place == Place::ToBeProbed;
@@ -341,7 +344,9 @@ impl Engine {
         }
         for remote in &mut self.remotes {
             // Paths that waited for the round, and probes that could not be removed.
-            remote.set.retry();
+            for path in std::mem::take(&mut remote.guard.parked) {
+                remote.set.ready_at_once(&path);
+            }
             remote.changed(now);
         }
     }
@@ -415,9 +420,11 @@ impl Engine {
 
     /// Has the paths of an ended comparison wait for the round of probes.
     pub(super) fn wait_for_round(&mut self, at: usize, paths: &[RelPath], now: Instant) {
+        let remote = &mut self.remotes[at];
         for path in paths {
-            self.remotes[at].set.park(path, now + ROUND_AT_MOST);
+            remote.set.park(path, now + ROUND_AT_MOST);
         }
+        remote.guard.parked.extend_from_slice(paths);
     }
 }
 

@@ -363,7 +363,8 @@ impl<F> PendingSet<F> {
         self.failed
     }
 
-    fn ready_at_once(&mut self, path: &RelPath) {
+    /// Makes what waits for `path` ready, if it is parked.
+    pub fn ready_at_once(&mut self, path: &RelPath) {
         if let Some(entry) = self.remove(path) {
             self.restore(path.clone(), Entry { parked: None, ..entry });
         }

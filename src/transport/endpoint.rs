@@ -9,6 +9,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Lifts a `--max-delete` of the config.
+const NO_DELETION_LIMIT: &str = "--max-delete=2147483647";
+
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT: u32 = 20;
 
@@ -132,6 +135,11 @@ impl Endpoint {
         !self.params.iter().any(rules_it_out)
     }
 
+    /// Whether the config's options limit the deletions of one run.
+    fn limits_deletions(&self) -> bool {
+        self.params.iter().any(|word| word.starts_with("--max-delete"))
+    }
+
     /// What the remote puts before a path below the root when it names one in a message.
     pub(super) fn message_prefix(&self) -> Vec<u8> {
         match &self.destination {
@@ -205,6 +213,8 @@ impl Endpoint {
         if form.is_dry() {
             // With nothing to create and nothing to update, deletions are all that is left to list.
             add(&["--dry-run", "--itemize-changes", "--existing", "--ignore-existing"]);
+            // A limit of the config is for what is deleted: a list that it cuts short would hide the rest.
+            add(if self.limits_deletions() { &[NO_DELETION_LIMIT] } else { &[] });
         }
         if capabilities.nanoseconds.is_worth_a_try() {
             used.nanoseconds = true;
@@ -235,7 +245,16 @@ impl Endpoint {
     pub(super) fn remove_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
         let hide = format!("--filter=hide /{name}");
         let (risk, below) = (format!("--filter=risk /{name}"), format!("--filter=risk /{name}/**"));
-        let words = ["--recursive", "--delete", "--force", hide.as_str(), risk.as_str(), below.as_str(), "--exclude=*"];
+        let words = [
+            "--recursive",
+            "--delete",
+            "--force",
+            hide.as_str(),
+            risk.as_str(),
+            below.as_str(),
+            "--exclude=*",
+            NO_DELETION_LIMIT,
+        ];
         let mut arguments = self.without_attributes(&words);
         let environment = self.add_destination(&mut arguments);
         (arguments, environment)
