@@ -9,6 +9,7 @@ use crate::language::{Language, help};
 use crate::message_ids;
 use crate::print;
 use crate::service::fd_store::FdStore;
+use crate::service::state_lock::StateLock;
 use crate::service::{log, notify, status};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use std::path::{Path, PathBuf};
@@ -196,7 +197,7 @@ impl Prepared {
         };
         let instance = cli.instance.clone().or(name).unwrap_or_else(|| "sersync".to_owned());
         config::check_instance_name(&instance)?;
-        override_settings(&mut config, cli);
+        Overrides::of(cli).apply(&mut config);
         let mut state_directory = state_directory(cli, &config, &instance);
         if config.alone.is_some() {
             // What is pending for remotes is kept for when they count again.
@@ -222,18 +223,32 @@ fn plugin_name(text: &str) -> Result<PluginName, String> {
     known.map(|(_, plugin)| *plugin).ok_or_else(|| format!("the plugins are: {}", names()))
 }
 
-/// What the command line says goes before what the config says.
-fn override_settings(config: &mut Config, cli: &Cli) {
-    if cli.full_sync {
-        config.agent.full_sync_at_start = FullSyncAtStart::Always;
+/// Settings of the command line. They go before those of the config, at start and at each reload.
+#[derive(Debug, Clone, Copy)]
+struct Overrides {
+    full_sync: bool,
+    workers: Option<u16>,
+    ahead: Option<u64>,
+    debug: bool,
+}
+
+impl Overrides {
+    fn of(cli: &Cli) -> Self {
+        Self { full_sync: cli.full_sync, workers: cli.workers, ahead: cli.ahead, debug: cli.debug }
     }
-    if let Some(workers) = cli.workers {
-        config.agent.workers = usize::from(workers);
+
+    fn apply(self, config: &mut Config) {
+        if self.full_sync {
+            config.agent.full_sync_at_start = FullSyncAtStart::Always;
+        }
+        if let Some(workers) = self.workers {
+            config.agent.workers = usize::from(workers);
+        }
+        if let Some(seconds) = self.ahead {
+            config.agent.ahead = Duration::from_secs(seconds);
+        }
+        config.debug |= self.debug;
     }
-    if let Some(seconds) = cli.ahead {
-        config.agent.ahead = Duration::from_secs(seconds);
-    }
-    config.debug |= cli.debug;
 }
 
 /// `--state-dir`, else what the config says, else what systemd gives, else `/var/lib/sersync/NAME` for root and the
@@ -269,6 +284,13 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
     for note in &config.notes {
         tracing::info!("{note}");
     }
+    let _lock = match StateLock::take(&state_directory).await {
+        Ok(lock) => lock,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
     let launch = Launch {
         load: loader(&config, cli),
         instance: instance.clone(),
@@ -332,8 +354,7 @@ async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
 /// Reads the config again, as it was read at start.
 fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
     let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
-    let (full_sync, workers, debug) = (config.agent.full_sync_at_start, cli.workers, cli.debug);
-    let (given, alone) = (cli.plugin, config.alone);
+    let (overrides, given, alone) = (Overrides::of(cli), cli.plugin, config.alone);
     Box::new(move || {
         let loaded = load(&file, given).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
         for warning in &loaded.warnings {
@@ -344,11 +365,7 @@ fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandE
             let message = "whether a plugin runs alone is decided at start: restart the agent";
             return Err(CommandError::BadConfig(format!("{}: {message}", file.display())));
         }
-        config.agent.full_sync_at_start = full_sync;
-        if let Some(workers) = workers {
-            config.agent.workers = usize::from(workers);
-        }
-        config.debug |= debug;
+        overrides.apply(&mut config);
         Ok(config)
     })
 }

@@ -185,6 +185,22 @@ fn it_is_replaced_in_time_and_ends_with_the_agent() {
 }
 
 #[test]
+fn a_reload_keeps_what_the_command_line_asked_for() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let file = Confxml::new(&place.source()).daemon(&daemon, MODULE).write(&place.path("confxml.xml"));
+    let agent = place.launch().config(&file).argument("--ahead").argument("30").start();
+    let scene = Scene { agent, daemon, source: place.source(), copy: place.path("copy"), place };
+    put(&scene.at("first"), "x");
+    waiting(&scene);
+    scene.agent.signal(Signal::SIGHUP);
+    scene.agent.wait_logged("the config was read again");
+    put(&scene.at("second"), "x");
+    until("it arrives", SOON, || scene.copy.join("second").exists());
+    waiting(&scene);
+}
+
+#[test]
 fn a_config_asks_for_it_and_another_ends_it() {
     let scene = Scene::configured(|_, _| (), |config| config.agent("<ahead seconds=\"30\"/>"));
     let ahead = waiting(&scene);

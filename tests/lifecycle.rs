@@ -321,6 +321,19 @@ fn nothing_leaks_over_many_batches() {
 // --- reload ---
 
 #[test]
+fn a_second_agent_on_one_state_directory_is_refused() {
+    let place = Place::new();
+    let launch = place.launch().mirror(&place.source(), [place.make("copy")]);
+    let mut first = launch.clone().start();
+    let second = launch.clone().argument("--instance").argument("another").output();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(78), "{said}");
+    assert!(said.contains(&format!("in use by process {}", first.pid())), "{said}");
+    first.kill();
+    launch.start();
+}
+
+#[test]
 fn a_bad_reload_is_refused_and_a_good_one_counts() {
     let place = Place::new();
     let first = Plan::new(&place.path("d1")).module(MODULE, &place.path("d1/copy"), &[]).start();
@@ -342,11 +355,17 @@ fn a_bad_reload_is_refused_and_a_good_one_counts() {
     put(&source.join("after.old"), "excluded");
     until("the next page", SOON, || place.path("d1/copy/after the refusal").exists());
     assert!(!place.path("d1/copy/after.old").exists(), "the refused config threw away the old filter");
+    let refused = agent.wait_notified_from(0, |line| line.contains("an older config is in force"));
+    assert!(refused.contains("www.xml:") && refused.contains("(unclosed"), "{refused}");
 
     let changed = Confxml::new(&source).params("-a").daemon(&first, MODULE).daemon(&second, MODULE);
     changed.exclude(r".*\.new").write(&file);
     agent.signal(Signal::SIGHUP);
     until("the tree on the added remote", SOON, || place.path("d2/copy/page").exists());
+    let seen = agent.notified().len();
+    put(&source.join("page"), "second");
+    let status = agent.wait_notified_from(seen, |line| line.starts_with("STATUS=2 remotes"));
+    assert!(!status.contains("older config"), "{status}");
     put(&source.join("late.new"), "excluded now");
     put(&source.join("late.old"), "excluded no more");
     for copy in ["d1/copy", "d2/copy"] {

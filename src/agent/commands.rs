@@ -30,7 +30,14 @@ impl Engine {
                 self.plugins.pause(false);
                 drop(answer.send(Ok(())));
             }
-            Command::Reload(answer) => drop(answer.send(self.reload())),
+            Command::Reload(answer) => {
+                let result = self.reload();
+                self.reload_refused = match &result {
+                    Err(CommandError::BadConfig(mistakes)) => mistakes.lines().next().map(str::to_owned),
+                    _ => None,
+                };
+                drop(answer.send(result));
+            }
             Command::WaitSynced(timeout, answer) => {
                 let watches: BTreeSet<WatchId> =
                     self.roots.iter().filter(|root| root.is_there()).map(|root| root.id).collect();

@@ -124,6 +124,8 @@ pub(super) struct Engine {
     pub(super) neighbours: Vec<Mirror>,
     /// Whether runs may start: all mirrors were compared.
     pub(super) begun: bool,
+    /// Why the config file cannot be used any more, as the last reload found; the config in force is an older one.
+    pub(super) reload_refused: Option<String>,
     /// The journal tells of no loop before.
     pub(super) loop_told: Option<Instant>,
     pub(super) runs: JoinSet<Returned>,
@@ -207,6 +209,7 @@ impl Engine {
             probes: Probes::default(),
             neighbours: Vec::new(),
             begun: false,
+            reload_refused: None,
             loop_told: None,
             runs: JoinSet::new(),
             tasks: HashMap::new(),

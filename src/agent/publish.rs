@@ -84,7 +84,10 @@ impl Engine {
             Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
         });
         let withheld = self.withheld_problems();
+        let refused = self.reload_refused.iter().map(|mistake| {
+            format!("the config file cannot be used, an older config is in force until a reload succeeds: {mistake}")
+        });
         let echo = self.echo_problem(Instant::now());
-        missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(echo).collect()
+        missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(refused).chain(echo).collect()
     }
 }

@@ -55,6 +55,24 @@ async fn status_answers_with_its_exit_code() {
 }
 
 #[tokio::test]
+async fn an_instance_that_answers_with_an_error_is_one_row() {
+    let bus = PrivateBus::start();
+    let www = Engine::new(snapshot("www"));
+    let _www = on(&bus, www.handle.clone()).await;
+    // It has the name of an agent, and none of its objects.
+    let _empty = zbus::connection::Builder::address(bus.address.as_str())
+        .name("org.sersync.Agent1.empty")
+        .build()
+        .await
+        .unwrap();
+    let all = run(&bus, &["status"]).await;
+    assert_eq!(all.code, 1, "{}{}", all.out, all.err);
+    let lines: Vec<_> = all.out.lines().collect();
+    assert!(lines[1].starts_with("empty  does not answer"), "{}", all.out);
+    assert!(lines[2].starts_with("www    idle"), "{}", all.out);
+}
+
+#[tokio::test]
 async fn status_is_json_for_programs() {
     let bus = PrivateBus::start();
     let engine = Engine::new(snapshot("www"));
