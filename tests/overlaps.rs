@@ -393,6 +393,9 @@ fn a_probe_comes_back_past_a_filter_and_a_long_full_sync() {
     let before = circle.files();
     circle.agents = vec![one.start(), other.start()];
     until("every tree has all files", SOON, || circle.trees.iter().all(|tree| before.is_subset(&files(tree))));
+    until("one of them has found the circle", SOON, || {
+        circle.agents.iter().any(|agent| agent.log().contains("comparisons delete nothing there"))
+    });
     let all_there = || circle.trees.iter().all(|tree| before.is_subset(&files(tree)));
     steadily("nothing is deleted", SOON, Duration::from_secs(3), all_there);
 }
