@@ -144,9 +144,6 @@ impl fmt::Display for ImportError {
     }
 }
 
-/// Larger files are no tables and no configs.
-const FILE_LIMIT: u64 = 4 * 1024 * 1024;
-
 /// Imports, and says what came of it. `user`: for the instances of the calling user.
 pub fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, CtlError> {
     let (mut harvest, place) = match &options.source {
@@ -188,12 +185,11 @@ fn settle(mut draft: Draft, target: PathBuf, place: &Place) -> said::Settled {
 
 /// The bytes of a file that was named.
 fn bytes_of(path: &Path) -> Result<Vec<u8>, ImportError> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes))
-        .map_err(|source| ImportError::Read { path: path.to_path_buf(), source })?;
-    Ok(bytes)
+    // Named for "none", as in `--rc /dev/null`; any other device or pipe could block.
+    if path == Path::new("/dev/null") {
+        return Ok(Vec::new());
+    }
+    crate::config::read_regular(path).map_err(|source| ImportError::Read { path: path.to_path_buf(), source })
 }
 
 /// The plugin of this name, without case.
