@@ -180,6 +180,7 @@ pub async fn carry_out(
         totals: Totals::default(),
         complaints: Complaints::default(),
         doubtful_deletion: false,
+        itemize: false,
         itemized: Vec::new(),
         no_room_for: None,
         on_progress: &on_progress,
@@ -208,6 +209,8 @@ struct Work<'a> {
     complaints: Complaints,
     /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
     doubtful_deletion: bool,
+    /// A run is to say what it changes.
+    itemize: bool,
     /// What recursive runs say that they changed.
     itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
@@ -329,6 +332,10 @@ impl Work<'_> {
         }
         if !self.order.filter.is_empty() {
             return self.send_filtered_trees(directories, ignore_times).await;
+        }
+        if whole_root && self.order.requested {
+            // The run below does it too, but does not say what differed.
+            self.send_root_attributes().await?;
         }
         let form = Form::Trees { ignore_times, delete: self.order.delete, root: whole_root };
         let mut left = directories.to_vec();
