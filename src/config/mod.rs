@@ -105,11 +105,6 @@ pub fn load_alone(path: &Path, plugin: PluginName) -> Result<Loaded, Mistakes> {
     parse_for(&contents(path)?, path, Some(plugin), given_credentials())
 }
 
-/// The same for somebody who is not the unit, and has what systemd would give it in the directory `credentials`.
-pub fn load_with_credentials(path: &Path, credentials: &Path) -> Result<Loaded, Mistakes> {
-    parse_for(&contents(path)?, path, None, Some(credentials.to_owned()))
-}
-
 /// What the file at `path` holds.
 pub fn contents(path: &Path) -> Result<Vec<u8>, Mistakes> {
     let whole_file = |message: String, help: &str| {
