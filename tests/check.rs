@@ -28,7 +28,7 @@ impl Said {
 
 fn check(file: &Path, path: Option<&std::ffi::OsStr>) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
-    command.args(["--json", "check"]).arg(file);
+    command.args(["--user", "--json", "check"]).arg(file);
     // No bus is needed.
     command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
     if let Some(path) = path {

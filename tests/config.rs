@@ -191,7 +191,10 @@ fn a_file_that_cannot_be_read_is_a_mistake_as_well() {
     let missing = config::load(&place.path().join("none.xml")).unwrap_err().to_string();
     assert!(missing.contains("none.xml: error: the config cannot be read: No such file"), "{missing}");
     assert!(config::load(place.path()).is_err());
-    assert!(config::load(Path::new("/dev/zero")).unwrap_err().to_string().contains("more than 4 MiB"));
+    assert!(config::load(Path::new("/dev/zero")).unwrap_err().to_string().contains("not a regular file"));
+    let large = place.path().join("large.xml");
+    std::fs::File::create(&large).unwrap().set_len(5 << 20).unwrap();
+    assert!(config::load(&large).unwrap_err().to_string().contains("more than 4 MiB"));
 }
 
 /// Two mistakes whose files would be no text that anybody reads.

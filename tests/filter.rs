@@ -2,11 +2,22 @@
 
 mod support;
 
-use std::fs;
+#[allow(dead_code, reason = "only the bus is wanted here, not the engine that plays a script")]
+#[path = "support/bus.rs"]
+mod bus;
+
+#[allow(dead_code, reason = "each test program uses its own part of this")]
+#[path = "support/ward.rs"]
+mod ward;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use support::scene::Scene;
+use support::config::Confxml;
+use support::scene::{MODULE, Place, Scene};
 use support::tree::put;
 use support::{SOON, until};
+use ward::Ward;
 
 /// Waits until a file written now has arrived: everything before it has been dealt with too.
 fn settle(scene: &Scene, mark: &str) {
@@ -140,4 +151,53 @@ fn expressions_that_rsync_cannot_say_hold_for_full_syncs_too() {
     for path in ["4567-fade.dat", "scratch/six", "dir/kept.old"] {
         present(&scene, path, "the remote's");
     }
+}
+
+/// A mirror whose remote has lost the root's mode, as after a check by sersync before 3.0.
+fn with_a_closed_root(prepare: impl FnOnce(&Path, &Path), exclude: Option<&str>) -> Ward {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let copy = place.path("copy");
+    prepare(&place.source(), &copy);
+    put(&place.source().join("page"), "page");
+    fs::set_permissions(place.source(), Permissions::from_mode(0o2775)).unwrap();
+    let config = Confxml::new(&place.source()).params("-a").daemon(&daemon, MODULE);
+    let config = exclude.into_iter().fold(config, |config, expression| config.exclude(expression));
+    let launch = place.launch().config(&config.write(&place.path("confxml.xml")));
+    let mut ward = Ward::start(place, launch);
+    ward.keep(daemon);
+    until("the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
+    assert_eq!(attributes(&copy), attributes(&ward.place.source()), "it sends the root, too");
+    fs::set_permissions(&copy, Permissions::from_mode(0o700)).unwrap();
+    ward
+}
+
+/// Mode, owner, group and modification time.
+fn attributes(directory: &Path) -> (u32, u32, u32, i64, i64) {
+    let found = fs::metadata(directory).unwrap();
+    (found.mode(), found.uid(), found.gid(), found.mtime(), found.mtime_nsec())
+}
+
+fn restored_by_a_full_sync(ward: &Ward) {
+    ward.ask_to_resync();
+    until("the root as it is here", SOON, || attributes(&ward.place.path("copy")) == attributes(&ward.place.source()));
+    ward.agent.wait_logged("had another mode");
+}
+
+#[test]
+fn a_full_sync_restores_the_root_directory_and_nothing_excluded() {
+    let prepare = |source: &Path, copy: &Path| {
+        put(&copy.join("own.log"), "the remote's");
+        put(&source.join("ours.log"), "excluded");
+    };
+    let ward = with_a_closed_root(prepare, Some(r".*\.log"));
+    restored_by_a_full_sync(&ward);
+    let content = |path: &str| fs::read_to_string(ward.place.path("copy").join(path)).ok();
+    assert_eq!(content("own.log").as_deref(), Some("the remote's"));
+    assert_eq!((content("ours.log"), content("page").as_deref()), (None, Some("page")));
+}
+
+#[test]
+fn a_full_sync_without_a_filter_reports_what_differed_in_the_root_directory() {
+    restored_by_a_full_sync(&with_a_closed_root(|_, _| (), None));
 }

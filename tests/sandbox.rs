@@ -269,6 +269,26 @@ fn passwords_and_keys_come_from_systemd() {
     assert_eq!(seen.trim(), "/run/credentials/sersync@ssh.service/sersync.key");
 }
 
+/// The drop-ins of an instance count, as systemd tells them.
+#[test]
+fn a_check_by_root_has_the_rights_of_the_unit() {
+    let place = shared();
+    let Some(machine) = machine(&place) else { return };
+    machine.run(&["mkdir", "-p", "/srv/www", "/srv/copy"]);
+    configure(&machine, "www", &config("/srv/www", "<remote directory=\"/srv/copy\"/>", "", ""));
+    let output = machine.output(&["sersyncctl", "check", "www"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("user sersync may not write to it") && said.contains("Permission denied"), "{said}");
+
+    let drop_in = fs::read(machine.path("/usr/share/doc/sersync/drop-ins/local-remote.conf")).unwrap();
+    machine.put("/etc/systemd/system/sersync@www.service.d/local-remote.conf", &drop_in, 0o644);
+    machine.run(&["systemctl", "daemon-reload"]);
+    let said = check(&machine, "www");
+    assert!(said.contains("takes a file, and lets it be deleted"), "{said}");
+    assert_eq!(fs::read_dir(machine.path("/srv/copy")).unwrap().count(), 0);
+}
+
 /// What a check gathered must be gone after it.
 fn left_by_checks(machine: &Machine) -> Vec<PathBuf> {
     let entries = fs::read_dir(machine.path("/run")).unwrap().map(|entry| entry.unwrap().path());

@@ -14,7 +14,7 @@ use super::{
     Root, RsyncOptions, TemporaryNames, address, crontab, plugins, schema,
 };
 use crate::filter::Filter;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,16 +194,12 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
     good
 }
 
-/// What a plain file of a size that can be meant holds: a device would never end, and a pipe never begin.
+/// What a regular file of a size that can be meant contains.
 fn read_patterns(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > FILE_LIMIT {
+    let bytes = super::read_regular(path)?;
+    match bytes.len() as u64 > FILE_LIMIT {
         true => Err(io::Error::other("it has more than 4 MiB")),
-        false => Ok(text),
+        false => String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text")),
     }
 }
 

@@ -91,7 +91,7 @@ fn what_is_told_stays_on_its_line() {
 
 #[test]
 fn a_list_of_patterns_is_a_plain_file() {
-    for (file, words) in [("/dev/zero", "no regular file"), ("/nowhere/at/all", "No such file")] {
+    for (file, words) in [("/dev/zero", "not a regular file"), ("/nowhere/at/all", "No such file")] {
         let exclude = format!("<head><filter start=\"true\"><exclude file=\"{file}\"/></filter></head>");
         assert!(says(&told(exclude), words), "{file}");
     }

@@ -38,7 +38,7 @@ pub(crate) use evaluation::{evaluator, possible_evaluator};
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
 pub use needs::{Needs, needs};
-pub use params::takes_value;
+pub use params::{takes_short_value, takes_value};
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
 #[cfg(fuzzing)]
 pub(crate) use source::written_text;
@@ -50,6 +50,7 @@ use crate::calendar::Calendar;
 use crate::filter::Filter;
 use std::fmt;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,25 +108,53 @@ pub fn load_alone(path: &Path, plugin: PluginName) -> Result<Loaded, Mistakes> {
     parse_for(&contents(path)?, path, Some(plugin), given_credentials())
 }
 
-/// The same for somebody who is not the unit, and has what systemd would give it in the directory `credentials`.
-pub fn load_with_credentials(path: &Path, credentials: &Path) -> Result<Loaded, Mistakes> {
-    parse_for(&contents(path)?, path, None, Some(credentials.to_owned()))
-}
-
 /// What the file at `path` holds.
 pub fn contents(path: &Path) -> Result<Vec<u8>, Mistakes> {
     let whole_file = |message: String, help: &str| {
         let (severity, file, help) = (Severity::Error, path.to_path_buf(), Some(help.to_owned()));
         Mistakes(vec![Mistake { severity, file, place: None, elsewhere: false, message, help }])
     };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes))
+    let bytes = read_regular(path)
         .map_err(|error| whole_file(format!("the config cannot be read: {error}"), "name a config with `-o FILE`"))?;
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(whole_file("the file has more than 4 MiB".to_owned(), "it is probably no config"));
     }
     Ok(bytes)
+}
+
+/// What the regular file at `path` holds, up to a byte more than [`FILE_LIMIT`]. A pipe would block until somebody writes
+/// to it, and a device can do so too, or have no end.
+pub(crate) fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(nix::errno::Errno::EISDIR.into());
+    }
+    if !kind.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The directory of the system's configs.
+const OWN_DIRECTORY: &str = "/etc/sersync";
+
+/// Whether `path` is in the directory of the system's configs, also when links are followed. A config can name any file,
+/// and a command that changes one of another program is no advice to give.
+pub fn is_own_file(path: &Path) -> bool {
+    let Some(directory) = path.parent() else { return false };
+    // Of a file that does not exist yet the directory says where it would be.
+    let real = path.canonicalize().or_else(|_| directory.canonicalize());
+    let own = Path::new(OWN_DIRECTORY);
+    real.is_ok_and(|real| real.starts_with(own.canonicalize().as_deref().unwrap_or(own)))
+}
+
+/// Whether a config contains a password: in an attribute, or in a URL.
+pub fn contains_password(bytes: &[u8]) -> bool {
+    source::Source::decode(bytes, PathBuf::new()).0.has_secrets()
 }
 
 /// Where systemd put the credentials of the unit that this process belongs to.

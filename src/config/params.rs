@@ -180,6 +180,11 @@ pub fn takes_value(name: &str) -> bool {
     LONG_WITH_VALUE.contains(&name)
 }
 
+/// Whether the short option `letter` of rsync has a value: the rest of its word, or the next word.
+pub fn takes_short_value(letter: char) -> bool {
+    SHORT_WITH_VALUE.contains(letter)
+}
+
 impl Params {
     /// Splits `text` as a shell would, and sorts its options. With `keep_newer`, `-u` is kept, or added.
     pub(super) fn read(text: &str, keep_newer: bool) -> Result<Self, ParamsError> {
@@ -220,7 +225,7 @@ impl Params {
                 let mut value = None;
                 let mut partial = false;
                 while let Some((at, letter)) = letters.next() {
-                    if SHORT_WITH_VALUE.contains(letter) {
+                    if takes_short_value(letter) {
                         left.push_str(&bundle[at..]);
                         if letters.next().is_none() {
                             value = Some(words.next().ok_or(ParamsError::NoValue(format!("-{letter}")))?);

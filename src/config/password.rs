@@ -4,8 +4,8 @@
 //! password that a group knows is none. This is the one place that reads a password from a file.
 
 use super::Secret;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Longer files are no password files.
@@ -33,16 +33,22 @@ pub enum PasswordError {
 
 impl PasswordError {
     /// What would be right.
-    pub(super) fn help(&self, path: &Path) -> String {
-        let path = path.display();
+    pub(super) fn help(&self, file: &Path) -> String {
+        let path = file.display();
         match self {
-            Self::Unreadable(_) => {
+            Self::Unreadable(error) if error.kind() == ErrorKind::NotFound => {
                 format!(
                     "write the password into it: install -m 600 /dev/stdin {path}, and see that the agent's user may read it"
                 )
             }
+            Self::Unreadable(_) => {
+                "name a file that holds the password and that the agent's user can read, such as one in /etc/sersync"
+                    .to_owned()
+            }
             Self::NotRegular => "name a plain file that holds the password on its first line".to_owned(),
-            Self::Open(_) => format!("chmod 600 {path}"),
+            // The file is whichever the config names: only one of ours is ours to change.
+            Self::Open(_) if super::is_own_file(file) => format!("chmod 600 {path}"),
+            Self::Open(_) => "name a file that only its owner can read, such as one in /etc/sersync".to_owned(),
             Self::Empty | Self::NotText => "write the password, and nothing else, on the first line".to_owned(),
         }
     }
@@ -60,11 +66,13 @@ pub(super) fn read_credential(path: &Path) -> Result<Secret, PasswordError> {
 }
 
 fn read_line(path: &Path, owner_alone: bool) -> Result<Secret, PasswordError> {
-    // Asked before opening: opening a pipe would wait for its writer.
-    if !std::fs::metadata(path).map_err(PasswordError::Unreadable)?.is_file() {
+    // A pipe would block until somebody writes to it.
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(PasswordError::Unreadable)?;
+    if !file.metadata().map_err(PasswordError::Unreadable)?.is_file() {
         return Err(PasswordError::NotRegular);
     }
-    let file = std::fs::File::open(path).map_err(PasswordError::Unreadable)?;
     let mode = file.metadata().map_err(PasswordError::Unreadable)?.mode() & 0o7777;
     if owner_alone && mode & 0o077 != 0 {
         return Err(PasswordError::Open(mode));

@@ -47,6 +47,11 @@ impl Source {
         (Self { file, text, lookalikes, written, shown, line_starts }, doubt)
     }
 
+    /// Whether something in it is blotted out when it is shown.
+    pub(super) fn has_secrets(&self) -> bool {
+        self.shown != self.written
+    }
+
     /// Line, column and picture of `span`.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         let line = self.line_starts.partition_point(|start| *start <= span.start).max(1);

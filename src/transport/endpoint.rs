@@ -3,7 +3,7 @@
 //! A password goes into the environment of the rsync process and nowhere else. No word passes a shell.
 
 use super::capabilities::{Capabilities, Used};
-use crate::config::{Destination, RsyncOptions, Secret};
+use crate::config::{Destination, RsyncOptions, Secret, takes_short_value, takes_value};
 use crate::probe_name;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -228,11 +228,9 @@ impl Endpoint {
         CommandLine { arguments, environment, used }
     }
 
-    /// The command line that makes an empty directory `name` in the remote's directory and changes nothing else: the
-    /// attributes of the working directory, which rsync would give the remote's, go to the new one.
+    /// The command line that makes an empty directory `name` in the remote's directory and changes nothing else.
     pub(super) fn make_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
-        let mut arguments = self.without_attributes(&["--no-recursive", "--dirs", "--exclude=*"]);
-        let environment = self.add_destination(&mut arguments);
+        let (mut arguments, environment) = self.probing(&["--dirs", "--exclude=*"]);
         let mut target = arguments.pop().unwrap_or_default();
         target.push(name);
         target.push("/");
@@ -245,46 +243,61 @@ impl Endpoint {
     pub(super) fn remove_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
         let hide = format!("--filter=hide /{name}");
         let (risk, below) = (format!("--filter=risk /{name}"), format!("--filter=risk /{name}/**"));
-        let words = [
-            "--recursive",
-            "--delete",
-            "--force",
-            hide.as_str(),
-            risk.as_str(),
-            below.as_str(),
-            "--exclude=*",
-            NO_DELETION_LIMIT,
-        ];
-        let mut arguments = self.without_attributes(&words);
-        let environment = self.add_destination(&mut arguments);
-        (arguments, environment)
+        self.probing(&["--recursive", "--delete", "--force", &hide, &risk, &below, "--exclude=*"])
     }
 
-    /// The config's options and `words`, without those that give the remote's directory the attributes of ours.
-    fn without_attributes(&self, words: &[&str]) -> Vec<OsString> {
-        let none = ["--no-perms", "--no-owner", "--no-group", "--no-times"];
-        self.params.iter().map(String::as_str).chain(words.iter().copied()).chain(none).map(OsString::from).collect()
+    /// The same remote, reached in the same way, with no option of the config that says what is sent: a run of it that
+    /// names the root changes neither its mode nor its owner.
+    pub(super) fn bare(&self) -> Self {
+        Self { params: ways(&self.params), ..self.clone() }
     }
 
-    /// The command line that lists `name` in the remote's directory.
-    pub(super) fn listing(&self, name: &str) -> (Vec<OsString>, Environment) {
-        let mut arguments = vec!["--list-only".into()];
-        let environment = self.add_destination(&mut arguments);
-        let mut target = arguments.pop().unwrap_or_default();
-        target.push(name);
+    /// The command line that lists the remote's root and the entries in it that match `pattern`.
+    pub(super) fn listing(&self, pattern: &str) -> (Vec<OsString>, Environment) {
+        let include = format!("--include=/{pattern}");
+        let (mut arguments, environment) = self.probing(&["--list-only", &include, "--exclude=*"]);
         // The source: a listing has none.
-        arguments.pop();
-        arguments.push(target);
+        arguments.remove(arguments.len() - 2);
         (arguments, environment)
+    }
+
+    /// The command line that gives the directory `into` the modification time of the remote's root, and nothing else.
+    pub(super) fn fetch_root_time(&self, into: &Path) -> (Vec<OsString>, Environment) {
+        let (mut arguments, environment) = self.probing(&["--dirs", "--times", "--exclude=*"]);
+        arguments.remove(arguments.len() - 2);
+        arguments.push(into.into());
+        (arguments, environment)
+    }
+
+    /// The command line that gives the remote's root the modification time of the working directory, and nothing else.
+    pub(super) fn send_root_time(&self, nanoseconds: bool) -> (Vec<OsString>, Environment) {
+        let options = ["--dirs", "--times", "--exclude=*", "--modify-window=-1"];
+        self.probing(if nanoseconds { &options } else { &options[..3] })
     }
 
     /// The command line that sends `file` into the remote's directory, with the time at which it arrives there.
     pub(super) fn push_without_times(&self, file: &Path) -> (Vec<OsString>, Environment) {
-        let mut arguments = vec!["--no-times".into()];
-        let environment = self.add_destination(&mut arguments);
+        self.sending(&[], file)
+    }
+
+    /// The command line that sends the directory `directory`, without what is in it, with its mode.
+    pub(super) fn push_directory(&self, directory: &Path) -> (Vec<OsString>, Environment) {
+        self.sending(&["--dirs", "--perms"], directory)
+    }
+
+    fn sending(&self, options: &[&str], path: &Path) -> (Vec<OsString>, Environment) {
+        let (mut arguments, environment) = self.probing(options);
         let target = arguments.pop().unwrap_or_default();
         arguments.pop();
-        arguments.extend([file.as_os_str().to_owned(), target]);
+        arguments.extend([path.as_os_str().to_owned(), target]);
+        (arguments, environment)
+    }
+
+    /// A command line from the working directory to the remote with these options alone.
+    fn probing(&self, options: &[&str]) -> (Vec<OsString>, Environment) {
+        let mut arguments: Vec<OsString> = ways(&self.params).into_iter().map(OsString::from).collect();
+        arguments.extend(options.iter().map(OsString::from));
+        let environment = self.add_destination(&mut arguments);
         (arguments, environment)
     }
 
@@ -358,6 +371,56 @@ impl Endpoint {
         }
         shell
     }
+}
+
+/// Long options that say how the remote is reached, rather than what is sent there.
+const WAYS: &[&str] = &[
+    "address",
+    "blocking-io",
+    "contimeout",
+    "ipv4",
+    "ipv6",
+    "no-blocking-io",
+    "old-args",
+    "password-file",
+    "port",
+    "protect-args",
+    "protocol",
+    "remote-option",
+    "rsh",
+    "rsync-path",
+    "secluded-args",
+    "sockopts",
+];
+
+/// Those of `params` that say how the remote is reached.
+fn ways(params: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut words = params.iter();
+    while let Some(word) = words.next() {
+        if let Some(long) = word.strip_prefix("--") {
+            let name = long.split_once('=').map_or(long, |(name, _)| name);
+            let value = if !long.contains('=') && takes_value(name) { words.next() } else { None };
+            if WAYS.contains(&name) {
+                kept.extend([word].into_iter().chain(value).cloned());
+            }
+            continue;
+        }
+        let bundle = word.strip_prefix('-').unwrap_or(word);
+        for (at, letter) in bundle.char_indices() {
+            if matches!(letter, '4' | '6' | 's') {
+                kept.push(format!("-{letter}"));
+            } else if takes_short_value(letter) {
+                let attached = &bundle[at + letter.len_utf8()..];
+                let value = if attached.is_empty() { words.next().map(String::as_str) } else { Some(attached) };
+                if matches!(letter, 'e' | 'M') {
+                    kept.extend(value.map(|value| format!("-{letter}{value}")));
+                }
+                break;
+            }
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -470,6 +533,14 @@ mod tests {
         for params in ["--no-whole-file", "--inplace --no-W", "--append", "--append-verify"] {
             assert!(!line(params).contains(" --whole-file "), "{params}");
         }
+    }
+
+    #[test]
+    fn a_bare_run_keeps_only_the_options_that_reach_the_remote() {
+        let bare = |words: &[&str]| ways(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(bare(&["-artuz", "--chmod=D755", "--chown", "a:b", "--log-file=/x", "--backup"]), [""; 0]);
+        let words = ["-az4e", "ssh -p 9", "--rsync-path", "sudo rsync", "--port=9", "-M--fake-super", "-T", "e6"];
+        assert_eq!(bare(&words), ["-4", "-essh -p 9", "--rsync-path", "sudo rsync", "--port=9", "-M--fake-super"]);
     }
 
     #[test]

@@ -34,6 +34,46 @@ impl Work<'_> {
         directories: &[RelPath],
         ignore_times: bool,
     ) -> Result<(), Fault> {
+        self.send_filtered_entries(directories, ignore_times).await?;
+        match directories.iter().any(RelPath::is_root) {
+            // Last: each entry that comes or goes changes the root's modification time.
+            true => self.send_root_attributes().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Makes mode, owner and times of the remote's root equal, and logs what differed. Of its entries none is sent and
+    /// none is deleted.
+    ///
+    /// The root, named, would bring its entries along. A path that begins with `./` implies the root alone (measured
+    /// with rsync 3.2.7 and 3.5.0), and one that does not exist brings nothing else.
+    pub(super) async fn send_root_attributes(&mut self) -> Result<(), Fault> {
+        let list = format!("./.sersync-none-{:016x}\0", fastrand::u64(..)).into_bytes();
+        let form = Form::Entries {
+            below: false,
+            ignore_times: false,
+            delete: false,
+            force: false,
+            brief: false,
+            whole: false,
+        };
+        let mut changed = Vec::new();
+        self.itemize = true;
+        let ended = self.run(form, || Feed::Whole(list.clone()), |line| note_root(&mut changed, line)).await;
+        self.itemize = false;
+        ended?;
+        if !changed.is_empty() {
+            let remote = self.endpoint.destination().to_string();
+            tracing::info!(
+                sersync_remote = remote,
+                "the root directory on {remote} had another {}: set to that of the watched directory",
+                changed.join(", another ")
+            );
+        }
+        Ok(())
+    }
+
+    async fn send_filtered_entries(&mut self, directories: &[RelPath], ignore_times: bool) -> Result<(), Fault> {
         let unreadable = Arc::new(Mutex::new(Vec::new()));
         let (root, filter, top, found) =
             (self.root.clone(), self.order.filter.clone(), directories.to_vec(), unreadable.clone());
@@ -209,6 +249,20 @@ fn note(doomed: &mut Vec<Doomed>, line: Option<&[u8]>) {
     }
 }
 
+/// Notes what a run says that it changed of the root, its times apart: those change with each entry.
+fn note_root(changed: &mut Vec<&'static str>, line: Option<&[u8]>) {
+    const COLUMNS: [(usize, &str); 5] =
+        [(5, "mode"), (6, "owner"), (7, "group"), (9, "ACL"), (10, "extended attribute")];
+    match line {
+        None => changed.clear(),
+        Some([columns @ .., b' ', b'.', b'/']) if columns.len() == 11 && columns.starts_with(b".d") => {
+            let differs = |at: &usize| columns[*at].is_ascii_alphabetic();
+            changed.extend(COLUMNS.iter().filter(|(at, _)| differs(at)).map(|(_, name)| name));
+        }
+        Some(_) => {}
+    }
+}
+
 /// What may go: neither excluded nor a directory that holds something that stays. A remote can have any line printed:
 /// what is not inside `asked` stays, whatever it says.
 fn condemned(doomed: Vec<Doomed>, asked: &[RelPath], filter: &Filter) -> Vec<RelPath> {
@@ -312,7 +366,7 @@ impl Walk {
     }
 
     fn name(&mut self, path: &RelPath) -> Result<(), ()> {
-        // The root, named, would bring its entries along, excluded or not.
+        // The root, named, would bring its entries along, excluded or not; `send_root_attributes` sends it.
         if path.is_root() {
             return Ok(());
         }
@@ -345,6 +399,20 @@ mod tests {
         let lines = || doomed(&[("d/x/y", false), ("d/x", true), ("d/b", false), ("d", true), ("", true)]);
         assert_eq!(condemned(lines(), &[rel("d/b")], &filter), [rel("d/b")]);
         assert_eq!(plan::topmost_only(condemned(lines(), &[RelPath::root()], &filter)), [rel("d")]);
+    }
+
+    #[test]
+    fn what_changed_of_the_root_is_read_as_rsync_writes_it() {
+        let read = |line: &[u8]| {
+            let mut changed = Vec::new();
+            note_root(&mut changed, Some(line));
+            changed
+        };
+        assert_eq!(read(b".d..tpog... ./"), ["mode", "owner", "group"]);
+        assert_eq!(read(b".d...p...ax ./"), ["mode", "ACL", "extended attribute"]);
+        for nothing in [&b".d..t...... ./"[..], b".d...p..... d/", b"<f+++++++++ a", b" ./", b""] {
+            assert_eq!(read(nothing), [""; 0], "{:?}", String::from_utf8_lossy(nothing));
+        }
     }
 
     #[test]

@@ -216,6 +216,8 @@ struct Work<'a> {
     complaints: Complaints,
     /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
     doubtful_deletion: bool,
+    /// A run is to say what it changes.
+    itemize: bool,
     /// What recursive runs say that they changed.
     itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
@@ -241,6 +243,7 @@ impl<'a> Work<'a> {
             totals: Totals::default(),
             complaints: Complaints::default(),
             doubtful_deletion: false,
+            itemize: false,
             itemized: Vec::new(),
             no_room_for: None,
             on_progress,
@@ -363,6 +366,10 @@ impl Work<'_> {
         }
         if !self.order.filter.is_empty() {
             return self.send_filtered_trees(directories, ignore_times).await;
+        }
+        if whole_root && self.order.requested {
+            // The run below does it too, but does not say what differed.
+            self.send_root_attributes().await?;
         }
         let (delete, withhold) = (self.order.delete, self.order.withhold);
         let form = Form::Trees { ignore_times, delete, withhold, root: whole_root };

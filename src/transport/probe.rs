@@ -1,15 +1,26 @@
-//! [`probe`]: what a remote is like, found out by sending it one small file and taking that away again.
+//! [`probe`]: what a remote is like, found out by sending it one small file and deleting that file again.
 //!
-//! Everything is done by runs like the agent's own, so what works here works there. Nothing is written before it is
-//! known that the remote lets us delete: a remote is left as it was found. The file has a name that nobody else has.
+//! The file is sent as the agent sends one, so what works here works there. Nothing is written before dry runs have
+//! shown that the remote lets us delete. The remote's root keeps its mode and its owner at every moment: no run that
+//! sets them names the root. Its entries and its modification time are restored at the end, also when the probe is
+//! stopped. A probe that is killed can leave a file `.sersync-check-…`, which the next probe and the next full sync
+//! delete, and a newer modification time.
 
-use super::{Capabilities, Endpoint, Fault, Order, carry_out, fault_name};
+use super::output::Complaints;
+use super::process::Feed;
+use super::{
+    Capabilities, Endpoint, Fault, Form, Order, Totals, Work, carry_out, fault_name, local, null_separated, plan,
+};
 use crate::config::Destination;
 use crate::path::RelPath;
 use crate::pending::Kind;
+use std::ffi::OsString;
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -21,6 +32,15 @@ const PUSHES: usize = 8;
 /// rsync's own port.
 const RSYNC_PORT: u16 = 873;
 
+/// Names of probe files: this, and 16 hexadecimal digits.
+const PREFIX: &str = ".sersync-check-";
+
+/// Maximum time for restoring the remote after a probe was stopped.
+const RESTORING: Duration = Duration::from_secs(20);
+
+/// A run that was cut off may finish its file after the deletion: attempts to delete it.
+const DELETIONS: usize = 3;
+
 /// What a probe found out. What it could not find out, because something before it failed, is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Probe {
@@ -30,6 +50,8 @@ pub struct Probe {
     pub protocol: Option<u32>,
     /// What of our options the remote does not know.
     pub refused: Vec<&'static str>,
+    /// The remote's directory does not exist.
+    pub root_missing: bool,
     /// Whether it deletes.
     pub deletes: Option<Result<(), Fault>>,
     /// Whether it takes a file.
@@ -40,77 +62,321 @@ pub struct Probe {
     pub clock_ahead: Option<i64>,
     /// Bytes free there.
     pub free: Option<u64>,
-    /// The file that could not be taken away again.
+    /// Number of files of earlier probes that were deleted.
+    pub leftovers: usize,
+    /// A file that could not be deleted again.
     pub left_behind: Option<String>,
+    /// The modification time of the remote's root could not be restored.
+    pub time_changed: bool,
+    /// It was stopped before its end.
+    pub stopped: bool,
 }
 
-/// Finds out what the remote behind `endpoint` is like. `scratch` is an empty directory of the caller's.
-pub async fn probe(endpoint: &Endpoint, scratch: &Path) -> Probe {
+/// What has to be restored on the remote.
+#[derive(Debug)]
+struct Traces {
+    /// The modification time of the remote's root, as that of this directory here.
+    kept: PathBuf,
+    /// What is known of that time.
+    time: RootTime,
+    /// Names of entries that may exist there.
+    names: Vec<RelPath>,
+    capabilities: Capabilities,
+}
+
+/// What is known of the modification time of the remote's root.
+#[derive(Debug)]
+enum RootTime {
+    /// Not the time itself.
+    Unknown,
+    /// The time. Whether a run that restores it keeps the root's mode, this directory is to show.
+    Doubtful {
+        directory: RelPath,
+        /// As a listing prints it.
+        mode: String,
+    },
+    /// A run that restores it changes nothing else.
+    Restorable,
+}
+
+/// Finds out what the remote behind `endpoint` is like, until `stop` ends. `scratch` is an empty directory of the
+/// caller's.
+pub async fn probe(endpoint: &Endpoint, scratch: &Path, stop: impl Future<Output = ()>) -> Probe {
     let mut found = Probe::default();
+    let (sent, kept) = (scratch.join("sent"), scratch.join("kept"));
+    if let Err(error) = fs::create_dir(&sent).and_then(|()| fs::create_dir(&kept)) {
+        let why = format!("{}: {error}", scratch.display());
+        found.writes = Some(Err(Fault::new(fault_name::IO_ERROR, why)));
+        return found;
+    }
+    let mut traces = Traces { kept, time: RootTime::Unknown, names: Vec::new(), capabilities: Capabilities::default() };
+    tokio::select! {
+        () = measure(endpoint, &sent, &mut found, &mut traces) => {}
+        () = stop => found.stopped = true,
+    }
+    if !traces.names.is_empty() {
+        let name = traces.names[0].display().to_string();
+        if tokio::time::timeout(RESTORING, restore(endpoint, &sent, &mut found, &mut traces)).await.is_err() {
+            found.left_behind = Some(name);
+        }
+        // What it says to the deletion of something that exists tells most.
+        found.refused = traces.capabilities.refused();
+    }
+    if !found.stopped && found.writes.is_some() {
+        found.free = free(endpoint).await;
+    }
+    found
+}
+
+async fn measure(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces: &mut Traces) {
     if let Destination::Daemon { host, port, .. } = endpoint.destination()
         && let Ok((took, protocol)) = greet(host, port.unwrap_or(RSYNC_PORT)).await
     {
         found.connected_in = Some(took);
         found.protocol = protocol;
     }
-    let name = format!(".sersync-check-{:016x}", fastrand::u64(..));
-    let file = scratch.join(&name);
-    // The name is made here: it is one.
-    let Ok(path) = RelPath::new(name.as_bytes()) else { return found };
-    let mut capabilities = Capabilities::default();
-
-    // There is nothing of that name yet, here or there: a deletion that deletes nothing.
-    let deleted = push(endpoint, scratch, &path, &mut capabilities).await;
-    found.refused = capabilities.refused();
-    let may_write = deleted.is_ok();
-    found.deletes = Some(deleted);
-    if !may_write {
-        return found;
+    let Some(path) = new_name() else { return };
+    let deletes = may_delete(endpoint, scratch, &path, &mut traces.capabilities).await;
+    found.refused = traces.capabilities.refused();
+    let may_delete = deletes.is_ok();
+    found.deletes = Some(deletes);
+    if !may_delete {
+        return;
     }
-    if let Err(error) = std::fs::write(&file, vec![b'.'; 1024]) {
+    let listed = list(endpoint).await;
+    if listed.as_ref().is_err_and(|said| said.contains("No such file or directory (2)")) {
+        // rsync would make it.
+        found.root_missing = true;
+        return;
+    }
+    if let Ok(listed) = &listed {
+        keep_time(endpoint, scratch, &listed.mode, traces).await;
+        is_restorable(endpoint, scratch, traces).await;
+    }
+    let file = path.under(scratch);
+    if let Err(error) = fs::write(&file, vec![b'.'; 1024]) {
         let why = format!("{}: {error}", file.display());
         found.writes = Some(Err(Fault::new(fault_name::IO_ERROR, why)));
-        return found;
+        return;
     }
+    traces.names.insert(0, path.clone());
     let began = Instant::now();
-    let written = push(endpoint, scratch, &path, &mut capabilities).await;
+    let written = push(endpoint, scratch, std::slice::from_ref(&path), &mut traces.capabilities).await;
     found.pushes.push(began.elapsed());
     let is_there = written.is_ok();
     found.writes = Some(written);
     if is_there {
         for _ in 1..PUSHES {
             let began = Instant::now();
-            if push(endpoint, scratch, &path, &mut capabilities).await.is_ok() {
+            if push(endpoint, scratch, std::slice::from_ref(&path), &mut traces.capabilities).await.is_ok() {
                 found.pushes.push(began.elapsed());
             }
         }
         found.clock_ahead = clock_ahead(endpoint, scratch, &path).await;
     }
-    // Also what arrived in part only has to go.
-    let removed = std::fs::remove_file(&file).is_ok();
-    if !removed || push(endpoint, scratch, &path, &mut capabilities).await.is_err() {
-        found.left_behind = is_there.then_some(name);
-    }
-    // What it says to the deletion of something that is there tells most.
-    found.refused = capabilities.refused();
-    found.free = free(endpoint).await;
-    found
 }
 
-/// Makes the remote equal to `scratch` at `path`.
-async fn push(
+/// Deletes what this probe and earlier ones left, and restores the modification time of the remote's root.
+async fn restore(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces: &mut Traces) {
+    let may_send_time = is_restorable(endpoint, scratch, traces).await;
+    let ours = traces.names.clone();
+    let mut names = ours.clone();
+    // What is sent is deleted where it is missing here.
+    for path in &ours {
+        let here = path.under(scratch);
+        let _ = fs::remove_file(&here).or_else(|_| fs::remove_dir(&here));
+    }
+    let mut left = true;
+    for _ in 0..DELETIONS {
+        // Without what says how files are sent: a backup is not wanted, and the root keeps its mode.
+        let deleted = push(&endpoint.bare(), scratch, &names, &mut traces.capabilities).await;
+        match list(endpoint).await {
+            Ok(listed) => {
+                names = listed.leftovers;
+                found.leftovers += names.iter().filter(|name| !ours.contains(name)).count();
+                left = !names.is_empty();
+            }
+            Err(_) => left = deleted.is_err(),
+        }
+        if !left {
+            break;
+        }
+    }
+    if left {
+        found.left_behind = names.first().map(|name| name.display().to_string());
+        let others = names.iter().filter(|name| !ours.contains(name)).count();
+        found.leftovers = found.leftovers.saturating_sub(others);
+    }
+    let restored = match may_send_time {
+        true => {
+            let (arguments, environment) = endpoint.send_root_time(traces.capabilities.nanoseconds.is_worth_a_try());
+            rsync(&traces.kept, &arguments, &environment).await.is_ok()
+        }
+        false => false,
+    };
+    found.time_changed = !restored && found.writes.as_ref().is_some_and(Result::is_ok);
+}
+
+/// A name that no other entry has.
+fn new_name() -> Option<RelPath> {
+    // It is made here: it is one.
+    RelPath::new(format!("{PREFIX}{:016x}", fastrand::u64(..)).as_bytes()).ok()
+}
+
+/// Whether `name` is one that a probe made: of a file, of its backup, or of rsync's own temporary file for it.
+fn is_ours(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let Some((digits, ending)) = rest.split_at_checked(16) else { return false };
+    let is_temporary = |ending: &str| ending.len() == 6 && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && (ending.is_empty() || ending == "~" || ending.strip_prefix('.').is_some_and(is_temporary))
+}
+
+/// Whether the remote lets us delete `path`, which exists nowhere: the dry runs of a deletion.
+async fn may_delete(
     endpoint: &Endpoint,
     scratch: &Path,
     path: &RelPath,
     capabilities: &mut Capabilities,
 ) -> Result<(), Fault> {
+    let opened = plan::open_root(scratch);
+    let (root, identity) = opened.map_err(|error| local::fault("opening a temporary directory", &error.into()))?;
     let order = Order { capabilities: *capabilities, ..Order::plain(scratch, Kind::Entry, vec![path.clone()]) };
+    let mut work = Work {
+        endpoint: &endpoint.bare(),
+        root: Arc::new(root),
+        identity,
+        ahead: &mut None,
+        ahead_was_gone: false,
+        capabilities: *capabilities,
+        totals: Totals::default(),
+        complaints: Complaints::default(),
+        doubtful_deletion: false,
+        itemize: false,
+        itemized: Vec::new(),
+        no_room_for: None,
+        on_progress: &|_| (),
+        order: &order,
+    };
+    let list = null_separated([path]);
+    let by_name = work.run(Form::ListEntryDeletions, || Feed::Whole(list.clone()), |_| ()).await.map(drop);
+    let pattern = [b"/", path.as_bytes(), b"\0"].concat();
+    let by_pattern = match by_name {
+        Ok(()) => work.run(Form::ListMatching, || Feed::Whole(pattern.clone()), |_| ()).await.map(drop),
+        Err(fault) => Err(fault),
+    };
+    *capabilities = work.capabilities;
+    match work.complaints.failed.into_iter().next() {
+        Some((_, fault)) if by_pattern.is_ok() => Err(fault),
+        _ => by_pattern,
+    }
+}
+
+/// Makes the remote equal to `scratch` at `paths`.
+async fn push(
+    endpoint: &Endpoint,
+    scratch: &Path,
+    paths: &[RelPath],
+    capabilities: &mut Capabilities,
+) -> Result<(), Fault> {
+    let mut paths = paths.to_vec();
+    paths.sort();
+    let order = Order { capabilities: *capabilities, ..Order::plain(scratch, Kind::Entry, paths) };
     let outcome = carry_out(endpoint, order, &mut None, |_| ()).await;
     capabilities.take_over(outcome.lesson);
     match (outcome.fault, outcome.failed.into_iter().next()) {
         (Some(fault), _) | (None, Some((_, fault))) => Err(fault),
         (None, None) => Ok(()),
     }
+}
+
+/// Gives the directory `traces.kept` the modification time of the remote's root.
+async fn keep_time(endpoint: &Endpoint, scratch: &Path, mode: &str, traces: &mut Traces) {
+    let (arguments, environment) = endpoint.fetch_root_time(&traces.kept);
+    if rsync(scratch, &arguments, &environment).await.is_err() {
+        return;
+    }
+    if !matches!(endpoint.destination(), Destination::Daemon { .. }) {
+        traces.time = RootTime::Restorable;
+        return;
+    }
+    let (Some(name), Some(bits)) = (new_name(), mode_of(mode)) else { return };
+    let directory = name.under(scratch);
+    let made =
+        fs::create_dir(&directory).and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(bits)));
+    if made.is_ok() {
+        traces.names.push(name.clone());
+        traces.time = RootTime::Doubtful { directory: name, mode: mode.to_owned() };
+    }
+}
+
+/// Whether the modification time of the remote's root can be restored, and nothing else changes by that.
+///
+/// A daemon with `incoming chmod` changes the mode of each directory that a run names, that of the root as well. Another
+/// directory with the root's mode shows whether it does.
+async fn is_restorable(endpoint: &Endpoint, scratch: &Path, traces: &mut Traces) -> bool {
+    let (directory, mode) = match &traces.time {
+        RootTime::Unknown => return false,
+        RootTime::Restorable => return true,
+        RootTime::Doubtful { directory, mode } => (directory, mode),
+    };
+    let (arguments, environment) = endpoint.push_directory(&directory.under(scratch));
+    let mut is_kept = rsync(scratch, &arguments, &environment).await.is_ok();
+    if is_kept {
+        let (arguments, environment) = endpoint.listing(&directory.display().to_string());
+        let listed = rsync(scratch, &arguments, &environment).await.map(|listed| Listing::read(&listed));
+        is_kept = listed.is_ok_and(|listed| listed.probed_mode.as_ref() == Some(mode));
+    }
+    traces.time = if is_kept { RootTime::Restorable } else { RootTime::Unknown };
+    is_kept
+}
+
+/// The mode that `drwxrwsr-x` stands for.
+fn mode_of(text: &str) -> Option<u32> {
+    let text = text.as_bytes().get(1..10)?;
+    let plain = text.iter().enumerate().filter(|(_, letter)| !matches!(**letter, b'-' | b'S' | b'T'));
+    let plain = plain.fold(0, |mode, (at, _)| mode | 0o400 >> at);
+    let special = [(2, 0o4000), (5, 0o2000), (8, 0o1000)];
+    let special = special.iter().filter(|(at, _)| matches!(text[*at], b's' | b'S' | b't' | b'T'));
+    Some(special.fold(plain, |mode, (_, bit)| mode | bit))
+}
+
+/// The remote's root, and what probes have left in it.
+#[derive(Debug, PartialEq)]
+struct Listing {
+    /// Of the root, such as `drwxr-xr-x`.
+    mode: String,
+    leftovers: Vec<RelPath>,
+    /// Of the first directory that a probe made.
+    probed_mode: Option<String>,
+}
+
+impl Listing {
+    /// From lines such as `drwxr-xr-x          4,096 2026/11/21 05:41:00 NAME`.
+    fn read(text: &str) -> Self {
+        let mut listing = Self { mode: String::new(), leftovers: Vec::new(), probed_mode: None };
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(mode), Some(name)) = (words.next(), words.nth(3)) else { continue };
+            match name {
+                "." => mode.clone_into(&mut listing.mode),
+                name if is_ours(name) && mode.starts_with(['-', 'd']) => {
+                    listing.leftovers.extend(RelPath::new(name.as_bytes()));
+                    if mode.starts_with('d') {
+                        listing.probed_mode.get_or_insert_with(|| mode.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        listing
+    }
+}
+
+/// Lists the remote's root; what rsync complained of, where that cannot be done.
+async fn list(endpoint: &Endpoint) -> Result<Listing, String> {
+    let (arguments, environment) = endpoint.listing(&format!("{PREFIX}*"));
+    rsync(Path::new("/"), &arguments, &environment).await.map(|listed| Listing::read(&listed))
 }
 
 /// Connects to an rsync daemon and reads its greeting, `@RSYNCD: 31.0 …`.
@@ -133,14 +399,9 @@ async fn clock_ahead(endpoint: &Endpoint, scratch: &Path, path: &RelPath) -> Opt
     std::fs::write(&file, "what time is it there?").ok()?;
     let (arguments, environment) = endpoint.push_without_times(&file);
     let before = SystemTime::now();
-    if !rsync(&arguments, &environment).await?.0 {
-        return None;
-    }
+    rsync(scratch, &arguments, &environment).await.ok()?;
     let (arguments, environment) = endpoint.listing(&name);
-    let (done, listed) = rsync(&arguments, &environment).await?;
-    if !done {
-        return None;
-    }
+    let listed = rsync(scratch, &arguments, &environment).await.ok()?;
     // `-rw-r--r--          1,024 2026/11/21 05:41:00 NAME`, in UTC as the environment asks.
     let line = listed.lines().find(|line| line.ends_with(&name))?;
     let mut words = line.split_whitespace().skip(2);
@@ -151,16 +412,20 @@ async fn clock_ahead(endpoint: &Endpoint, scratch: &Path, path: &RelPath) -> Opt
     Some(there.timestamp().as_second() - i64::try_from(here).ok()?)
 }
 
-/// Runs rsync to its end. Whether it succeeded, and what it printed.
+/// Runs rsync to its end in `directory`, and returns what it printed; what it complained of, where it failed.
 async fn rsync(
-    arguments: &[std::ffi::OsString],
-    environment: &[(&'static str, std::ffi::OsString)],
-) -> Option<(bool, String)> {
+    directory: &Path,
+    arguments: &[OsString],
+    environment: &[(&'static str, OsString)],
+) -> Result<String, String> {
     let mut command = Command::new("rsync");
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).env("TZ", "UTC");
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.ok()?;
-    Some((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    // A group of its own: a terminal's Ctrl-C stops the probe, which then restores the remote.
+    command.current_dir(directory).process_group(0).stdin(Stdio::null()).kill_on_drop(true);
+    super::process::end_with_agent(&mut command);
+    let output = command.output().await.map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// What is free there. An rsync daemon does not tell.
@@ -186,5 +451,45 @@ async fn free(endpoint: &Endpoint) -> Option<u64> {
             let available: u64 = listed.lines().last()?.split_whitespace().nth(3)?.parse().ok()?;
             available.checked_mul(1024)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_a_probe_makes_are_deleted() {
+        for name in ["", "~", ".Ab3dEf"] {
+            assert!(is_ours(&format!("{PREFIX}0123456789abcdef{name}")), "{name}");
+        }
+        for name in
+            ["", "0123", "0123456789abcdeg", "0123456789abcdef.old", "0123456789abcdef0", "0123456789abcde\u{e9}"]
+        {
+            assert!(!is_ours(&format!("{PREFIX}{name}")), "{name}");
+        }
+        assert!(!is_ours("notes"));
+    }
+
+    #[test]
+    fn listings_are_read_as_rsync_writes_them() {
+        let name = format!("{PREFIX}0123456789abcdef");
+        let listed = Listing::read(&format!(
+            "drwxrws--T          4,096 2026/11/28 14:05:46 .\n\
+             -rw-r--r--              0 2026/11/28 14:05:46 {name}\n\
+             drwx------          4,096 2026/11/28 14:05:46 {PREFIX}more\n\
+             lrwxrwxrwx              3 2026/11/28 14:05:46 {name} -> /\n"
+        ));
+        assert_eq!(listed.mode, "drwxrws--T");
+        assert_eq!(listed.leftovers, [RelPath::new(name.as_bytes()).unwrap()]);
+        assert_eq!(listed.probed_mode, None);
+    }
+
+    #[test]
+    fn a_mode_is_what_its_letters_say() {
+        for (text, mode) in [("drwxr-xr-x", 0o755), ("drwxrws--T", 0o3770), ("d--S--S--t", 0o7001), ("d---------", 0)] {
+            assert_eq!(mode_of(text), Some(mode), "{text}");
+        }
+        assert_eq!(mode_of("drwx"), None);
     }
 }

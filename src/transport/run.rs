@@ -33,7 +33,7 @@ impl Work<'_> {
         loop {
             let mut line = self.endpoint.command_line(form, effective);
             let itemize = self.order.name_synced && self.order.kind >= Kind::Tree && !form.is_dry();
-            if itemize {
+            if itemize || self.itemize {
                 line.arguments.insert(0, synced::ITEMIZE.into());
             }
             on_line(None);

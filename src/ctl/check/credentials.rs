@@ -7,9 +7,10 @@ use super::report::{Finding, Level};
 use super::scratch::Scratch;
 use crate::config;
 use crate::generator::Stores;
+use nix::unistd::User;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tr::tr;
@@ -23,8 +24,9 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Those that the config `file` names; `None` where it names none, or where this process has what systemd gave it.
-    pub fn of(file: &Path) -> io::Result<Option<Self>> {
+    /// Those that the config `file` names, for `user` or the caller; `None` where it names none, or where this process
+    /// has what systemd gave it.
+    pub fn of(file: &Path, user: Option<&User>) -> io::Result<Option<Self>> {
         if std::env::var_os("CREDENTIALS_DIRECTORY").is_some() {
             return Ok(None);
         }
@@ -42,7 +44,9 @@ impl Gathered {
                 gathered.missing.push((name, why));
             }
             fs::set_permissions(&place, fs::Permissions::from_mode(0o600))?;
+            give(&place, user)?;
         }
+        give(gathered.directory(), user)?;
         Ok(Some(gathered))
     }
 
@@ -59,6 +63,10 @@ impl Gathered {
             Finding::new(Level::Warning, about, tr!("{why}; the remotes are not probed", why)).next(next)
         })
     }
+}
+
+fn give(path: &Path, user: Option<&User>) -> io::Result<()> {
+    user.map_or(Ok(()), |user| chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
 }
 
 /// Copies the credential `name` to `place`, or says why not.

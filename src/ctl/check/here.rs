@@ -3,14 +3,13 @@
 use super::report::{Finding, Level, Report};
 use crate::config::{self, Config, Destination};
 use crate::human::count;
-use nix::unistd::{AccessFlags, access};
-use std::os::unix::fs::MetadataExt;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tr::tr;
-
-/// Whose rights the system's instances have.
-const UNIT_USER: &str = "sersync";
 
 /// Counting directories is given up after so long.
 const COUNT_FOR: Duration = Duration::from_secs(5);
@@ -37,6 +36,20 @@ pub fn look(config: &Config, file: &Path, report: &mut Report) {
     if let Some(directory) = &config.agent.state_directory {
         look_at_state(directory, report);
     }
+}
+
+/// Whether other users can read a password in the config `file`, which is `bytes`.
+pub fn look_at_secrets(file: &Path, bytes: &[u8], report: &mut Report) {
+    let is_open = |metadata: std::fs::Metadata| metadata.permissions().mode() & 0o004 != 0;
+    if !config::contains_password(bytes) || !std::fs::metadata(file).is_ok_and(is_open) {
+        return;
+    }
+    let text = tr!("contains a password, and every user of this machine can read it");
+    let next = match config::is_own_file(file) {
+        true => format!("chmod o= {}", super::quoted(&file.to_string_lossy())),
+        false => tr!("deny other users to read it, or move the password to a separate file"),
+    };
+    report.add(Finding::new(Level::Warning, tr!("the file"), text).next(next));
 }
 
 fn look_at_rsync(report: &mut Report) {
@@ -79,9 +92,10 @@ fn look_at_root(root: &Path, report: &mut Report) -> (u64, bool) {
             .add(Finding::new(Level::Error, about, tr!("is not a directory")).next(tr!("correct <localpath watch=…>")));
         return (0, true);
     }
-    if let Err(error) = access(root, AccessFlags::R_OK | AccessFlags::X_OK) {
-        let finding = Finding::new(Level::Error, about, tr!("may not be read: {error}", error = error.desc()));
-        report.add(finding.next(tr!("check as the user who runs the agent, and give that user the right")));
+    // access(2) would not count the capability to read everything.
+    if let Err(error) = std::fs::read_dir(root).and_then(|_| std::fs::metadata(root.join("."))) {
+        let finding = Finding::new(Level::Error, about, tr!("may not be read: {error}", error));
+        report.add(finding.next(tr!("give the user who runs the agent the right to read it")));
         return (0, true);
     }
     let (directories, complete, unreadable) = count_directories(root);
@@ -128,21 +142,30 @@ fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
         report.add(Finding::new(Level::Error, about, text).next(tr!("take a directory outside of the watched one")));
         return;
     }
-    // Root may write anywhere; the unit, which is not root, is what counts.
-    if nix::unistd::geteuid().is_root()
-        && let Ok(Some(user)) = nix::unistd::User::from_name(UNIT_USER)
-        && let Ok(found) = std::fs::metadata(&to)
-        && found.uid() != user.uid.as_raw()
-        && found.mode() & 0o002 == 0
+    if to.is_dir()
+        && let Err(error) = may_write(&to)
     {
-        let text = tr!("is not of user {user}, as whom the unit runs", user = UNIT_USER);
-        let next = tr!(
-            "chown {user} {directory}; or, to keep owners in the copy, the drop-in local-remote.conf",
-            user = UNIT_USER,
-            directory = about
-        );
-        report.add(Finding::new(Level::Note, about, text).next(next));
+        let text = tr!("user {user} may not write to it: {error}", user = own_name(), error);
+        let next =
+            tr!("change its owner to that user; or, to keep owners in the copy, use the drop-in local-remote.conf");
+        report.add(Finding::new(Level::Error, about, text).next(next));
     }
+}
+
+/// Whether this process can make entries in `directory`. access(2) counts no capability of a user who is not root, and
+/// neither does faccessat2(2) where Linux is older than 5.8.
+fn may_write(directory: &Path) -> std::io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    match accessat(CWD, directory, access, AtFlags::EACCESS) {
+        Err(Errno::ACCESS) if capabilities(None)?.effective.contains(CapabilitySet::DAC_OVERRIDE) => Ok(()),
+        allowed => Ok(allowed?),
+    }
+}
+
+/// The user whom this process runs as.
+fn own_name() -> String {
+    let id = nix::unistd::geteuid();
+    nix::unistd::User::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |user| user.name)
 }
 
 fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut Report) {
@@ -190,8 +213,8 @@ fn look_at_limits(directories: u64, complete: bool, roots: usize, report: &mut R
 
 fn look_at_state(directory: &Path, report: &mut Report) {
     let existing = directory.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
-    if let Err(error) = access(existing, AccessFlags::W_OK) {
-        let text = tr!("the state directory cannot be made or written: {error}", error = error.desc());
+    if let Err(error) = may_write(existing) {
+        let text = tr!("the state directory cannot be made or written: {error}", error);
         let finding = Finding::new(Level::Warning, directory.display().to_string(), text);
         report.add(finding.next(tr!("check as the user who runs the agent, or leave <state directory> out")));
     }

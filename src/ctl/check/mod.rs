@@ -1,11 +1,16 @@
 //! `check`: whether a config will work here, before it has to: what is wrong in the file, what this machine lacks, what
 //! each remote lets us do. Asks no agent and no bus; changes nothing that stays.
+//!
+//! A process of its own follows the config (`worker`), with the rights that the service has (`rights`) where root calls
+//! the check: what a config names is neither read, run nor written as root.
 
 mod credentials;
 mod here;
 mod report;
+mod rights;
 mod scratch;
 mod there;
+mod worker;
 
 pub use report::{Finding, Level};
 
@@ -14,12 +19,15 @@ use super::next::{Scope, quoted};
 use crate::config::{self, Config, Severity};
 use crate::transport::Endpoint;
 use report::Report;
+use rights::{Rights, Unknown};
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::sync::watch;
 use tr::tr;
+use worker::{Ended, Task};
 
 /// The options of `check`.
 #[derive(Debug, clap::Args)]
@@ -34,18 +42,33 @@ pub struct Options {
     /// Give up on a remote after so long: 90, 90s, 5min [default: 60s]
     #[arg(long, value_name = "TIME", default_value = "60s", hide_default_value = true, value_parser = super::parse_timeout)]
     timeout: Duration,
+    /// Print findings for the process that started this one, until its pipe closes
+    #[arg(long, hide = true)]
+    worker: bool,
 }
 
 /// Checks each config. `user`: a name stands for a config of the calling user, not of the system.
 pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, CtlError> {
+    if options.worker {
+        let file = options.configs.first().map(PathBuf::from).unwrap_or_default();
+        return Ok(worker::work(options, &file).await?);
+    }
     let mut worst = Level::Good;
     let mut all = Vec::new();
     let scope = if user { Scope::User } else { Scope::System };
     for given in &options.configs {
         let file = config_file(given, scope);
-        let report = check(&file, options)
-            .await
-            .end(format!("sersyncctl{} check {}", scope.flag(), quoted(given)), start(scope, &file));
+        let mut report = Report::new(&file);
+        if let Some(signal) = check(&file, scope, options, json, &mut report).await {
+            // As a shell reports it.
+            return Ok(ExitCode::from(128 + signal as u8));
+        }
+        let again = format!("sersyncctl{} check {}", scope.flag(), quoted(given));
+        let report = match is_of_the_system(scope, &file) && !nix::unistd::geteuid().is_root() {
+            // Only root can check what the service can do.
+            true => report.end(format!("sudo {again}"), format!("sudo {again}")),
+            false => report.end(again, start(scope, &file)),
+        };
         worst = worst.max(report.worst());
         match json {
             true => all.push(report.to_json()),
@@ -87,6 +110,11 @@ fn start(scope: Scope, file: &Path) -> String {
     }
 }
 
+/// Whether it is the config of an instance of the system.
+fn is_of_the_system(scope: Scope, file: &Path) -> bool {
+    scope == Scope::System && file.parent() == Some(configs_of(scope).as_path())
+}
+
 /// `$XDG_CONFIG_HOME/sersync`, or `~/.config/sersync`.
 fn user_configs() -> PathBuf {
     let configured = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|home| home.is_absolute());
@@ -94,22 +122,66 @@ fn user_configs() -> PathBuf {
     configured.unwrap_or_else(home).join("sersync")
 }
 
-async fn check(file: &Path, options: &Options) -> Report {
-    let mut report = Report::new(file);
-    let gathered = match credentials::Gathered::of(file) {
+/// Checks one config. Returns the signal that stopped it, if one did.
+async fn check(
+    file: &Path,
+    scope: Scope,
+    options: &Options,
+    json: bool,
+    report: &mut Report,
+) -> Option<nix::sys::signal::Signal> {
+    let rights = match scope == Scope::System && nix::unistd::geteuid().is_root() {
+        true => match Rights::of(&config::instance_name(file).unwrap_or_default()) {
+            Ok(rights) => Some(rights),
+            Err(Unknown(name)) => {
+                let text = tr!(
+                    "{name} does not exist on this machine: the check ran as root, who has rights that the service lacks",
+                    name
+                );
+                let next = tr!("install the package, or run `systemd-sysusers`, then check again");
+                report.add(Finding::new(Level::Warning, tr!("the service's user"), text).next(next));
+                None
+            }
+        },
+        false => None,
+    };
+    let gathered = match credentials::Gathered::of(file, rights.as_ref().map(|rights| &rights.user)) {
         Ok(gathered) => gathered,
         Err(error) => {
             let text = tr!("cannot be gathered: {error}", error);
             report.add(
                 Finding::new(Level::Error, tr!("credentials"), text).next(tr!("check as root, with room in /run")),
             );
-            return report;
+            return None;
         }
     };
-    let loaded = match &gathered {
-        Some(gathered) => config::load_with_credentials(file, gathered.directory()),
-        None => config::load(file),
+    let missing: Vec<Finding> = gathered.iter().flat_map(|gathered| gathered.findings()).collect();
+    let task = Task {
+        file,
+        rights: rights.as_ref(),
+        credentials: gathered.as_ref().map(credentials::Gathered::directory),
+        probe: !options.no_probe && missing.is_empty(),
+        for_programs: json,
     };
+    match worker::delegate(&task, options).await {
+        Ok(Ended::Found(findings)) => findings.into_iter().chain(missing).for_each(|finding| report.add(finding)),
+        Ok(Ended::Stopped(signal)) => return Some(signal),
+        Err(error) => report.add(worker::failed(&error)),
+    }
+    None
+}
+
+/// What a worker finds.
+async fn look(file: &Path, options: &Options) -> Vec<Finding> {
+    let mut report = Report::new(file);
+    let bytes = match config::contents(file) {
+        Ok(bytes) => bytes,
+        Err(mistakes) => {
+            mistakes.0.iter().for_each(|mistake| report.add(Finding::of_mistake(mistake)));
+            return report.into_findings();
+        }
+    };
+    let loaded = config::parse(&bytes, file);
     let config = match loaded {
         Ok(loaded) => {
             for warning in loaded.warnings {
@@ -128,7 +200,8 @@ async fn check(file: &Path, options: &Options) -> Report {
                 errors
             );
             report.add(Finding::new(Level::Error, tr!("the file"), text).next(tr!("mend them, then check again")));
-            return report;
+            here::look_at_secrets(file, &bytes, &mut report);
+            return report.into_findings();
         }
     };
     if report.is_empty() {
@@ -137,18 +210,19 @@ async fn check(file: &Path, options: &Options) -> Report {
     for note in &config.notes {
         report.add(Finding::new(Level::Note, tr!("the file"), note.clone()));
     }
+    here::look_at_secrets(file, &bytes, &mut report);
     here::look(&config, file, &mut report);
-    let missing: Vec<Finding> = gathered.iter().flat_map(|gathered| gathered.findings()).collect();
-    let is_complete = missing.is_empty();
-    missing.into_iter().for_each(|finding| report.add(finding));
-    if !options.no_probe && is_complete {
-        probe_all(&config, options.timeout, &mut report).await;
+    if !options.no_probe {
+        match worker::stop() {
+            Ok(stop) => probe_all(&config, options.timeout, &stop, &mut report).await,
+            Err(error) => report.add(worker::failed(&error)),
+        }
     }
-    report
+    report.into_findings()
 }
 
 /// Each remote in a task of its own; told in the config's order.
-async fn probe_all(config: &Config, timeout: Duration, report: &mut Report) {
+async fn probe_all(config: &Config, timeout: Duration, stop: &watch::Receiver<bool>, report: &mut Report) {
     let probes: Vec<_> = config
         .roots
         .iter()
@@ -156,7 +230,8 @@ async fn probe_all(config: &Config, timeout: Duration, report: &mut Report) {
         .map(|destination| {
             let endpoint = Endpoint::new(destination.clone(), &config.rsync);
             let deletes = config.events.delete;
-            tokio::spawn(async move { there::look(&endpoint, deletes, timeout).await })
+            let stop = stop.clone();
+            tokio::spawn(async move { there::look(&endpoint, deletes, timeout, stop).await })
         })
         .collect();
     for probe in probes {

@@ -5,6 +5,7 @@ use crate::ctl::table::padded;
 use crate::ctl::words;
 use crate::human::safe;
 use anstyle::{AnsiColor, Style};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tr::tr;
 use unicode_width::UnicodeWidthStr;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     /// As it should be.
     Good,
@@ -55,7 +56,7 @@ impl Level {
 }
 
 /// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     level: Level,
     /// What it is about: a root, a remote, a limit.
@@ -115,6 +116,11 @@ impl Report {
     /// One more.
     pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
+    }
+
+    /// What was found.
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.findings
     }
 
     /// Whether nothing was found yet.

@@ -6,6 +6,7 @@ use crate::ctl::sentences::remedied;
 use crate::human::bytes;
 use crate::transport::{Endpoint, Fault, Probe, probe};
 use std::time::Duration;
+use tokio::sync::watch;
 use tr::tr;
 
 /// A push that takes so much longer than the fastest waited for a delayed acknowledgement: Linux waits 40 ms.
@@ -17,8 +18,13 @@ const SKEW: i64 = 3;
 /// Less room than this is worth a word.
 const LITTLE_ROOM: u64 = 1 << 30;
 
-/// Probes a remote. `deletes`: whether the config has it delete anything.
-pub async fn look(endpoint: &Endpoint, deletes: bool, timeout: Duration) -> Vec<Finding> {
+/// Probes a remote until `stop` holds true. `deletes`: whether the config has it delete anything.
+pub async fn look(
+    endpoint: &Endpoint,
+    deletes: bool,
+    timeout: Duration,
+    mut stop: watch::Receiver<bool>,
+) -> Vec<Finding> {
     let about = endpoint.destination().to_string();
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
@@ -27,15 +33,26 @@ pub async fn look(endpoint: &Endpoint, deletes: bool, timeout: Duration) -> Vec<
             return vec![Finding::new(Level::Error, about, text).next(tr!("set TMPDIR to a directory with room"))];
         }
     };
-    match tokio::time::timeout(timeout, probe(endpoint, scratch.path())).await {
-        Ok(found) => judge(&about, &found, deletes),
-        Err(_) => {
-            let text = tr!("no answer within {seconds} s", seconds = timeout.as_secs());
-            vec![
-                Finding::new(Level::Error, about, text).next(tr!("check the network, the port and a firewall between")),
-            ]
+    let stopped = async {
+        // A sender that is gone stops nothing any more.
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
         }
+    };
+    let over = async {
+        tokio::select! {
+            () = tokio::time::sleep(timeout) => {}
+            () = stopped => {}
+        }
+    };
+    let found = probe(endpoint, scratch.path(), over).await;
+    let mut findings = judge(&about, &found, deletes);
+    if found.stopped {
+        let text = tr!("no answer within {seconds} s", seconds = timeout.as_secs());
+        let finding = Finding::new(Level::Error, about, text);
+        findings.push(finding.next(tr!("check the network, the port and a firewall between")));
     }
+    findings
 }
 
 fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
@@ -81,9 +98,22 @@ fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
         }
         None => {}
     }
+    if found.root_missing {
+        add(Level::Warning, tr!("the directory does not exist yet"), Some(tr!("create it, then check again")));
+    }
+    if found.leftovers > 0 {
+        let files = found.leftovers as u64;
+        let text =
+            tr!("deleted {files} file of an earlier check" | "deleted {files} files of earlier checks" % files, files);
+        add(Level::Note, text, None);
+    }
     if let Some(name) = &found.left_behind {
         let text = tr!("the probe's file {name} is still there", name);
         add(Level::Warning, text, Some(tr!("remove it by hand, or by the next full sync")));
+    }
+    if found.time_changed {
+        let text = tr!("the check changed the modification time of the directory, and could not restore it");
+        add(Level::Note, text, Some(tr!("the next full sync sets it to that of the watched directory")));
     }
     if let (Some(fastest), Some(slowest)) = (found.pushes.iter().min(), found.pushes.iter().max()) {
         let mut sorted = found.pushes.clone();

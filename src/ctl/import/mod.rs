@@ -16,7 +16,7 @@ mod start_line;
 
 use super::error::CtlError;
 use super::next::{Scope, quoted};
-use crate::config::{self, PluginName};
+use crate::config::{self, FILE_LIMIT, PluginName};
 use clap::ValueHint;
 use install::{Draft, Written, name_drafts};
 use said::{Line, Outcome, Remark};
@@ -150,9 +150,6 @@ impl fmt::Display for ImportError {
     }
 }
 
-/// Maximum size of a file to import, in bytes.
-const FILE_LIMIT: u64 = 4 * 1024 * 1024;
-
 /// Imports, and says what came of it. `user`: for the instances of the calling user.
 pub fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, CtlError> {
     let (mut harvest, place) = match &options.source {
@@ -194,16 +191,14 @@ fn settle(mut draft: Draft, target: PathBuf, place: &Place) -> said::Settled {
 
 /// The bytes of a file that was named.
 fn bytes_of(path: &Path) -> Result<Vec<u8>, ImportError> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|source| ImportError::Read { path: path.to_path_buf(), source })?;
-    // The beginning alone would become other configs than the whole.
-    match bytes.len() as u64 > FILE_LIMIT {
-        true => Err(ImportError::TooLarge(path.to_path_buf())),
-        false => Ok(bytes),
+    // Named for "none", as in `--rc /dev/null`; any other device or pipe could block.
+    if path == Path::new("/dev/null") {
+        return Ok(Vec::new());
     }
+    let read = config::read_regular(path);
+    let bytes = read.map_err(|source| ImportError::Read { path: path.to_path_buf(), source })?;
+    // The beginning alone would become other configs than the whole.
+    if bytes.len() as u64 > FILE_LIMIT { Err(ImportError::TooLarge(path.to_path_buf())) } else { Ok(bytes) }
 }
 
 /// The plugin of this name, without case.
