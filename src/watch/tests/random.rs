@@ -78,6 +78,7 @@ fn run(seed: u64, operations: usize, eager: bool, deadly: bool, adjust: impl FnO
         fs::write(root.join("a/b/file"), "first").unwrap();
     };
     let mut rig = Rig::with_tree(fill, adjust);
+    rig.engine.hold_times = BRIEF;
     let mut remote = Remote::equal_to(&rig.root);
     let mut journal = Vec::new();
     // Once in a while the kernel loses events; the first rescan is not delayed.
