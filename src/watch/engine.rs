@@ -273,7 +273,7 @@ impl Engine {
         if !busy {
             for _ in 0..std::mem::take(&mut self.marks) {
                 self.send(Report::Marked);
-                self.marks_of_holds.push_back(Instant::now() + self.hold_times.name);
+                self.marks_of_holds.push_back(Instant::now() + self.hold_times.longest());
             }
         }
         if !busy && !self.rescans.is_owed() {

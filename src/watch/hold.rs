@@ -30,6 +30,14 @@ impl HoldTimes {
         linked: Duration::from_millis(50),
     };
 
+    /// That of a temporary name.
+    pub fn of_name(&self, writer: Writer) -> Duration {
+        match writer {
+            Writer::Unseen => self.name.max(self.empty),
+            Writer::None | Writer::Seen(_) => self.name,
+        }
+    }
+
     /// The longest one.
     pub fn longest(&self) -> Duration {
         self.name.max(self.content).max(self.empty).max(self.linked)

@@ -433,11 +433,8 @@ impl Engine {
         // The close of a file that is open is reported.
         let is_open = event.mask == EventMask::ATTRIB && self.open_files.contains(event.key, path.file_name());
         if born || counts && !is_open {
-            self.hold(
-                path,
-                Reason::Temporary { born, counts, writer: fresh.unwrap_or(Writer::None) },
-                self.hold_times.name,
-            );
+            let writer = fresh.unwrap_or(Writer::None);
+            self.hold(path, Reason::Temporary { born, counts, writer }, self.hold_times.of_name(writer));
         }
     }
 
@@ -537,6 +534,9 @@ impl Engine {
     pub(super) fn hold(&mut self, path: RelPath, reason: Reason, patience: Duration) {
         if !self.holds.hold(path.clone(), reason, Instant::now() + patience) {
             self.report(path, Hint::Entry);
+        } else if reason.may_be_open() {
+            // A run for the file that was here before would send the beginning of this one.
+            self.report(path, Hint::BeingWritten);
         }
     }
 

@@ -71,6 +71,9 @@ pub enum Hint {
     /// An entry with a temporary name was made and went again unreported. Only a run that took a whole directory
     /// above meanwhile can have brought it to a remote.
     Passed,
+    /// A new file that its writer may still have open. Whatever was to be done about its path is obsolete: the path is
+    /// reported once more, at the close, removal or rename of the file, or when it is known that nobody has it open.
+    BeingWritten,
     /// Mode, owner or times of what is there; not its content.
     Attributes,
     /// The entry itself: it was written, made, replaced, or has left.
@@ -94,7 +97,9 @@ impl Hint {
     pub fn entry_kind(self) -> EntryKind {
         match self {
             Self::NewDirectory | Self::Rescan | Self::Arrived => EntryKind::Directory,
-            Self::Passed | Self::Attributes | Self::Entry | Self::Removed => EntryKind::NonDirectory,
+            Self::Passed | Self::BeingWritten | Self::Attributes | Self::Entry | Self::Removed => {
+                EntryKind::NonDirectory
+            }
         }
     }
 }

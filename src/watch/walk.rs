@@ -408,7 +408,8 @@ impl Engine {
                 let born = mode == Mode::New { born: true };
                 let may_be_open = self.may_be_open(directory, name, mode).is_some();
                 let writer = if may_be_open { Writer::Unseen } else { Writer::None };
-                self.hold(path, Reason::Temporary { born, counts: true, writer }, self.hold_times.name);
+                let patience = self.hold_times.of_name(writer);
+                self.hold(path, Reason::Temporary { born, counts: true, writer }, patience);
             }
         }
     }

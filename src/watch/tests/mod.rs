@@ -190,7 +190,9 @@ impl Rig {
     }
 
     fn take(&mut self) -> Vec<String> {
-        self.changes.drain(..).map(|change| format!("{:?} {}", change.hint, change.path.display())).collect()
+        // That a file is being written is no reason to send anything; see the tests of new files for it.
+        let changes = self.changes.drain(..).filter(|change| change.hint != Hint::BeingWritten);
+        changes.map(|change| format!("{:?} {}", change.hint, change.path.display())).collect()
     }
 
     /// Whether exactly the directories on disk are watched, each as itself.
