@@ -347,9 +347,9 @@ impl<F> PendingSet<F> {
         waits(path, Kind::Attributes) || path.ancestors_below_root().any(|above| waits(&above, Kind::Tree))
     }
 
-    /// Whether a path below `path` is in flight.
+    /// Whether a path below `path` is in flight, and not `path` itself: others below it may be sent meanwhile.
     pub(super) fn flies_below(&self, path: &RelPath) -> bool {
-        self.flights.values().any(|flight| flight.is_below(path))
+        self.flights.values().any(|flight| flight.is_below(path) && !flight.holds(path))
     }
 
     /// Whether `path`, or one above it, is to be reported again when a flight ends.

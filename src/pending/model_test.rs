@@ -436,6 +436,23 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
 }
 
 #[test]
+fn a_directory_made_anew_is_sent_as_a_whole_only_beside_a_run_that_may_delete_what_is_sent_into_it() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+    };
+    for (path, seq) in [("a/a", 1), ("b", 2), ("b/a", 3)] {
+        hint(&mut set, path, Hint::Removed, seq);
+    }
+    let batch = set.take(Lane::Live, 10, Instant::now()).unwrap();
+    assert_eq!(batch.paths, ["a/a", "b", "b/a"].map(rel));
+    hint(&mut set, "a", Hint::NewDirectory, 4);
+    hint(&mut set, "b", Hint::NewDirectory, 5);
+    let kind = |path: &str| set.get(&rel(path)).map(|entry| entry.kind);
+    assert_eq!((kind("a"), kind("b")), (Some(Kind::Tree), Some(Kind::Pruned)));
+}
+
+#[test]
 fn what_was_asked_for_stays_asked_for_whatever_else_speaks_for_it() {
     let mut set: PendingSet<&str> = PendingSet::new(100);
     let now = Instant::now();

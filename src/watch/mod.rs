@@ -25,7 +25,7 @@
 //!
 //! # What inotify does not tell
 //!
-//! Writes through a memory mapping, truncate(2) by path unless `modify` is on, writes to a file through another of its
+//! Writes through a memory mapping, the close of a file that was linked into place while it was open, truncate(2) by path unless `modify` is on, writes to a file through another of its
 //! hard links than the one in the tree, changes made by other hosts of a network file system. The full sync is for them.
 
 mod descriptor;
