@@ -123,6 +123,11 @@ impl AsFd for Descriptor {
 /// `IN_EXCL_UNLINK`, because writes to a file that has no name any more concern no remote. No `IN_DELETE_SELF`: the
 /// kernel tells the end of a watch anyway (`IN_IGNORED`). `IN_MOVE_SELF` only for the root, for which nobody
 /// watches the directory above.
+///
+/// `IN_MODIFY` with `awaits_close` in every directory: it has to be watched before a file is made, or its first write is
+/// missed, and the file looks complete. 20,000 writes a second to 8 files that nobody holds take 2.5 % of a core in the
+/// agent without optimization (0.0 % without the event), and 0.1 to 0.4 microseconds of each write; to one file, whose
+/// events the kernel merges, 1.9 %.
 fn mask(events: EventSwitches, awaits_close: bool) -> WatchMask {
     let mut mask = WatchMask::CREATE
         | WatchMask::DELETE
