@@ -36,6 +36,17 @@ fn in_sync(scene: &Scene) {
     scene.agent.wait_notified("STATUS=1 remote in sync");
 }
 
+/// Stops the agent, all threads of it: a signal takes its time.
+fn stop(scene: &Scene) {
+    scene.agent.signal(Signal::SIGSTOP);
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+    };
+    let tasks = format!("/proc/{}/task", scene.agent.pid());
+    until("the agent stands still", SOON, || fs::read_dir(&tasks).unwrap().flatten().all(is_stopped));
+}
+
 /// Everything that happened before has been seen by the agent, and for a while nothing of `directory` arrives but
 /// what `expected` says.
 fn nothing_arrives(scene: &Scene, step: &str, copied: impl Fn() -> bool) {
@@ -97,7 +108,7 @@ fn a_file_that_is_made_anew_replaces_the_old_one_at_its_close() {
     let scene = Scene::prepared(|source, _| put(&source.join("page"), "old"));
     in_sync(&scene);
     // The removal still waits when the creation is seen.
-    scene.agent.signal(Signal::SIGSTOP);
+    stop(&scene);
     fs::remove_file(scene.at("page")).unwrap();
     let mut page = File::create(scene.at("page")).unwrap();
     page.write_all(b"new, but ").unwrap();
@@ -115,7 +126,7 @@ fn open_files_in_a_directory_that_is_made_anew_wait_and_hold_back_no_other() {
         put(&source.join("site/page"), "old");
     });
     in_sync(&scene);
-    scene.agent.signal(Signal::SIGSTOP);
+    stop(&scene);
     fs::remove_dir_all(scene.at("site")).unwrap();
     fs::create_dir_all(scene.at("site/deep")).unwrap();
     let open = ["site/page", "site/deep/upload"].map(|path| File::create(scene.at(path)).unwrap());
