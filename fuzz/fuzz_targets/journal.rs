@@ -19,8 +19,13 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 const BOOT: &str = "0b5b8c5e-6d4c-4b7e-9a37-5d1f4f0e9a11";
-const KINDS: [(u8, Kind); 4] =
-    [(b'a', Kind::Attributes), (b'e', Kind::Entry), (b't', Kind::Tree), (b'v', Kind::VerifiedTree)];
+const KINDS: [(u8, Kind); 5] = [
+    (b'a', Kind::Attributes),
+    (b'e', Kind::Entry),
+    (b'p', Kind::Pruned),
+    (b't', Kind::Tree),
+    (b'v', Kind::VerifiedTree),
+];
 
 type Pending = BTreeMap<(usize, RelPath), Kind>;
 

@@ -15,7 +15,7 @@
 //! A path that is removed from the tree is deleted on the remote by name, whatever the guard says: in a circle both
 //! sides expect that.
 //!
-//! Invariant: a run of [`Kind::Tree`] and above deletes by comparison only where [`Guard::withholds`] was false when it
+//! Invariant: a run of [`Kind::Pruned`] and above deletes by comparison only where [`Guard::withholds`] was false when it
 //! started.
 
 use super::engine::Engine;
@@ -430,5 +430,5 @@ impl Engine {
 
 /// Whether a run in `lane` of `kind` compares, so that it could delete what only the remote has.
 pub(super) fn compares(lane: Lane, kind: Kind) -> bool {
-    lane == Lane::Background || kind >= Kind::Tree
+    lane == Lane::Background || kind >= Kind::Pruned
 }

@@ -73,7 +73,7 @@ impl Gathering {
                 self.removals.count += 1;
                 self.removals.last = Some(now);
             }
-            Hint::Attributes | Hint::Passed => {}
+            Hint::Attributes | Hint::Passed | Hint::BeingWritten => {}
             Hint::Entry | Hint::NewDirectory | Hint::Rescan | Hint::Arrived => self.removals.mixed = true,
         }
     }

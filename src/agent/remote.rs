@@ -16,7 +16,7 @@ use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, CROWD, Entry, Kind, Lane, PendingSet, Seq};
 use crate::repeats::{Ration, Repeats};
 use crate::transport::{Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Totals};
-use crate::watch::Change;
+use crate::watch::{Change, Hint};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,6 +180,10 @@ impl Remote {
     /// A path may differ. If it was renamed, the remote may rename it too, if it is one of `moves`.
     pub fn change(&mut self, change: &Change, moves: Moves, seq: Seq, now: Instant, wall: SystemTime) {
         let Change { path, hint, from } = change;
+        if *hint == Hint::BeingWritten {
+            // Nothing new waits.
+            return self.set.hint(path.clone(), *hint, seq, wall);
+        }
         let what = hint.entry_kind();
         let from = from.as_ref().filter(|_| self.can_move(what, moves));
         if !from.is_some_and(|from| self.set.moved(from, path, what, seq, wall)) {
@@ -412,7 +416,6 @@ impl Remote {
 mod tests {
     use super::*;
     use crate::pending::Ending;
-    use crate::watch::Hint;
 
     const PACE: Pace = Pace { gather: Duration::from_millis(5), batch_paths: 100, streams: 4, abreast: 1 };
 

@@ -147,7 +147,7 @@ fn cause_of(path: &RelPath, hint: Hint) -> Option<Cause> {
     let cause = Cause::default();
     match hint {
         _ if path.is_root() => None,
-        Hint::Passed => None,
+        Hint::Passed | Hint::BeingWritten => None,
         Hint::Attributes => Some(Cause { attributes_only: true, ..cause }),
         Hint::Entry | Hint::Removed => Some(cause),
         Hint::NewDirectory | Hint::Rescan => Some(Cause { was_directory: true, ..cause }),

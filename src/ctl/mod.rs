@@ -109,7 +109,7 @@ enum Verb {
         #[arg(add = instances_known())]
         name: String,
     },
-    /// Return when all that is on disk now has reached every remote
+    /// Return when all that is on disk now, except new files still open, has reached every remote
     Wait {
         /// The instance
         #[arg(add = instances_known())]

@@ -164,13 +164,16 @@ fn letter(kind: Kind) -> u8 {
     match kind {
         Kind::Attributes => b'a',
         Kind::Entry => b'e',
+        Kind::Pruned => b'p',
         Kind::Tree => b't',
         Kind::VerifiedTree => b'v',
     }
 }
 
 fn kind_of(byte: u8) -> Option<Kind> {
-    [Kind::Attributes, Kind::Entry, Kind::Tree, Kind::VerifiedTree].into_iter().find(|kind| letter(*kind) == byte)
+    [Kind::Attributes, Kind::Entry, Kind::Pruned, Kind::Tree, Kind::VerifiedTree]
+        .into_iter()
+        .find(|kind| letter(*kind) == byte)
 }
 
 /// What comes next in a log.

@@ -39,7 +39,13 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let kind = prop_oneof![Just(Kind::Attributes), Just(Kind::Entry), Just(Kind::Tree), Just(Kind::VerifiedTree)];
+    let kind = prop_oneof![
+        Just(Kind::Attributes),
+        Just(Kind::Entry),
+        Just(Kind::Pruned),
+        Just(Kind::Tree),
+        Just(Kind::VerifiedTree)
+    ];
     let step = prop_oneof![
         3 => (0..20u8, kind).prop_map(|(path, kind)| Step::Pending(path, kind)),
         2 => (0..20u8).prop_map(Step::Done),

@@ -12,6 +12,9 @@ pub enum Kind {
     Attributes,
     /// Send the entry whatever its size and time, or delete it. Of a directory: the directory itself.
     Entry,
+    /// The same, and delete what is below the directory on the remote and not here. What is here below it is sent by its
+    /// own reports: a file in it that is being written must not be sent yet.
+    Pruned,
     /// Make everything below equal, comparing by size and time.
     Tree,
     /// Make everything below equal, comparing contents.
@@ -24,7 +27,7 @@ impl Kind {
         match self {
             Self::Attributes => "attributes",
             Self::Entry => "entry",
-            Self::Tree | Self::VerifiedTree => "tree",
+            Self::Pruned | Self::Tree | Self::VerifiedTree => "tree",
         }
     }
 }
@@ -119,6 +122,7 @@ impl<F> Entry<F> {
             Kind::Attributes => Class::Attributes,
             Kind::Entry if self.bulk => Class::Bulk,
             Kind::Entry => Class::Entry,
+            Kind::Pruned => Class::Pruned,
             Kind::Tree => Class::Tree,
             Kind::VerifiedTree => Class::VerifiedTree,
         }
@@ -131,10 +135,11 @@ pub(super) enum Class {
     Attributes,
     Entry,
     Bulk,
+    Pruned,
     Tree,
     VerifiedTree,
     Moving,
     Root,
 }
 
-pub(super) const CLASSES: usize = 7;
+pub(super) const CLASSES: usize = 8;

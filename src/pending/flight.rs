@@ -126,7 +126,13 @@ impl<F> Flight<F> {
         self.entries.binary_search_by(|(held, _)| held.cmp(path)).ok().map(|at| &self.entries[at].1)
     }
 
+    /// Whether it may change what is below its paths.
     fn is_recursive(&self) -> bool {
+        self.kind >= Kind::Pruned
+    }
+
+    /// Whether it may bring what is below its paths.
+    fn brings_below(&self) -> bool {
         self.kind >= Kind::Tree
     }
 
@@ -264,7 +270,7 @@ impl<F> PendingSet<F> {
     pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
-        if flight.is_recursive() {
+        if flight.brings_below() {
             let sweep = Sweep { ended: ending.now, told: false };
             self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), sweep)));
         }
@@ -341,9 +347,9 @@ impl<F> PendingSet<F> {
         waits(path, Kind::Attributes) || path.ancestors_below_root().any(|above| waits(&above, Kind::Tree))
     }
 
-    /// Whether a path below `path` is in flight.
+    /// Whether a path below `path` is in flight, and not `path` itself: others below it may be sent meanwhile.
     pub(super) fn flies_below(&self, path: &RelPath) -> bool {
-        self.flights.values().any(|flight| flight.is_below(path))
+        self.flights.values().any(|flight| flight.is_below(path) && !flight.holds(path))
     }
 
     /// Whether `path`, or one above it, is to be reported again when a flight ends.
@@ -356,7 +362,7 @@ impl<F> PendingSet<F> {
     /// Whether a recursive run of a directory above `path` flies, or has ended and counts.
     pub(super) fn was_swept(&self, path: &RelPath, counts: impl Fn(&Sweep) -> bool) -> bool {
         let lately = |above: &RelPath| self.swept.get(above).is_some_and(&counts);
-        self.flights.values().any(|flight| flight.is_recursive() && flight.is_above(path))
+        self.flights.values().any(|flight| flight.brings_below() && flight.is_above(path))
             || lately(&RelPath::root())
             || path.ancestors_below_root().any(|above| lately(&above))
     }

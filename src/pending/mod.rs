@@ -53,7 +53,8 @@ pub struct Seq(pub u64);
 pub type Stamp = (Seq, SystemTime);
 
 /// The classes that travel in [`Lane::Live`].
-const LIVE: [Class; 5] = [Class::Entry, Class::Attributes, Class::Tree, Class::VerifiedTree, Class::Moving];
+const LIVE: [Class; 6] =
+    [Class::Entry, Class::Attributes, Class::Pruned, Class::Tree, Class::VerifiedTree, Class::Moving];
 
 /// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
 /// another run. Attributes give way to so many entries: while those of a directory are set, nothing below it can be
@@ -185,16 +186,15 @@ impl<F> PendingSet<F> {
         let kind = match hint {
             Hint::Passed if self.was_swept(&path, |_| true) => Kind::Entry,
             Hint::Passed => return,
+            Hint::BeingWritten => return self.withdraw_entry(&path),
             Hint::Attributes => Kind::Attributes,
             Hint::Entry | Hint::Removed => Kind::Entry,
+            // A run that has something below in its list may be about to delete the directory that was there before, and
+            // what is sent into this one meanwhile with it.
+            Hint::NewDirectory if self.flies_below(&path) => Kind::Tree,
             // Where nothing was pending, and nothing has been brought by a run that took a whole directory, the remote
-            // has nothing, and nothing has to be deleted below. A run that has something below in its list may be about
-            // to delete the directory that was there before, and what is sent into this one meanwhile with it.
-            Hint::NewDirectory
-                if self.has(&path) || self.flies_below(&path) || self.was_swept(&path, |sweep| !sweep.told) =>
-            {
-                Kind::Tree
-            }
+            // has nothing, and nothing has to be deleted below.
+            Hint::NewDirectory if self.has(&path) || self.was_swept(&path, |sweep| !sweep.told) => Kind::Pruned,
             Hint::NewDirectory => Kind::Entry,
             Hint::Rescan => Kind::Tree,
             Hint::Arrived => Kind::VerifiedTree,
@@ -315,6 +315,15 @@ impl<F> PendingSet<F> {
     /// Drops what waits for `path`: it was seen to elsewhere.
     pub fn withdraw(&mut self, path: &RelPath) {
         if self.remove(path).is_some() {
+            self.touched.push(path.clone());
+        }
+    }
+
+    /// Drops what waits for the entry at `path` alone: it has a successor, which will be reported. A failure stays, and so
+    /// does a move, which concerns two paths.
+    fn withdraw_entry(&mut self, path: &RelPath) {
+        let is_obsolete = |entry: &Entry<F>| entry.kind <= Kind::Entry && entry.failed.is_none() && !entry.moving;
+        if self.waiting.get(path).is_some_and(is_obsolete) && self.remove(path).is_some() {
             self.touched.push(path.clone());
         }
     }

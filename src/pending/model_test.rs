@@ -25,6 +25,8 @@ enum Step {
     Rename(usize, usize),
     /// A comparison by size and time is asked for, of the path or (14) the root.
     Compare(usize, bool),
+    /// What is not there is to go from the remote, below the path.
+    Prune(usize),
     /// From the lane, at most so many, and whether the remote makes the renames.
     Take(usize, usize, bool),
     /// The flight at this position ends, in one of the ways.
@@ -57,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (path.clone(), path.clone()).prop_map(|(from, to)| Step::Rename(from, to)),
         1 => (prop_oneof![Just(PATHS.len()), path.clone()], any::<bool>())
             .prop_map(|(path, requested)| Step::Compare(path, requested)),
+        1 => (0..PATHS.len()).prop_map(Step::Prune),
         4 => (0..3usize, 1..5usize, any::<bool>()).prop_map(|(lane, most, moves)| Step::Take(lane, most, moves)),
         4 => (0..4usize, how, prop::collection::vec(any::<bool>(), PATHS.len() + 1))
             .prop_map(|(flight, how, bits)| Step::End(flight, how, bits)),
@@ -143,6 +146,7 @@ impl World {
                 let requested = requested && path.is_root();
                 self.report(path, Kind::Tree, requested);
             }
+            Step::Prune(index) => self.report(rel(PATHS[index]), Kind::Pruned, false),
             Step::Take(lane, most, moves) => {
                 self.take([Lane::Live, Lane::Bulk, Lane::Background][lane], most, moves);
             }
@@ -267,6 +271,7 @@ impl World {
                     || match run.kind {
                         Kind::VerifiedTree if !settled => below.is_inside(path),
                         Kind::VerifiedTree | Kind::Tree => below.is_inside(path) && noticed,
+                        Kind::Pruned => below.is_inside(path) && *version == GONE,
                         Kind::Entry | Kind::Attributes => false,
                     };
                 if reached {
@@ -372,6 +377,33 @@ fn a_limit_is_kept_by_folding_into_crowded_directories() {
 }
 
 #[test]
+fn what_waits_for_an_entry_alone_is_dropped_when_its_successor_is_being_written() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    let now = Instant::now();
+    let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+    };
+    hint(&mut set, "failed", Hint::Entry, 1);
+    let batch = set.take(Lane::Live, 10, now).unwrap();
+    set.finish(batch.id, Ending::failure(Arc::new(()), SystemTime::UNIX_EPOCH, now), Seq(2));
+    hint(&mut set, "removed", Hint::Removed, 3);
+    hint(&mut set, "mode", Hint::Attributes, 4);
+    hint(&mut set, "was a directory", Hint::Rescan, 5);
+    set.take_touched();
+    for path in ["failed", "removed", "mode", "was a directory", "was not pending"] {
+        hint(&mut set, path, Hint::BeingWritten, 6);
+    }
+    let mut left: Vec<_> = set.paths().map(|(path, ..)| path.clone()).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["failed", "was a directory"].map(rel));
+    let mut touched = set.take_touched();
+    touched.sort_unstable();
+    assert_eq!(touched, ["mode", "removed"].map(rel), "and the journal hears of it");
+    hint(&mut set, "removed", Hint::Entry, 7);
+    assert_eq!(set.get(&rel("removed")).map(|entry| entry.seq), Some(Seq(7)));
+}
+
+#[test]
 fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() {
     let mut set: PendingSet<()> = PendingSet::new(100);
     let now = Instant::now();
@@ -383,9 +415,10 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     hint(&mut set, "old", Hint::NewDirectory, 3);
     hint(&mut set, "x/4913", Hint::Passed, 4);
     let kinds: BTreeMap<_, _> = set.paths().map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
-    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Tree)]));
+    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Pruned)]));
 
     // While a run takes all of "old", and just after, it may have brought what is gone again.
+    set.report(rel("old"), Kind::Tree, Seq(4), SystemTime::UNIX_EPOCH, false);
     let batch = std::iter::from_fn(|| set.take(Lane::Live, 10, now)).find(|batch| batch.kind == Kind::Tree).unwrap();
     hint(&mut set, "old/4913", Hint::Passed, 5);
     set.finish(batch.id, Ending::success(SystemTime::UNIX_EPOCH, now), Seq(6));
@@ -399,7 +432,24 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     let kinds: BTreeMap<_, _> =
         set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
     let entries = ["old/4913", "old/later", "old/held~"].map(|path| (rel(path), Kind::Entry));
-    assert_eq!(kinds, entries.into_iter().chain([(rel("old/sub"), Kind::Tree)]).collect());
+    assert_eq!(kinds, entries.into_iter().chain([(rel("old/sub"), Kind::Pruned)]).collect());
+}
+
+#[test]
+fn a_directory_made_anew_is_sent_as_a_whole_only_beside_a_run_that_may_delete_what_is_sent_into_it() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+    };
+    for (path, seq) in [("a/a", 1), ("b", 2), ("b/a", 3)] {
+        hint(&mut set, path, Hint::Removed, seq);
+    }
+    let batch = set.take(Lane::Live, 10, Instant::now()).unwrap();
+    assert_eq!(batch.paths, ["a/a", "b", "b/a"].map(rel));
+    hint(&mut set, "a", Hint::NewDirectory, 4);
+    hint(&mut set, "b", Hint::NewDirectory, 5);
+    let kind = |path: &str| set.get(&rel(path)).map(|entry| entry.kind);
+    assert_eq!((kind("a"), kind("b")), (Some(Kind::Tree), Some(Kind::Pruned)));
 }
 
 #[test]

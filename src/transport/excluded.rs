@@ -116,6 +116,11 @@ impl Work<'_> {
         if !self.order.withhold {
             self.clear_the_way(form).await?;
         }
+        self.delete_superfluous(left).await
+    }
+
+    /// Deletes what only the remote has below the directories `left`, but for what is excluded.
+    pub(super) async fn delete_superfluous(&mut self, mut left: Vec<RelPath>) -> Result<(), Fault> {
         while !left.is_empty() {
             self.complaints.trees_incomplete = false;
             let doomed = self.list_tree_deletions(&left).await?;

@@ -275,6 +275,9 @@ impl Work<'_> {
             let ignore_times = self.order.kind == Kind::VerifiedTree;
             self.send_trees(&plan::topmost_only(plan.directories.iter().cloned()), ignore_times).await?;
         }
+        if self.order.kind == Kind::Pruned && self.order.delete {
+            self.delete_superfluous(plan::topmost_only(plan.directories.iter().cloned())).await?;
+        }
         Ok(())
     }
 

@@ -94,7 +94,7 @@ pub(super) fn concerns(order: &Order, path: &RelPath) -> bool {
 /// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside
 /// it (they gave way to their topmost missing directory); else itself, found below a directory of the batch.
 fn owners(order: &Order, path: &RelPath) -> Vec<RelPath> {
-    if order.paths.binary_search(path).is_ok() || order.kind >= Kind::Tree {
+    if order.paths.binary_search(path).is_ok() || order.kind >= Kind::Pruned {
         return vec![path.clone()];
     }
     let inside: Vec<RelPath> = order.paths.iter().filter(|held| held.is_inside(path)).cloned().collect();

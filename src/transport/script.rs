@@ -56,8 +56,10 @@ impl Script<'_> {
         let of_kind = |kind: Kind| -> Vec<RelPath> {
             self.chore.paths.iter().filter(|(_, needed)| *needed == kind).map(|(path, _)| path.clone()).collect()
         };
-        let [attributes, mut entries, trees, verified] =
-            [Kind::Attributes, Kind::Entry, Kind::Tree, Kind::VerifiedTree].map(of_kind);
+        let [attributes, mut entries, pruned, mut trees, verified] =
+            [Kind::Attributes, Kind::Entry, Kind::Pruned, Kind::Tree, Kind::VerifiedTree].map(of_kind);
+        // Whoever runs the script wants all that is there.
+        trees.extend(pruned);
         let mut compared = 0;
         for (kind, trees) in [(Kind::Tree, trees), (Kind::VerifiedTree, verified)] {
             let plan = self.look(&trees);

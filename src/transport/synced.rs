@@ -19,13 +19,13 @@ pub(super) fn of_plan(order: &Order, plan: &Plan) -> Vec<Synced> {
     let sent = if attributes { Deed::Attributes } else { Deed::Sent };
     let entries = plan.entries.iter().map(|path| Synced { path: path.clone(), deed: sent });
     // That of a directory only its times changed is no news; rsync says what changed in one that is compared.
-    let is_news = order.kind == Kind::Entry;
+    let is_news = matches!(order.kind, Kind::Entry | Kind::Pruned);
     let directories =
         plan.directories.iter().filter(|_| is_news).map(|path| Synced { path: path.clone(), deed: Deed::Sent });
     let missing = plan.missing.iter().filter(|_| order.delete).map(|path| {
         let held = order.paths.binary_search(path).is_ok();
         // It gave way to paths of the batch inside it, or was reported as a directory that went.
-        Synced { path: path.clone(), deed: Deed::Deleted { directory: !held || order.kind >= Kind::Tree } }
+        Synced { path: path.clone(), deed: Deed::Deleted { directory: !held || order.kind >= Kind::Pruned } }
     });
     entries.chain(directories).chain(missing).collect()
 }

@@ -66,9 +66,9 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// Around an inotify descriptor, new or handed over by a process before; it must be non-blocking.
-    pub fn new(descriptor: OwnedFd, spool: Spool, events: EventSwitches) -> Self {
+    pub fn new(descriptor: OwnedFd, spool: Spool, events: EventSwitches, awaits_close: bool) -> Self {
         let inotify = Inotify::from(descriptor);
-        Self { watches: inotify.watches(), inotify, mask: mask(events), wanders: false, spool }
+        Self { watches: inotify.watches(), inotify, mask: mask(events, awaits_close), wanders: false, spool }
     }
 
     /// To be called by the thread that adds the watches, if it is to have a working directory of its own: to enter a
@@ -123,7 +123,12 @@ impl AsFd for Descriptor {
 /// `IN_EXCL_UNLINK`, because writes to a file that has no name any more concern no remote. No `IN_DELETE_SELF`: the
 /// kernel tells the end of a watch anyway (`IN_IGNORED`). `IN_MOVE_SELF` only for the root, for which nobody
 /// watches the directory above.
-fn mask(events: EventSwitches) -> WatchMask {
+///
+/// `IN_MODIFY` with `awaits_close` in every directory: it has to be watched before a file is made, or its first write is
+/// missed, and the file looks complete. 20,000 writes a second to 8 files that nobody holds take 2.5 % of a core in the
+/// agent without optimization (0.0 % without the event), and 0.1 to 0.4 microseconds of each write; to one file, whose
+/// events the kernel merges, 1.9 %.
+fn mask(events: EventSwitches, awaits_close: bool) -> WatchMask {
     let mut mask = WatchMask::CREATE
         | WatchMask::DELETE
         | WatchMask::MOVED_FROM
@@ -131,7 +136,7 @@ fn mask(events: EventSwitches) -> WatchMask {
         | WatchMask::ONLYDIR
         | WatchMask::EXCL_UNLINK;
     mask.set(WatchMask::CLOSE_WRITE, events.close_write);
-    mask.set(WatchMask::MODIFY, events.modify);
+    mask.set(WatchMask::MODIFY, events.modify || awaits_close);
     mask.set(WatchMask::ATTRIB, events.attrib);
     mask
 }

@@ -9,8 +9,9 @@
 
 use super::descriptor::{Descriptor, Event, WatchDescriptor};
 use super::disk::Disk;
-use super::hold::{HOLD, Holds};
+use super::hold::{HoldTimes, Holds};
 use super::nap::Naps;
+use super::open_files::OpenFiles;
 use super::rescan::{Rescans, WallTime};
 use super::root::Root;
 use super::settle::Settling;
@@ -77,6 +78,14 @@ pub struct Limbo {
     pub until: Instant,
 }
 
+/// A caller that waits for [`Report::Drained`].
+#[derive(Debug)]
+struct Drain {
+    token: u64,
+    /// When it is known of each file that was held whether a writer has it open; `None` until the queue was read.
+    until: Option<Instant>,
+}
+
 /// The state of one watched root.
 pub struct Engine {
     pub(super) spec: Spec,
@@ -104,6 +113,8 @@ pub struct Engine {
     /// Nodes whose watch the kernel ended, until the event comes that tells of their removal, or they are watched again.
     pub(super) ended: HashSet<NodeId>,
     pub(super) holds: Holds,
+    pub(super) hold_times: HoldTimes,
+    pub(super) open_files: OpenFiles,
     pub(super) rescans: Rescans,
     pub(super) unwatched: Unwatched,
     pub(super) shared: Arc<Shared>,
@@ -114,7 +125,7 @@ pub struct Engine {
     pub(super) settling: Settling,
     reports: UnboundedSender<Report>,
     control: mpsc::Receiver<Control>,
-    drains: Vec<u64>,
+    drains: Vec<Drain>,
     naps: Naps,
     /// So many marks are to be set behind what happened before.
     marks: usize,
@@ -122,6 +133,8 @@ pub struct Engine {
     marks_of_holds: VecDeque<Instant>,
     /// When the kernel's queue was last seen empty.
     pub(super) caught_up: WallTime,
+    /// The same by the clock that holds go by.
+    pub(super) emptied: Instant,
     /// The same at the time when the first overflow was read that is not interpreted yet.
     lost_since: Option<WallTime>,
 }
@@ -158,7 +171,7 @@ impl Engine {
         };
         Self {
             disk: Disk::new(spec.root.clone()),
-            descriptor: Descriptor::new(descriptor, spool, spec.events),
+            descriptor: Descriptor::new(descriptor, spool, spec.events, spec.awaits_close()),
             tree: Tree::new(),
             root: Root::new(spec.root.clone()),
             backlog,
@@ -173,6 +186,8 @@ impl Engine {
             overlooked: HashSet::new(),
             ended: HashSet::new(),
             holds: Holds::default(),
+            hold_times: HoldTimes::USUAL,
+            open_files: OpenFiles::default(),
             rescans: Rescans::new(),
             unwatched: Unwatched::new(),
             // Without /proc/self/mountinfo, mounts below the root are noticed by the next rescan.
@@ -187,6 +202,7 @@ impl Engine {
             marks: 0,
             marks_of_holds: VecDeque::new(),
             caught_up,
+            emptied: Instant::now(),
             lost_since: None,
             shared,
             spec,
@@ -237,6 +253,7 @@ impl Engine {
         {
             self.interpret(event);
         }
+        self.end_holds();
         for _ in 0..SLICE {
             if self.is_stopped() {
                 return Turn::Ended;
@@ -256,7 +273,7 @@ impl Engine {
         if !busy {
             for _ in 0..std::mem::take(&mut self.marks) {
                 self.send(Report::Marked);
-                self.marks_of_holds.push_back(Instant::now() + HOLD);
+                self.marks_of_holds.push_back(Instant::now() + self.hold_times.longest());
             }
         }
         if !busy && !self.rescans.is_owed() {
@@ -394,7 +411,7 @@ impl Engine {
 
     /// Reads one buffer into the backlog; false when the kernel's queue was empty.
     fn read(&mut self) -> std::io::Result<bool> {
-        let before = wall_time(SystemTime::now());
+        let (before, now) = (wall_time(SystemTime::now()), Instant::now());
         let known = self.backlog.len();
         let more = self.descriptor.read(&mut self.backlog)?;
         let fresh = self.backlog.len() - known;
@@ -405,7 +422,7 @@ impl Engine {
         }
         // While events of before wait, nothing is caught up with.
         if !more && !self.settling.resuming {
-            self.caught_up = before;
+            (self.caught_up, self.emptied) = (before, now);
             self.descriptor.spool.set_caught_up(before);
         }
         Ok(more)
@@ -427,6 +444,7 @@ impl Engine {
     pub(super) fn overflowed(&mut self) {
         let since = self.lost_since.take().unwrap_or(self.caught_up);
         self.shared.counters.overflows.fetch_add(1, Ordering::Relaxed);
+        self.open_files.clear();
         self.send(Report::Overflowed);
         if self.root.is_present() {
             self.rescans.overflowed(Instant::now(), with_slack(since));
@@ -452,7 +470,7 @@ impl Engine {
     fn obey(&mut self) {
         while let Ok(control) = self.control.try_recv() {
             match control {
-                Control::Drain(token) => self.drains.push(token),
+                Control::Drain(token) => self.drains.push(Drain { token, until: None }),
                 Control::Mark => self.marks += 1,
                 Control::Rescan if self.root.is_present() => {
                     self.rescans.asked(Instant::now(), with_slack(self.caught_up));
@@ -472,13 +490,6 @@ impl Engine {
         if self.root.next_look() <= now {
             self.look_at_root(now);
         }
-        while let Some((path, reason)) = self.holds.due(now) {
-            self.hold_ended(path, reason, false);
-        }
-        while self.marks_of_holds.front().is_some_and(|until| *until <= now) {
-            self.marks_of_holds.pop_front();
-            self.send(Report::MarkedHeld);
-        }
         self.end_limbo(now);
         for (node, since) in self.unwatched.retry(now) {
             self.steps.push(Step::Walk(node, Mode::Changed(Some(since))));
@@ -488,6 +499,18 @@ impl Engine {
             self.steps.push(Step::RescanEnded);
             self.steps.push(Step::Report(root, Hint::Rescan));
             self.steps.push(Step::Walk(root, Mode::Changed(Some(since))));
+        }
+    }
+
+    /// Ends the holds whose time had come when the queue was last seen empty. An event that waits there may say that a
+    /// file is being written.
+    fn end_holds(&mut self) {
+        while let Some((path, reason)) = self.holds.due(self.emptied) {
+            self.hold_ended(path, reason);
+        }
+        while self.marks_of_holds.front().is_some_and(|until| *until <= self.emptied) {
+            self.marks_of_holds.pop_front();
+            self.send(Report::MarkedHeld);
         }
     }
 
@@ -501,14 +524,22 @@ impl Engine {
         if !self.steps.is_empty() {
             return;
         }
-        while let Some((path, reason)) = self.holds.take() {
-            self.hold_ended(path, reason, true);
+        if self.drains.iter().any(|drain| drain.until.is_none()) {
+            for (path, reason) in self.holds.take_closed() {
+                self.hold_ended(path, reason);
+            }
+            if !self.steps.is_empty() {
+                return;
+            }
         }
-        if !self.steps.is_empty() {
-            return;
-        }
-        for token in std::mem::take(&mut self.drains) {
-            self.send(Report::Drained(token));
+        let last = self.holds.last().unwrap_or(self.emptied);
+        for drain in std::mem::take(&mut self.drains) {
+            let until = drain.until.unwrap_or(last).min(last);
+            if until <= self.emptied {
+                self.send(Report::Drained(drain.token));
+            } else {
+                self.drains.push(Drain { until: Some(until), ..drain });
+            }
         }
     }
 
@@ -517,6 +548,7 @@ impl Engine {
         let times = [
             self.holds.next(),
             self.marks_of_holds.front().copied(),
+            self.drains.iter().filter_map(|drain| drain.until).min(),
             limbo,
             self.unwatched.next(),
             self.rescans.next(),

@@ -8,10 +8,42 @@ use crate::path::RelPath;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// So long is a temporary name held, and an empty file that was just created.
-pub const HOLD: Duration = Duration::from_secs(1);
-/// So long is a file held that had content already when its creation was seen.
-pub const HOLD_WRITTEN: Duration = Duration::from_millis(50);
+/// How long paths are held.
+#[derive(Debug, Clone, Copy)]
+pub struct HoldTimes {
+    /// A temporary name, or a name that was renamed to one.
+    pub name: Duration,
+    /// A new file with content that nobody was seen to write: since its creation, or its last change.
+    pub content: Duration,
+    /// A new file that is still empty: its writer may wait for the first bytes from a network.
+    pub empty: Duration,
+    /// A new file whose times show that it was linked into place with its content.
+    pub linked: Duration,
+}
+
+impl HoldTimes {
+    /// Those of the agent.
+    pub const USUAL: Self = Self {
+        name: Duration::from_secs(1),
+        content: Duration::from_secs(1),
+        empty: Duration::from_secs(3),
+        linked: Duration::from_millis(50),
+    };
+
+    /// That of a temporary name.
+    pub fn of_name(&self, writer: Writer) -> Duration {
+        match writer {
+            Writer::Unseen => self.name.max(self.empty),
+            Writer::None | Writer::Seen(_) => self.name,
+        }
+    }
+
+    /// The longest one.
+    pub fn longest(&self) -> Duration {
+        self.name.max(self.content).max(self.empty).max(self.linked)
+    }
+}
+
 /// Above so many held paths, what should be held is reported at once instead: memory is bounded.
 const LIMIT: usize = 100_000;
 
@@ -25,6 +57,8 @@ pub enum Reason {
         born: bool,
         /// Whether one of the events is to be reported at all.
         counts: bool,
+        /// Who writes it.
+        writer: Writer,
     },
     /// It was renamed to a temporary name: an editor keeps the old text aside and writes the new one in a moment. Until
     /// then a remote would see it go.
@@ -33,9 +67,32 @@ pub enum Reason {
     /// not know it: all of it is looked at when the hold ends. The number is that of the directory above, which is at
     /// its path as long as something in it is held for this reason.
     Made(NodeId),
-    /// It is a regular file that was just created. Its writer's close will be reported; this is for the case that
-    /// there is no writer. The stamp tells whether somebody writes.
+    /// It is a regular file that was just created, or was found in a new directory just after it was modified. If a
+    /// writer has it open, its close will be reported; this is for the case that nobody has. The stamp tells whether
+    /// somebody writes.
     Created(Stamp),
+}
+
+impl Reason {
+    /// Whether a writer may have the file open, so that it must not be reported before its time.
+    pub fn may_be_open(&self) -> bool {
+        match self {
+            Self::Created(_) => true,
+            Self::Temporary { writer, .. } => *writer != Writer::None,
+            Self::SetAside | Self::Made(_) => false,
+        }
+    }
+}
+
+/// What is known of the writer of a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// There is none: the file was closed, or it never closes.
+    None,
+    /// There may be one that has not written anything.
+    Unseen,
+    /// It was seen by this watch to modify the file, and not to close it.
+    Seen(i32),
 }
 
 /// Size and time of the last write in nanoseconds.
@@ -108,8 +165,14 @@ impl Holds {
         if self.next()? > now { None } else { self.take() }
     }
 
-    /// Takes a path out before its time.
-    pub fn take(&mut self) -> Option<(RelPath, Reason)> {
+    /// Takes out, before their time, the paths that no writer can have open.
+    pub fn take_closed(&mut self) -> Vec<(RelPath, Reason)> {
+        let closed = |path: &&RelPath| self.held.get(*path).is_some_and(|(reason, _)| !reason.may_be_open());
+        let closed: Vec<_> = self.turns.values().filter(closed).cloned().collect();
+        closed.into_iter().filter_map(|path| self.release(&path).map(|reason| (path, reason))).collect()
+    }
+
+    fn take(&mut self) -> Option<(RelPath, Reason)> {
         let (_, path) = self.turns.pop_first()?;
         let (reason, _) = self.held.remove(&path)?;
         Some((path, reason))
@@ -118,6 +181,11 @@ impl Holds {
     /// When the next path's time comes.
     pub fn next(&self) -> Option<Instant> {
         self.turns.first_key_value().map(|((until, _), _)| *until)
+    }
+
+    /// When the time of all paths held now has come.
+    pub fn last(&self) -> Option<Instant> {
+        self.turns.last_key_value().map(|((until, _), _)| *until)
     }
 
     /// Lets go of all.
@@ -135,7 +203,7 @@ mod tests {
     fn holds_each_path_once_and_gives_it_back_in_time() {
         let path = |text: &str| RelPath::new(text.as_bytes()).unwrap();
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let reason = Reason::Temporary { born: true, counts: false };
+        let reason = Reason::Temporary { born: true, counts: false, writer: Writer::None };
         let mut holds = Holds::default();
         assert!(holds.hold(path("a"), reason, start + second));
         assert!(holds.hold(path("b"), reason, start + second));
@@ -146,5 +214,10 @@ mod tests {
         assert_eq!(holds.next(), Some(start + 2 * second));
         assert_eq!(holds.release(&path("a")), Some(reason));
         assert_eq!((holds.next(), holds.take()), (None, None));
+
+        let may_be_open = Reason::Created(Stamp { size: 1, modified: 1 });
+        assert!(holds.hold(path("a"), may_be_open, start) && holds.hold(path("b"), Reason::SetAside, start + second));
+        assert_eq!(holds.take_closed(), [(path("b"), Reason::SetAside)]);
+        assert_eq!(holds.last(), Some(start));
     }
 }

@@ -11,7 +11,7 @@
 
 use super::descriptor::Event;
 use super::engine::{Engine, Limbo};
-use super::hold::{HOLD, HOLD_WRITTEN, Reason, Stamp};
+use super::hold::{Reason, Stamp, Writer};
 use super::names::{Treatment, is_unpacked, treatment};
 use super::tree::NodeId;
 use super::walk::{Found, Mode, Step, kind};
@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 /// So long the second half of a rename is waited for. The kernel queues both halves at once, or nearly so.
 const PAIRING: Duration = Duration::from_millis(50);
 
+/// Maximum number of events between a creation and the close that is looked for right behind it.
+const FEW: usize = 8;
+
 /// The kernel's words, `CREATE,ISDIR`.
 fn words(mask: EventMask) -> String {
     mask.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(",")
@@ -37,6 +40,13 @@ impl Engine {
     pub(super) fn interpret(&mut self, event: Event) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
             return self.overflowed();
+        }
+        if event.mask.contains(EventMask::IGNORED) {
+            self.open_files.watch_ended(event.key);
+        }
+        // Subscribed to for the files that are held. A log that is written to costs no more than this.
+        if event.mask == EventMask::MODIFY && !self.spec.events.modify && self.holds.next().is_none() {
+            return;
         }
         // Mostly one. None for a watch that was ended while its last events waited.
         let owners: Vec<_> = self.tree.watched_by(event.key).collect();
@@ -125,7 +135,7 @@ impl Engine {
         let name = path.file_name().as_bytes();
         let known = self.tree.child(parent, name);
         let may_be_held = known.is_none() && events.move_to && is_unpacked(name, self.spec.temporary_names);
-        if may_be_held && self.holds.hold(path.clone(), Reason::Made(parent), Instant::now() + HOLD) {
+        if may_be_held && self.holds.hold(path.clone(), Reason::Made(parent), Instant::now() + self.hold_times.name) {
             return;
         }
         let node = known.unwrap_or_else(|| self.tree.insert(parent, name));
@@ -368,11 +378,19 @@ impl Engine {
             return;
         }
         let counts = self.counts(event.mask);
+        let ends = !event.mask.intersects(EventMask::MODIFY | EventMask::ATTRIB);
+        let was_open = ends && self.open_files.remove(event.key, path.file_name());
         match treatment(name, self.spec.temporary_names) {
             Treatment::Skip => {}
-            Treatment::Hold => self.temporary_event(path, event.mask, counts),
+            Treatment::Hold => self.temporary_event(path, event, counts),
+            Treatment::Report if event.mask == EventMask::MODIFY && !counts => {
+                if matches!(self.holds.reason(&path), Some(Reason::Created(_))) {
+                    self.holds.release(&path);
+                    self.open_files.add(event.key, path.file_name());
+                }
+            }
             Treatment::Report if !counts => {}
-            Treatment::Report => self.ordinary_event(path, event),
+            Treatment::Report => self.ordinary_event(path, event, was_open),
         }
     }
 
@@ -383,6 +401,7 @@ impl Engine {
         match mask {
             EventMask::CREATE => events.create_file || events.close_write || events.modify,
             EventMask::DELETE => events.delete,
+            EventMask::MODIFY => events.modify,
             EventMask::MOVED_FROM => self.reports_leaving(),
             EventMask::MOVED_TO => events.move_to,
             // The rest is only told by the kernel if it was asked to.
@@ -390,28 +409,49 @@ impl Engine {
         }
     }
 
-    fn temporary_event(&mut self, path: RelPath, mask: EventMask, counts: bool) {
-        if let Some(Reason::Temporary { counts: before, .. }) = self.holds.reason(&path) {
+    fn temporary_event(&mut self, path: RelPath, event: &Event, counts: bool) {
+        let born = event.mask == EventMask::CREATE;
+        let is_new = born && self.spec.awaits_close() && !self.is_closed_next(event);
+        let fresh = match event.mask {
+            EventMask::CREATE if is_new && self.disk.stat(&path).is_ok_and(|stat| writable(&stat).is_some()) => {
+                Some(Writer::Unseen)
+            }
+            EventMask::ATTRIB | EventMask::MODIFY => None,
+            _ => Some(Writer::None),
+        };
+        if let Some(Reason::Temporary { counts: before, writer, .. }) = self.holds.reason(&path) {
             *before |= counts;
+            match fresh {
+                Some(fresh) => *writer = fresh,
+                None if event.mask == EventMask::MODIFY && *writer == Writer::Unseen => {
+                    *writer = Writer::Seen(event.key);
+                }
+                None => {}
+            }
             return;
         }
-        let born = mask == EventMask::CREATE;
-        if born || counts {
-            self.hold(path, Reason::Temporary { born, counts }, HOLD);
+        // The close of a file that is open is reported.
+        let is_open = event.mask == EventMask::ATTRIB && self.open_files.contains(event.key, path.file_name());
+        if born || counts && !is_open {
+            let writer = fresh.unwrap_or(Writer::None);
+            self.hold(path, Reason::Temporary { born, counts, writer }, self.hold_times.of_name(writer));
         }
     }
 
-    fn ordinary_event(&mut self, path: RelPath, event: &Event) {
+    fn ordinary_event(&mut self, path: RelPath, event: &Event, was_open: bool) {
         match event.mask {
             EventMask::CREATE if !self.spec.events.create_file => {
-                if !self.is_written_next(event) {
+                if !self.is_closed_next(event) {
                     self.file_made(path);
                 }
             }
-            EventMask::MOVED_FROM if self.is_set_aside(event) => self.hold(path, Reason::SetAside, HOLD),
+            EventMask::MOVED_FROM if self.is_set_aside(event) => {
+                self.hold(path, Reason::SetAside, self.hold_times.name)
+            }
             EventMask::ATTRIB => {
-                // A file that is held is reported whole, later.
-                if self.holds.reason(&path).is_none() {
+                // A file that is held is reported whole, later, and so is one that is open.
+                let is_open = self.open_files.contains(event.key, path.file_name());
+                if !is_open && self.holds.reason(&path).is_none() {
                     self.report(path, Hint::Attributes);
                 }
             }
@@ -424,7 +464,7 @@ impl Engine {
             }
             mask => {
                 // What was held back is reported now; what of the file was not seen yet, nobody knows.
-                let was_held = self.holds.release(&path).is_some();
+                let was_held = self.holds.release(&path).is_some() || was_open;
                 if mask == EventMask::MOVED_FROM && !was_held {
                     self.left = Some((event.cookie, path.clone()));
                 }
@@ -446,20 +486,28 @@ impl Engine {
         })
     }
 
-    /// Whether the very next event is one that reports the same file.
-    fn is_written_next(&self, event: &Event) -> bool {
-        self.backlog.front().is_some_and(|next| {
-            next.key == event.key
-                && next.name == event.name
-                && next.mask.intersects(EventMask::CLOSE_WRITE | EventMask::MODIFY)
-        })
+    /// Whether the next event that is not of a writer at work on the same file is one that reports it.
+    fn is_closed_next(&self, event: &Event) -> bool {
+        let of_this = |next: &&Event| next.key == event.key && next.name == event.name;
+        let reports = match self.spec.events.modify {
+            true => EventMask::CLOSE_WRITE | EventMask::MODIFY,
+            false => EventMask::CLOSE_WRITE,
+        };
+        let at_work = EventMask::MODIFY | EventMask::ATTRIB;
+        let next = self
+            .backlog
+            .iter()
+            .take(FEW)
+            .take_while(of_this)
+            .find(|next| !at_work.difference(reports).contains(next.mask));
+        next.is_some_and(|next| next.mask.intersects(reports))
     }
 
     /// A non-directory was created, and creations are not reported as such (`createFile="false"`).
     ///
     /// A regular file with one link was mostly made by open(2): its writer's close follows, and says when its content
-    /// is complete. If it does not follow soon and nobody writes, the file was made by mknod(2), or was linked into
-    /// place complete (`O_TMPFILE`). All else never closes.
+    /// is complete. Once the writer was seen to modify it, only the close counts. If nobody modifies it, it was made by
+    /// mknod(2), or was linked into place complete (`O_TMPFILE`). All else never closes.
     fn file_made(&mut self, path: RelPath) {
         let stat = match self.disk.stat(&path) {
             Ok(stat) => stat,
@@ -469,7 +517,13 @@ impl Engine {
         };
         match writable(&stat) {
             Some(stamp) => {
-                let patience = if stamp.size == 0 { HOLD } else { HOLD_WRITTEN };
+                let patience = match stamp.size {
+                    0 => self.hold_times.empty,
+                    // write(2) sets both times to the same, and lets its event follow when all of its bytes are in
+                    // place, which takes long on a busy disk. link(2) sets the second one alone.
+                    _ if stamp.modified < changed(&stat) => self.hold_times.linked,
+                    _ => self.hold_times.content,
+                };
                 self.hold(path, Reason::Created(stamp), patience);
             }
             None => self.report(path, Hint::Entry),
@@ -480,11 +534,14 @@ impl Engine {
     pub(super) fn hold(&mut self, path: RelPath, reason: Reason, patience: Duration) {
         if !self.holds.hold(path.clone(), reason, Instant::now() + patience) {
             self.report(path, Hint::Entry);
+        } else if reason.may_be_open() {
+            // A run for the file that was here before would send the beginning of this one.
+            self.report(path, Hint::BeingWritten);
         }
     }
 
-    /// The time of a held path has come, or (`early`) it is needed now.
-    pub(super) fn hold_ended(&mut self, path: RelPath, reason: Reason, early: bool) {
+    /// The time of a held path has come, or it is needed now.
+    pub(super) fn hold_ended(&mut self, path: RelPath, reason: Reason) {
         let stat = self.disk.stat(&path);
         let gone = matches!(stat, Err(Errno::ENOENT | Errno::ENOTDIR));
         let report = match reason {
@@ -495,13 +552,18 @@ impl Engine {
                 return;
             }
             Reason::Made(parent) => return self.made_after_all(parent, path.file_name()),
+            Reason::Temporary { writer: Writer::Seen(key), .. } if !gone => {
+                return self.open_files.add(key, path.file_name());
+            }
             Reason::Temporary { counts, .. } => counts,
             Reason::SetAside => true,
             Reason::Created(_) if gone => false,
             Reason::Created(before) => match stat.ok().as_ref().and_then(writable) {
-                // Somebody writes: the close will be told. Or it will not, if the file was linked into place open.
-                Some(stamp) if stamp != before && !early => {
-                    return self.hold(path, Reason::Created(stamp), HOLD);
+                // Somebody writes in a way of which the kernel does not tell.
+                Some(stamp) if stamp != before => {
+                    let patience = self.hold_times.content;
+                    self.settling.extended = Some(Instant::now() + patience);
+                    return self.hold(path, Reason::Created(stamp), patience);
                 }
                 _ => true,
             },
@@ -513,7 +575,15 @@ impl Engine {
 }
 
 /// The stamp of a file whose creation will be followed by a close, if it is of that kind.
-fn writable(stat: &FileStat) -> Option<Stamp> {
-    let modified = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+pub(super) fn writable(stat: &FileStat) -> Option<Stamp> {
+    let modified = nanoseconds(stat.st_mtime, stat.st_mtime_nsec);
     (kind(stat) == SFlag::S_IFREG && stat.st_nlink == 1).then_some(Stamp { size: stat.st_size, modified })
+}
+
+fn changed(stat: &FileStat) -> i128 {
+    nanoseconds(stat.st_ctime, stat.st_ctime_nsec)
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
 }

@@ -15,7 +15,8 @@
 //! * `interpret` takes events as hints where to look: while they wait in the queue the disk goes on, and what is on
 //!   disk decides. So the tree and the disk agree in the end, whatever the order in which they are seen.
 //! * `engine` does both in turns, so that neither waits long for the other; `descriptor` and `disk` talk to the kernel.
-//! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file.
+//! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file, and new
+//!   files whose writer has not closed them; `open_files` knows those that are being written.
 //! * `rescan` and `unwatched` remember what is owed: a walk after the kernel's queue overflowed, directories that
 //!   could not be watched.
 //! * `spool` and `settle` keep the events that were read until what follows from them is written down, also for a
@@ -24,7 +25,7 @@
 //!
 //! # What inotify does not tell
 //!
-//! Writes through a memory mapping, truncate(2) by path unless `modify` is on, writes to a file through another of its
+//! Writes through a memory mapping, the close of a file that was linked into place while it was open, truncate(2) by path unless `modify` is on, writes to a file through another of its
 //! hard links than the one in the tree, changes made by other hosts of a network file system. The full sync is for them.
 
 mod descriptor;
@@ -35,6 +36,7 @@ mod interpret;
 mod name_store;
 mod names;
 mod nap;
+mod open_files;
 mod rescan;
 mod root;
 mod settle;
@@ -68,6 +70,9 @@ pub enum Hint {
     /// An entry with a temporary name was made and went again unreported. Only a run that took a whole directory
     /// above meanwhile can have brought it to a remote.
     Passed,
+    /// A new file that its writer may still have open. Whatever was to be done about its path is obsolete: the path is
+    /// reported once more, at the close, removal or rename of the file, or when it is known that nobody has it open.
+    BeingWritten,
     /// Mode, owner or times of what is there; not its content.
     Attributes,
     /// The entry itself: it was written, made, replaced, or has left.
@@ -91,7 +96,9 @@ impl Hint {
     pub fn entry_kind(self) -> EntryKind {
         match self {
             Self::NewDirectory | Self::Rescan | Self::Arrived => EntryKind::Directory,
-            Self::Passed | Self::Attributes | Self::Entry | Self::Removed => EntryKind::NonDirectory,
+            Self::Passed | Self::BeingWritten | Self::Attributes | Self::Entry | Self::Removed => {
+                EntryKind::NonDirectory
+            }
         }
     }
 }
@@ -151,10 +158,11 @@ pub enum Report {
     /// Answer to [`Watch::mark`]: each event that the kernel had queued when `mark` was called has been reported, or
     /// its path is held back.
     Marked,
-    /// What was held back at a [`Report::Marked`] has been reported as well; one for each, in their order.
+    /// What was held back at a [`Report::Marked`] because of its name has been reported as well; one for each, in their
+    /// order.
     MarkedHeld,
     /// Answer to [`Watch::drain`]: each event that the kernel had queued when `drain` was called, and each path
-    /// then held back, has been reported.
+    /// then held back, has been reported, except for new files that a writer has open.
     Drained(u64),
 }
 
@@ -184,6 +192,12 @@ const STACK: usize = 256 * 1024;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 impl Spec {
+    /// Whether a new file that its writer has open is reported at its close, and no earlier.
+    fn awaits_close(&self) -> bool {
+        let events = &self.events;
+        events.close_write && !events.create_file && !events.modify && !self.raw
+    }
+
     /// What a process to come must watch in the same way, to make something of the events of this one.
     fn label(&self) -> Vec<u8> {
         let mut label = self.root.as_os_str().as_bytes().to_vec();
@@ -285,7 +299,8 @@ pub fn spawn(spec: Spec, kept: Option<Kept>, reports: UnboundedSender<Report>) -
 
 impl Watch {
     /// Has [`Report::Drained`] with this `token` sent once everything that happened in the tree before this call is
-    /// reported. That includes what a rescan that is owed will find.
+    /// reported. That includes what a rescan that is owed will find, and excludes new files that a writer has open: they
+    /// are reported at their close. To tell those from complete files may take some seconds.
     pub fn drain(&self, token: u64) {
         self.command(Control::Drain(token));
     }

@@ -169,6 +169,7 @@ impl Engine {
         self.ended.clear();
         self.steps.clear();
         self.holds.clear();
+        self.open_files.clear();
         self.rescans.forget();
         if self.root.present.take().is_some() {
             self.root.lost_at = self.caught_up;

@@ -12,13 +12,9 @@
 
 use super::Hint;
 use super::engine::{Engine, with_slack};
-use super::hold::HOLD;
 use crate::path::RelPath;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// Everything that an event holds back for a time has ended by then.
-const ALL_ENDED: Duration = HOLD.saturating_mul(2);
+use std::time::Instant;
 
 /// How far the events read are settled.
 #[derive(Debug)]
@@ -29,6 +25,8 @@ pub struct Settling {
     pub sent: u64,
     /// Walks are under way of which no event tells.
     pub owes_walk: bool,
+    /// A file is held once more until then, because it changed without an event.
+    pub extended: Option<Instant>,
     /// Since when the older segment is written to no more.
     switched: Option<Instant>,
     /// When so many reports are written down the older segment is settled.
@@ -38,7 +36,7 @@ pub struct Settling {
 impl Settling {
     /// Nothing was sent yet.
     pub fn new(resuming: bool) -> Self {
-        Self { resuming, sent: 0, owes_walk: false, switched: None, settled_with: None }
+        Self { resuming, sent: 0, owes_walk: false, extended: None, switched: None, settled_with: None }
     }
 }
 
@@ -63,8 +61,15 @@ impl Engine {
             return;
         }
         let switched = *self.settling.switched.get_or_insert(now);
+        // Every hold that began with an event has ended by then, unless it was extended. Files that a writer has open
+        // need no event of before: the kernel will report their close.
+        let all_ended = switched + 2 * self.hold_times.longest();
         match self.settling.settled_with {
-            None if now.duration_since(switched) >= ALL_ENDED && self.steps.is_empty() && self.changes.is_empty() => {
+            None if self.emptied >= all_ended
+                && self.settling.extended.is_none_or(|until| until <= self.emptied)
+                && self.steps.is_empty()
+                && self.changes.is_empty() =>
+            {
                 self.settling.settled_with = Some(self.settling.sent);
             }
             Some(sent) if written_down >= sent => {

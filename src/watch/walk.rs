@@ -9,8 +9,9 @@
 //! true for now, and the node that had the watch before is looked at again.
 
 use super::descriptor::{self, WatchDescriptor};
-use super::engine::{Engine, with_slack};
-use super::hold::{HOLD, Reason};
+use super::engine::{Engine, wall_time, with_slack};
+use super::hold::{Reason, Stamp, Writer};
+use super::interpret::writable;
 use super::names::{Treatment, treatment};
 use super::rescan::WallTime;
 use super::tree::NodeId;
@@ -26,7 +27,7 @@ use std::ffi::{CStr, OsStr};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Entries of one directory between two looks at the kernel's queue.
 const RELIEF: usize = 1024;
@@ -399,12 +400,34 @@ impl Engine {
         }
         match treatment(name.to_bytes(), self.spec.temporary_names) {
             Treatment::Skip => {}
-            Treatment::Report => self.report(path, Hint::Entry),
+            Treatment::Report => match self.may_be_open(directory, name, mode) {
+                Some((stamp, rest)) => self.hold(path, Reason::Created(stamp), rest),
+                None => self.report(path, Hint::Entry),
+            },
             Treatment::Hold => {
                 let born = mode == Mode::New { born: true };
-                self.hold(path, Reason::Temporary { born, counts: true }, HOLD);
+                let may_be_open = self.may_be_open(directory, name, mode).is_some();
+                let writer = if may_be_open { Writer::Unseen } else { Writer::None };
+                let patience = self.hold_times.of_name(writer);
+                self.hold(path, Reason::Temporary { born, counts: true, writer }, patience);
             }
         }
+    }
+
+    /// Whether a writer may have the file open that was found in a directory which was just made: its stamp, and how
+    /// long it is held.
+    ///
+    /// A file that was modified within the last second may be open. Files that other walks find are not held: a recursive
+    /// comparison follows and sends them anyway, and no event tells a later process of them.
+    fn may_be_open(&self, directory: &OwnedFd, name: &CStr, mode: Mode) -> Option<(Stamp, Duration)> {
+        if mode != (Mode::New { born: true }) || !self.spec.awaits_close() {
+            return None;
+        }
+        let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        let stamp = writable(&stat)?;
+        let age = (i128::from(wall_time(SystemTime::now())) - stamp.modified).unsigned_abs();
+        let rest = self.hold_times.content.as_nanos().checked_sub(age)?;
+        Some((stamp, Duration::from_nanos(u64::try_from(rest).ok()?)))
     }
 }
 

@@ -1,66 +1,11 @@
 //! What is reported of what happens.
 
 use super::*;
-use nix::sys::stat::{Mode, SFlag, mknod};
-use std::io::Write;
+use nix::sys::stat::Mode;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 fn switches(events: EventSwitches) -> impl FnOnce(&mut Spec) {
     move |spec| spec.events = events
-}
-
-#[test]
-fn a_file_is_reported_when_its_writer_closes_it() {
-    let mut rig = Rig::new(|_| {});
-    let mut file = fs::File::create(rig.root.join("a")).unwrap();
-    rig.engine.turn();
-    file.write_all(b"x").unwrap();
-    rig.engine.turn();
-    rig.collect();
-    assert!(rig.changes.is_empty(), "not while it is being written: {:?}", rig.changes);
-    drop(file);
-    assert_eq!(rig.settle(), ["Entry a"]);
-    fs::remove_file(rig.root.join("a")).unwrap();
-    assert_eq!(rig.settle(), ["Removed a"]);
-}
-
-#[test]
-fn what_never_closes_is_reported_at_once() {
-    let mut rig = Rig::new(|_| {});
-    fs::write(rig.out.join("file"), "x").unwrap();
-    symlink("nowhere", rig.root.join("link")).unwrap();
-    fs::hard_link(rig.out.join("file"), rig.root.join("hard")).unwrap();
-    mknod(&rig.root.join("fifo"), SFlag::S_IFIFO, Mode::S_IRUSR, 0).unwrap();
-    rig.engine.turn();
-    assert!(rig.engine.holds.next().is_none(), "nothing is held back");
-    assert_eq!(rig.settle(), ["Entry link", "Entry hard", "Entry fifo"]);
-}
-
-#[test]
-fn an_empty_file_that_nobody_has_open_is_reported_after_a_hold() {
-    let mut rig = Rig::new(|_| {});
-    mknod(&rig.root.join("empty"), SFlag::S_IFREG, Mode::S_IRUSR, 0).unwrap();
-    rig.engine.turn();
-    rig.collect();
-    assert!(rig.changes.is_empty() && rig.engine.holds.next().is_some());
-    rig.turn_until(|rig| hint_at(rig, "empty", Hint::Entry));
-}
-
-#[test]
-fn a_file_linked_into_place_is_reported() {
-    let mut rig = Rig::new(|_| {});
-    let file = {
-        use nix::fcntl::{OFlag, open};
-        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
-        open(&rig.root, flags, Mode::S_IRUSR | Mode::S_IWUSR).unwrap()
-    };
-    nix::unistd::write(&file, b"complete").unwrap();
-    let from = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    let follow = nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW;
-    let cwd = nix::fcntl::AT_FDCWD;
-    nix::unistd::linkat(cwd, from.as_str(), cwd, &rig.root.join("linked"), follow).unwrap();
-    // Still open: no close tells of it.
-    rig.turn_until(|rig| hint_at(rig, "linked", Hint::Entry));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! real overflow of the kernel's queue takes no more than not turning.
 
 mod behaviour;
+mod new_files;
 mod random;
 mod remote;
 mod resume;
@@ -12,6 +13,7 @@ mod thread;
 mod tree;
 
 use super::engine::{Engine, Shared, Turn};
+use super::hold::HoldTimes;
 use super::spool::Spool;
 use super::{Change, Control, Counters, Hint, Kept, Report, Spec};
 use crate::config::{EventSwitches, TemporaryNames};
@@ -28,6 +30,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For tests that wait until holds have ended.
+const BRIEF: HoldTimes = HoldTimes {
+    name: Duration::from_millis(20),
+    content: Duration::from_millis(20),
+    empty: Duration::from_millis(20),
+    linked: Duration::from_millis(5),
+};
+
+/// How often a condition is looked at while nothing happens.
+const LOOK: Duration = Duration::from_millis(20);
 
 fn spec(root: &Path) -> Spec {
     Spec {
@@ -112,7 +125,8 @@ impl Rig {
 
     /// The agent is killed, with all that it has not written down, and another one starts.
     fn die(&mut self) {
-        let (engine, control, reports) = start(&self.spec, &self.kept);
+        let (mut engine, control, reports) = start(&self.spec, &self.kept);
+        engine.hold_times = self.engine.hold_times;
         (self.engine, self.control, self.reports, self.received) = (engine, control, reports, 0);
         self.changes.clear();
         self.told.clear();
@@ -145,10 +159,17 @@ impl Rig {
             assert!(Instant::now() < deadline, "not within {PATIENCE:?}; told {:?}, {:?}", self.told, self.changes);
             match turn {
                 Turn::Busy => {}
-                Turn::Idle(until) => self.engine.wait(until.min(deadline)),
+                Turn::Idle(until) => self.engine.wait(until.min(deadline).min(Instant::now() + LOOK)),
                 Turn::Ended => panic!("the engine ended; told {:?}", self.told),
             }
         }
+    }
+
+    /// Turns for at least that long, and gives back what was reported since the last call.
+    fn turn_for(&mut self, time: Duration) -> Vec<String> {
+        let end = Instant::now() + time;
+        self.turn_until(|_| Instant::now() >= end);
+        self.take()
     }
 
     fn collect(&mut self) {
@@ -169,7 +190,9 @@ impl Rig {
     }
 
     fn take(&mut self) -> Vec<String> {
-        self.changes.drain(..).map(|change| format!("{:?} {}", change.hint, change.path.display())).collect()
+        // That a file is being written is no reason to send anything; see the tests of new files for it.
+        let changes = self.changes.drain(..).filter(|change| change.hint != Hint::BeingWritten);
+        changes.map(|change| format!("{:?} {}", change.hint, change.path.display())).collect()
     }
 
     /// Whether exactly the directories on disk are watched, each as itself.

@@ -78,6 +78,7 @@ fn run(seed: u64, operations: usize, eager: bool, deadly: bool, adjust: impl FnO
         fs::write(root.join("a/b/file"), "first").unwrap();
     };
     let mut rig = Rig::with_tree(fill, adjust);
+    rig.engine.hold_times = BRIEF;
     let mut remote = Remote::equal_to(&rig.root);
     let mut journal = Vec::new();
     // Once in a while the kernel loses events; the first rescan is not delayed.
@@ -99,7 +100,7 @@ fn run(seed: u64, operations: usize, eager: bool, deadly: bool, adjust: impl FnO
             // The agent acts on what it has heard, while more goes on.
             0 if eager => {
                 journal.push(format!("applied {:?}", rig.changes));
-                rig.changes.drain(..).for_each(|change| remote.apply(&rig.root, &change));
+                remote.apply_all(&rig.root, &std::mem::take(&mut rig.changes));
             }
             1 => check(&mut rig, &mut remote, seed, &mut journal),
             2..6 if deadly => rig.write_down(),
@@ -119,7 +120,7 @@ fn check(rig: &mut Rig, remote: &mut Remote, seed: u64, journal: &mut Vec<String
     rig.turn_until(|rig| rig.told.last().is_some_and(|told| told == "Drained(1)"));
     rig.write_down();
     let changes = std::mem::take(&mut rig.written_down);
-    changes.iter().for_each(|change| remote.apply(&rig.root, change));
+    remote.apply_all(&rig.root, &changes);
     let different = remote.differences(&rig.root);
     journal.push(format!("checked after {changes:?}"));
     let story = journal[journal.len().saturating_sub(60)..].join("\n");

@@ -29,7 +29,22 @@ impl Remote {
         remote
     }
 
-    pub fn apply(&mut self, root: &Path, change: &Change) {
+    /// Acts on all of `changes`, but for those that a later one makes obsolete.
+    pub fn apply_all(&mut self, root: &Path, changes: &[Change]) {
+        let is_entry = |hint: Hint| matches!(hint, Hint::Entry | Hint::Removed | Hint::Attributes);
+        for (at, change) in changes.iter().enumerate() {
+            let later = &changes[at..];
+            let has_successor = |later: &Change| later.hint == Hint::BeingWritten && later.path == change.path;
+            if !(is_entry(change.hint) && later.iter().any(has_successor)) {
+                self.apply(root, change);
+            }
+        }
+    }
+
+    fn apply(&mut self, root: &Path, change: &Change) {
+        if change.hint == Hint::BeingWritten {
+            return;
+        }
         let path = &change.path;
         for above in path.ancestors_below_root() {
             if let Some(item) = read(&above.under(root)) {
@@ -70,7 +85,7 @@ impl Remote {
                 let gone: Vec<_> = self.items.keys().filter(|item| gone(item)).cloned().collect();
                 self.items.retain(|item, _| !gone.iter().any(|gone| gone == item || item.is_inside(gone)));
             }
-            Hint::Entry | Hint::Removed | Hint::Attributes | Hint::Passed => {}
+            Hint::Entry | Hint::Removed | Hint::Attributes | Hint::Passed | Hint::BeingWritten => {}
         }
     }
 

@@ -56,6 +56,54 @@ fn what_was_read_and_not_written_down_is_reported_again() {
 }
 
 #[test]
+fn a_new_file_that_is_open_when_the_watch_ends_is_reported_by_a_later_one() {
+    use std::io::Write;
+    let mut rig = Rig::with_tree(tree, |_| {});
+    rig.engine.hold_times = BRIEF;
+    rig.write_down();
+    rig.engine.turn();
+    let paths = ["empty", "written", "a/found"].map(|name| rig.root.join(name));
+    fs::rename(rig.root.join("a"), rig.root.join("old")).unwrap();
+    fs::create_dir(rig.root.join("a")).unwrap();
+    let mut files = paths.map(|path| fs::File::create(path).unwrap());
+    files[1].write_all(b"half").unwrap();
+    files[2].write_all(b"half").unwrap();
+    rig.settle();
+    rig.write_down();
+    // Once with all of it in the spool, once with nothing left of it there.
+    for _ in 0..2 {
+        rig.die();
+        rig.turn_until(|rig| rig.resumptions.0 > 0);
+        assert!(!hint_at(&rig, "written", Hint::Entry), "{:?}", rig.changes);
+        rig.settle();
+        rig.write_down();
+        rig.engine.turn();
+    }
+    files[1].write_all(b" and half").unwrap();
+    rig.die();
+    drop(files);
+    let changes = rig.settle();
+    for name in ["empty", "written", "a/found"] {
+        assert!(has(&changes, &format!("Entry {name}")), "{name} in {changes:?}");
+    }
+    assert_eq!(rig.resumptions, (3, 1));
+
+    // A file that never closes is held when the watch ends.
+    rig.write_down();
+    rig.engine.turn();
+    rig.engine.hold_times = HoldTimes::USUAL;
+    let mode = nix::sys::stat::Mode::S_IRUSR;
+    nix::sys::stat::mknod(&rig.root.join("node"), nix::sys::stat::SFlag::S_IFREG, mode, 0).unwrap();
+    rig.engine.turn();
+    rig.collect();
+    rig.write_down();
+    rig.engine.turn();
+    assert!(rig.engine.holds.next().is_some());
+    rig.die();
+    assert_eq!(rig.settle(), ["Entry node"]);
+}
+
+#[test]
 fn another_directory_at_the_root_is_not_taken_for_the_one_that_was_watched() {
     let mut rig = Rig::with_tree(tree, |_| {});
     rig.write_down();
