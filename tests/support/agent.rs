@@ -27,6 +27,8 @@ pub struct Launch {
     working_directory: Option<PathBuf>,
     /// Another binary and user than the tests' own.
     unprivileged: Option<(PathBuf, u32)>,
+    /// That user has `CAP_DAC_READ_SEARCH`.
+    reads_everything: bool,
 }
 
 impl Launch {
@@ -40,6 +42,7 @@ impl Launch {
             environment: Vec::new(),
             working_directory: None,
             unprivileged: None,
+            reads_everything: false,
         };
         let nowhere = format!("unix:path={}", directory.join("no-bus").display());
         launch
@@ -91,12 +94,24 @@ impl Launch {
         self
     }
 
+    /// The same with the one capability that the unit gives: it reads every file, and so do its rsyncs.
+    pub fn unprivileged_reader(mut self) -> Self {
+        self.reads_everything = true;
+        self.unprivileged()
+    }
+
     fn command(&self) -> Command {
         // Only the process itself can know the number that `LISTEN_PID` has to be.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]);
         match &self.unprivileged {
             None => command.arg(env!("CARGO_BIN_EXE_sersync")),
+            Some((binary, user)) if self.reads_everything => {
+                let user = [format!("--reuid={user}"), format!("--regid={user}")];
+                let capability = ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
+                // What it is not to have: root's other capabilities.
+                command.arg("setpriv").args(user).args(capability).current_dir(&self.directory).arg(binary)
+            }
             Some((binary, user)) => command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary),
         };
         if let Some(directory) = &self.working_directory {
