@@ -4,14 +4,15 @@
 mod support;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::config::Confxml;
 use support::rsyncd::Daemon;
-use support::scene::{MODULE, Place};
+use support::scene::{MODULE, Place, Scene};
 use support::sshd::Sshd;
 use support::tree::{Judge, assert_converged, put};
 use support::writer::again_and_again_while;
@@ -22,6 +23,9 @@ const AGENT: u32 = 65_534;
 
 /// Content of the file outside.
 const SECRET: &str = "root:$6$a-secret-of-the-machine";
+
+/// Name of a file outside, of which nothing inside has the name.
+const HIDDEN: &str = "hidden";
 
 /// Content of what stands in its place in the tree.
 const PUBLIC: &str = "what everybody may read";
@@ -49,6 +53,7 @@ impl Race {
         let outside = place.make("outside");
         fs::write(outside.join("secret"), SECRET).unwrap();
         fs::set_permissions(outside.join("secret"), Permissions::from_mode(0o600)).unwrap();
+        fs::write(outside.join(HIDDEN), "").unwrap();
         fs::set_permissions(&outside, Permissions::from_mode(0o700)).unwrap();
         let race = Self { place, follows, swaps: AtomicU64::new(0) };
         for kind in KINDS {
@@ -116,7 +121,7 @@ impl Race {
                 for copy in copies {
                     let swaps = self.swaps.load(Ordering::Relaxed);
                     if let Some(file) = leaked(copy) {
-                        panic!("{} has the secret after {swaps} swaps, {:?}", file.display(), begin.elapsed());
+                        panic!("{} is from outside, after {swaps} swaps, {:?}", file.display(), begin.elapsed());
                     }
                 }
                 std::thread::park_timeout(Duration::from_millis(1));
@@ -141,10 +146,13 @@ fn own(path: &Path, user: u32) {
     chown(path, Some(user), Some(user)).unwrap();
 }
 
-/// The file below `directory` that holds the secret. Links are what they are.
+/// The file below `directory` that holds the secret, or has the name of one outside. Links are what they are.
 fn leaked(directory: &Path) -> Option<PathBuf> {
     // Entries come and go.
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name() == HIDDEN {
+            return Some(entry.path());
+        }
         let found = match entry.file_type() {
             Ok(kind) if kind.is_dir() => leaked(&entry.path()),
             Ok(kind) if kind.is_file() => {
@@ -247,4 +255,52 @@ fn a_link_that_is_followed_leads_where_the_config_says_and_fails_by_name_elsewhe
     agent.wait_logged("LinkLeadsOut");
     agent.wait_logged("<mayRead path=");
     assert!(!at("letter").exists());
+}
+
+/// The inode numbers of all that process `pid` has an inotify watch on (proc_pid_fdinfo(5)).
+fn watched_inodes(pid: i32) -> BTreeSet<u64> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+    let infos = descriptors.filter_map(|descriptor| fs::read_to_string(descriptor.path()).ok()).collect::<String>();
+    let watches = infos.lines().filter(|line| line.starts_with("inotify "));
+    watches
+        .filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("ino:")))
+        .map(|number| u64::from_str_radix(number, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn no_directory_outside_is_watched_while_links_are_swapped_in() {
+    let scene = Scene::start();
+    let outside = scene.place.make("outside");
+    put(&outside.join("deep/deeper").join(HIDDEN), "x");
+    let foreign: BTreeSet<u64> =
+        ["", "deep", "deep/deeper"].iter().map(|name| fs::metadata(outside.join(name)).unwrap().ino()).collect();
+    let swaps = AtomicU64::new(0);
+    let swap = || {
+        let number = swaps.fetch_add(1, Ordering::Relaxed);
+        let (entry, link) = (scene.at(format!("{number}")), scene.at(format!("{number}-link")));
+        symlink(&outside, &link).unwrap();
+        put(&entry.join("deep/deeper/shown"), "x");
+        for _ in 0..20 {
+            renameat2(AT_FDCWD, &entry, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).unwrap();
+            pause(Duration::from_micros(200));
+        }
+        fs::remove_dir_all(&entry).unwrap();
+        fs::remove_file(&link).unwrap();
+    };
+    let begin = Instant::now();
+    again_and_again_while(vec![swap], || {
+        let mut seen = 0;
+        while begin.elapsed() < length() {
+            let watched = watched_inodes(scene.agent.pid());
+            seen = seen.max(watched.len());
+            let wrong: Vec<_> = watched.intersection(&foreign).collect();
+            assert!(wrong.is_empty(), "watched outside after {swaps:?} times 20 swaps: {wrong:?}");
+            if let Some(file) = leaked(&scene.copy) {
+                panic!("{} is from outside", file.display());
+            }
+        }
+        assert!(seen > 1, "of the directories that were swapped some were watched");
+    });
+    scene.converged();
 }
