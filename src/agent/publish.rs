@@ -91,9 +91,9 @@ impl Engine {
                  (Landlock)"
             ),
             Protection::None => tracing::warn!(
-                "no confinement: this kernel has no Landlock (Linux 5.13, enabled at boot), so a user who can write to a \
-                 watched directory may have any file sent that the agent can read; `man sersync@.service` names what else \
-                 helps"
+                "no confinement: this kernel has no Landlock (Linux 5.13, enabled at boot), or one too old for a local \
+                 copy with hard links (5.19). A user who can write to a watched directory may have any file sent that \
+                 the agent can read; see WHAT IT MAY DO in `man sersync@.service`"
             ),
         }
     }

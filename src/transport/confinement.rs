@@ -19,6 +19,7 @@ use super::plan::RootIdentity;
 use super::{Work, local};
 use crate::beneath;
 use crate::config::{Destination, RsyncOptions, has_option, option_values};
+use crate::path::RelPath;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset as Rules, RulesetAttr,
     RulesetCreatedAttr, make_bitflags,
@@ -158,8 +159,10 @@ enum Kernel {
 fn kernel() -> Kernel {
     static KERNEL: OnceLock<Kernel> = OnceLock::new();
     *KERNEL.get_or_init(|| {
-        let created = Rules::default().handle_access(all()).and_then(Rules::create).ok();
-        if created.and_then(Option::<OwnedFd>::from).is_none() {
+        // An error is one of this moment, such as no descriptor being left: then runs fail until it has passed.
+        if let Ok(created) = Rules::default().handle_access(all()).and_then(Rules::create)
+            && Option::<OwnedFd>::from(created).is_none()
+        {
             return Kernel::Without;
         }
         let refer = Rules::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::Refer);
@@ -225,6 +228,14 @@ struct Needs {
 struct Place {
     path: PathBuf,
     rights: Rights,
+}
+
+impl Place {
+    /// Its path below `root`, where it is there. The root of the machine has only what the system put there.
+    fn below(&self, root: &Path) -> Option<RelPath> {
+        let below = self.path.strip_prefix(root).ok().filter(|_| root.parent().is_some())?;
+        RelPath::new(below.as_os_str().as_encoded_bytes()).ok()
+    }
 }
 
 /// Which file a path leads to: device, inode number, and the mount.
@@ -326,28 +337,28 @@ impl Confinement {
         (&mut rules).add_rule(PathBeneath::new(root, DATA)).map_err(io::Error::other)?;
         let mut places = Vec::new();
         let mut seen = HashSet::new();
-        for place in self.needs.places() {
-            // Who writes the tree decides where its paths lead. And what holds the root, or is `/`, is no place for one
-            // program's files, except where the config says that it is.
-            let is_inside = place.path.starts_with(&real_root);
-            let is_above = real_root.starts_with(&place.path) && !self.needs.may_read.contains(&place.path);
-            if is_inside || is_above || !seen.insert(place.clone()) {
+        for place in self.needs.places(&real_root) {
+            if !seen.insert(place.clone()) {
                 continue;
             }
-            let opened = open(&place.path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-            let found = match opened {
+            let opened = match place.below(&real_root) {
+                // Users who write the tree decide where its links lead.
+                Some(below) => beneath::open(root, &below, OFlag::O_PATH),
+                None => open(&place.path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()),
+            };
+            match opened {
                 Ok(opened) => {
                     let is_directory = fstat(&opened).is_ok_and(|stat| kind(stat.st_mode) == SFlag::S_IFDIR);
                     let rights = if is_directory { place.rights } else { place.rights & AccessFs::from_file(ABI::V3) };
                     if !rights.is_empty() {
                         (&mut rules).add_rule(PathBeneath::new(&opened, rights)).map_err(io::Error::other)?;
                     }
-                    Some(identity_of(opened.as_fd())?)
                 }
                 Err(error @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => return Err(error.into()),
                 // What is not there cannot be read.
-                Err(_) => None,
-            };
+                Err(_) => {}
+            }
+            let found = identity_at(&place.path);
             places.push((place, found));
         }
         let ruleset = Option::<OwnedFd>::from(rules).map(Arc::new);
@@ -375,8 +386,8 @@ impl Built {
 }
 
 impl Needs {
-    /// All that is to be allowed besides the root.
-    fn places(&self) -> Vec<Place> {
+    /// All that is to be allowed besides the root, which is at `root`.
+    fn places(&self, root: &Path) -> Vec<Place> {
         let mut places = Vec::new();
         let mut add = |path: PathBuf, rights: Rights| places.push(Place { path, rights });
         let system = |list: &[(&str, Rights)], add: &mut dyn FnMut(PathBuf, Rights)| {
@@ -389,9 +400,9 @@ impl Needs {
         }
         for variable in ["PATH", "LD_LIBRARY_PATH"] {
             let listed = std::env::var_os(variable).unwrap_or_default();
-            // One that holds a home holds more than programs.
+            // One that holds a home, or the root, holds more than programs.
             let is_of_programs =
-                |path: &PathBuf| path.is_absolute() && !home.as_ref().is_some_and(|h| h.starts_with(path));
+                |path: &PathBuf| !root.starts_with(path) && !home.as_ref().is_some_and(|home| home.starts_with(path));
             std::env::split_paths(&listed).filter(is_of_programs).for_each(|path| add(path, READ));
         }
         for program in ["rsync", "ssh"] {
@@ -557,10 +568,6 @@ impl Work<'_> {
         if self.ruleset.descriptor().is_none() {
             return;
         }
-        let is_refusal = |fault: &Fault| {
-            let here = ["[receiver]", "[generator]"].iter().all(|there| !fault.message.contains(there));
-            fault.name == fault_name::PERMISSION_DENIED && here
-        };
         let (refused, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut found.failed).into_iter().partition(|(_, fault)| is_refusal(fault));
         found.failed = others;
@@ -583,7 +590,14 @@ impl Work<'_> {
     }
 }
 
-fn refusal(root: BorrowedFd<'_>, path: &crate::path::RelPath) -> Refusal {
+/// Whether rsync says that it could not read something here; the remote has complaints of that name, too. Before 3.2 it
+/// does not say which side speaks.
+fn is_refusal(fault: &Fault) -> bool {
+    const HERE: [&str; 3] = ["rsync: [sender] ", "rsync: send_files failed to open \"", "rsync: opendir \""];
+    fault.name == fault_name::PERMISSION_DENIED && HERE.iter().any(|words| fault.message.starts_with(words))
+}
+
+fn refusal(root: BorrowedFd<'_>, path: &RelPath) -> Refusal {
     let kind = match beneath::open(root, path, OFlag::O_PATH) {
         Ok(found) => fstat(&found).map(|stat| kind(stat.st_mode)),
         Err(error) => Err(error),
@@ -660,7 +674,7 @@ mod tests {
             password_file: None,
             may_read: may_read.iter().map(PathBuf::from).collect(),
         };
-        Confinement::new(&destination, &options).needs.places()
+        Confinement::new(&destination, &options).needs.places(Path::new("/data/www"))
     }
 
     #[test]
@@ -683,6 +697,27 @@ mod tests {
             let shadow = Path::new("/etc/shadow");
             assert!(!shadow.starts_with(&place.path), "{place:?}");
         }
+    }
+
+    #[test]
+    fn what_the_remote_refuses_is_no_refusal_here() {
+        let is_one = |line: &str| is_refusal(&Fault::from_words(line).unwrap());
+        assert!(is_one("rsync: [sender] send_files failed to open \"/data/a\": Permission denied (13)"));
+        assert!(is_one("rsync: [sender] opendir \"/data/a\" failed: Permission denied (13)"));
+        assert!(is_one("rsync: send_files failed to open \"/data/a\": Permission denied (13)"));
+        assert!(!is_one("rsync: [receiver] mkstemp \"/[sender] \" (in www) failed: Permission denied (13)"));
+        assert!(!is_one("rsync: mkstemp \"/.a.Ab12Cd\" (in www) failed: Permission denied (13)"));
+        assert!(!is_one("ERROR: daemon refused to receive file \"[sender] \""));
+        assert!(!is_one("rsync: [sender] send_files failed to open \"/data/a\": Input/output error (5)"));
+    }
+
+    #[test]
+    fn a_place_in_the_tree_is_told_from_one_beside_it() {
+        let below = |path: &str, root: &str| Place { path: path.into(), rights: DATA }.below(Path::new(root));
+        assert_eq!(below("/data/www/lists/a", "/data/www"), Some(RelPath::new(b"lists/a").unwrap()));
+        assert_eq!(below("/data/www2", "/data/www"), None);
+        assert_eq!(below("/data", "/data/www"), None);
+        assert_eq!(below("/data", "/"), None, "all of the machine");
     }
 
     #[test]
