@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod aside;
+mod beneath;
 pub mod bus;
 pub mod calendar;
 pub mod cli;

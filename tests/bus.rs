@@ -80,6 +80,7 @@ async fn shows_the_snapshot() {
     let number = |name: &str| u64::try_from(properties[name].clone()).unwrap();
     assert_eq!(text("Instance"), "www");
     assert_eq!(text("State"), "degraded");
+    assert_eq!(text("Confinement"), "landlock");
     assert_eq!(text("Version"), env!("CARGO_PKG_VERSION"));
     assert_eq!(Vec::<u8>::try_from(properties["ConfigPath"].clone()).unwrap(), b"/etc/sersync/www.xml");
     assert_eq!(number("QueueDepth"), 512);
@@ -197,7 +198,7 @@ async fn a_long_wait_holds_up_nobody() {
     let Command::WaitSynced(timeout, answer) = engine.command().await else { panic!("not a wait") };
     assert_eq!(timeout, Duration::MAX, "0 waits for ever");
 
-    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 20);
+    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 21);
     let agent = agent(&client).await;
     let pause = async { agent.call::<_, _, ()>("Pause", &()).await };
     let play = async {

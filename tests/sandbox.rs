@@ -137,6 +137,8 @@ fn an_instance_reads_everything_changes_nothing_and_is_never_given_up() {
         assert!(status.contains(line), "no {line:?} in {status}");
     }
 
+    assert_eq!(machine.tells("www", "Confinement"), "s \"landlock\"", "{}", machine.journal());
+
     // Restarted and reloaded, it takes up where it was.
     put(&source.join("later"), "later");
     assert_converged(&source, &copy);

@@ -12,7 +12,7 @@ use super::keeper::Keeper;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
-use super::snapshot::{Notice, Snapshot, StartedFrom, State};
+use super::snapshot::{Notice, Protection, Snapshot, StartedFrom, State};
 use super::telling::Partial;
 use super::write_down::{Found, Ledger};
 use crate::config::overlap::Mirror;
@@ -142,6 +142,8 @@ pub(super) struct Engine {
     /// Should this run end by a crash, the next one must take all changes since then for missed.
     pub(super) missed_since: SystemTime,
     pub(super) started_from: StartedFrom,
+    /// What the journal has of the remotes' confinement.
+    pub(super) confinement_logged: Option<Protection>,
     pub(super) last_sync_at: Option<SystemTime>,
     pub(super) totals: Totals,
     /// Counters of watches that have ended.
@@ -181,6 +183,7 @@ impl Engine {
             bytes_sent: 0,
             started_at,
             started_from: StartedFrom::Full,
+            confinement: Protection::of_kernel(),
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,
@@ -224,6 +227,7 @@ impl Engine {
             // What an earlier run missed is not made up for before it has reached every remote.
             missed_since: found.left.as_ref().map_or(started_at, |left| left.since.min(started_at)),
             started_from: StartedFrom::Full,
+            confinement_logged: None,
             last_sync_at: None,
             totals: Totals::default(),
             past_events: 0,
@@ -301,6 +305,7 @@ impl Engine {
             false => StartedFrom::Full,
         };
         self.write_down(now);
+        self.log_confinement();
         Ok(())
     }
 

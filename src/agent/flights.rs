@@ -98,8 +98,8 @@ impl Engine {
     fn start(&mut self, at: usize, batch: Batch, identity: Option<transport::RootIdentity>, now: Instant) {
         let delete = self.may_delete(batch.lane);
         let remote = &mut self.remotes[at];
-        if let Some(shared) = &mut remote.shared
-            && let Err(error) = shared.keep(now)
+        if let (Some(shared), Some(ruleset)) = (&mut remote.shared, remote.endpoint.last_ruleset())
+            && let Err(error) = shared.keep(ruleset, now)
         {
             tracing::debug!(sersync_remote = remote.name, %error, "no shared ssh connection");
         }

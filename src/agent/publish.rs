@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::root::{Condition, Root};
-use super::snapshot::{Snapshot, State};
+use super::snapshot::{Protection, Snapshot, State};
 use crate::pending::Lane;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -59,6 +59,7 @@ impl Engine {
             bytes_sent: self.totals.bytes_sent,
             started_at: self.started_at,
             started_from: self.started_from,
+            confinement: self.confinement(),
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
             next_full_sync_at: self.clock.as_ref().and_then(|clock| clock.next(now, SystemTime::now())),
@@ -70,6 +71,31 @@ impl Engine {
         self.snapshots.send_replace(Arc::new(snapshot));
         self.snapshot_at = now;
         self.dirty = false;
+    }
+
+    /// What holds for every remote.
+    fn confinement(&self) -> Protection {
+        let of_remotes = self.remotes.iter().map(|remote| remote.endpoint.protection()).min();
+        of_remotes.unwrap_or_else(Protection::of_kernel)
+    }
+
+    /// Logs which confinement is in force, if that is not what was logged last.
+    pub(super) fn log_confinement(&mut self) {
+        let confinement = self.confinement();
+        if self.remotes.is_empty() || self.confinement_logged.replace(confinement) == Some(confinement) {
+            return;
+        }
+        match confinement {
+            Protection::Landlock => tracing::info!(
+                "confinement: rsync and ssh can read the watched directories and what they need to start, nothing else \
+                 (Landlock)"
+            ),
+            Protection::None => tracing::warn!(
+                "no confinement: this kernel has no Landlock (Linux 5.13, enabled at boot), or one too old for a local \
+                 copy with hard links (5.19). A user who can write to a watched directory may have any file sent that \
+                 the agent can read; see WHAT IT MAY DO in `man sersync@.service`"
+            ),
+        }
     }
 
     fn problems(&self) -> Vec<String> {

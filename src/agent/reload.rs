@@ -75,6 +75,7 @@ impl Engine {
         }
         self.ledger.renumber();
         self.plugins.follow(&self.config, &self.instance);
+        self.log_confinement();
         tracing::info!(message_id = message_ids::CONFIG_RELOADED, "the config was read again");
         Ok(())
     }

@@ -421,8 +421,13 @@ mod tests {
 
     fn remote() -> Remote {
         let destination = Destination::Local { directory: "/mnt/copy".into() };
-        let options =
-            crate::config::RsyncOptions { params: Vec::new(), ssh: Vec::new(), timeout: None, password_file: None };
+        let options = crate::config::RsyncOptions {
+            params: Vec::new(),
+            ssh: Vec::new(),
+            timeout: None,
+            password_file: None,
+            may_read: Vec::new(),
+        };
         Remote::new(RemoteId(1), "copy".into(), "/data".into(), Endpoint::new(destination, &options), 100)
     }
 

@@ -6,6 +6,7 @@
 //! spare, none is started ahead any more until the config is read again.
 
 use crate::transport::{Ahead, Endpoint, Readiness};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ impl Reserve {
         }
         match Ahead::start(endpoint, root, readiness) {
             Ok(ahead) => (self.ready, self.not_before) = (Some(ahead), None),
+            // After the next run.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready = None,
             Err(_) => (self.ready, self.not_before) = (None, Some(now + PAUSE)),
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::path::RelPath;
 pub use crate::plugin::Status as PluginStatus;
-pub use crate::transport::Fault;
+pub use crate::transport::{Fault, Protection};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub started_at: SystemTime,
     /// What it knew when it started.
     pub started_from: StartedFrom,
+    /// What keeps rsync and ssh from reading outside the watched directories.
+    pub confinement: Protection,
     /// When a run last succeeded.
     pub last_sync_at: Option<SystemTime>,
     /// When a full sync of all remotes last succeeded.

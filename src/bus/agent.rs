@@ -181,6 +181,11 @@ impl AgentObject {
     }
 
     #[zbus(property)]
+    fn confinement(&self) -> &'static str {
+        self.handle.snapshot().confinement.name()
+    }
+
+    #[zbus(property)]
     fn last_sync_at(&self) -> u64 {
         usec(self.handle.snapshot().last_sync_at)
     }

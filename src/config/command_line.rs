@@ -125,7 +125,13 @@ fn exact(roots: Vec<Root>) -> Config {
         deletions: Deletions::Always,
         filter: Arc::new(Filter::none()),
         // Not -H: to find hard links rsync has to remember every file of a run.
-        rsync: RsyncOptions { params: vec!["-a".to_owned()], ssh: Vec::new(), timeout: None, password_file: None },
+        rsync: RsyncOptions {
+            params: vec!["-a".to_owned()],
+            ssh: Vec::new(),
+            timeout: None,
+            password_file: None,
+            may_read: Vec::new(),
+        },
         agent: AgentSettings::default(),
         fail_log: None,
         crontab: None,

@@ -273,7 +273,10 @@ fn rsync_options(
     };
     let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
     let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
-    RsyncOptions { params, ssh: access::ssh_options(reading, child("ssh")), timeout, password_file: None }
+    let named = rsync.into_iter().flat_map(|rsync| rsync.children("mayRead"));
+    let may_read =
+        named.filter_map(|element| reading.absolute_path(element, "path", "the directory to be read")).collect();
+    RsyncOptions { params, ssh: access::ssh_options(reading, child("ssh")), timeout, password_file: None, may_read }
 }
 
 /// The roots, each with the element it comes from.

@@ -38,7 +38,7 @@ pub(crate) use evaluation::{evaluator, possible_evaluator};
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
 pub use needs::{Needs, needs};
-pub use params::{takes_short_value, takes_value};
+pub use params::{has_option, option_values, takes_short_value, takes_value};
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
 #[cfg(fuzzing)]
 pub(crate) use source::written_text;
@@ -376,6 +376,8 @@ pub struct RsyncOptions {
     pub timeout: Option<Duration>,
     /// `<auth passwordfile>`, where a password was read from it: for a command that people run. Ours get the password.
     pub password_file: Option<PathBuf>,
+    /// `<mayRead>`: what rsync and ssh may read besides the watched directory and what they need to start.
+    pub may_read: Vec<PathBuf>,
 }
 
 /// Names that editors, package managers and rsync use for a moment (`4913`, `*~`, `.*.sw?`, …).

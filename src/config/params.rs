@@ -185,6 +185,58 @@ pub fn takes_short_value(letter: char) -> bool {
     SHORT_WITH_VALUE.contains(letter)
 }
 
+/// The options of `words` that have a value, each by its long name.
+pub fn option_values(words: &[String]) -> Vec<(&str, &str)> {
+    let mut values = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if let Some(long) = word.strip_prefix("--") {
+            match long.split_once('=') {
+                Some(both) => values.push(both),
+                None if takes_value(long) => values.extend(words.next().map(|value| (long, value.as_str()))),
+                None => {}
+            }
+        } else if let Some(at) = word.find(|letter| SHORT_WITH_VALUE.contains(letter)).filter(|_| word.starts_with('-'))
+        {
+            let name = match word.as_bytes()[at] {
+                b'e' => "rsh",
+                b'f' => "filter",
+                b'T' => "temp-dir",
+                // Of the others nobody asks.
+                _ => "",
+            };
+            let glued = &word[at + 1..];
+            let value = if glued.is_empty() { words.next().map(String::as_str) } else { Some(glued) };
+            values.extend(value.map(|value| (name, value)));
+        }
+    }
+    values
+}
+
+/// Whether `words` have an option without a value, by its letter or its long name.
+pub fn has_option(words: &[String], short: char, long: &str) -> bool {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if let Some(name) = word.strip_prefix("--") {
+            if name == long {
+                return true;
+            }
+            if takes_value(name) {
+                words.next();
+            }
+        } else if let Some(bundle) = word.strip_prefix('-') {
+            let flags = bundle.split(|letter| SHORT_WITH_VALUE.contains(letter)).next().unwrap_or_default();
+            if flags.contains(short) {
+                return true;
+            }
+            if bundle.ends_with(|letter| SHORT_WITH_VALUE.contains(letter)) && flags.len() + 1 == bundle.len() {
+                words.next();
+            }
+        }
+    }
+    false
+}
+
 impl Params {
     /// Splits `text` as a shell would, and sorts its options. With `keep_newer`, `-u` is kept, or added.
     pub(super) fn read(text: &str, keep_newer: bool) -> Result<Self, ParamsError> {
@@ -313,6 +365,28 @@ mod tests {
             ["--exclude", "-r", "--exclude=a b", "--chmod", "D755"]
         );
         assert_eq!(kept("--log-format '%n' -z"), ["-z"]);
+    }
+
+    #[test]
+    fn values_and_flags_are_found_wherever_they_stand() {
+        let words = |text: &str| shlex::split(text).unwrap();
+        let found = words("-aLe 'ssh -k' -T/tmp/x --log-file /l --exclude=-H --filter='. /f' -f '- H' --temp-dir=k -z");
+        assert_eq!(
+            option_values(&found),
+            [
+                ("rsh", "ssh -k"),
+                ("temp-dir", "/tmp/x"),
+                ("log-file", "/l"),
+                ("exclude", "-H"),
+                ("filter", ". /f"),
+                ("filter", "- H"),
+                ("temp-dir", "k")
+            ]
+        );
+        assert!(has_option(&found, 'L', "copy-links") && has_option(&found, 'z', "compress"));
+        assert!(!has_option(&found, 'H', "hard-links") && !has_option(&found, 'k', "copy-dirlinks"));
+        assert!(has_option(&words("--copy-links"), 'L', "copy-links"));
+        assert!(!has_option(&words("--exclude --copy-links"), 'L', "copy-links"));
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(super) static HEAD: ElementRule = one(
                         one("userDefinedPort", &["start", "port"], &[]),
                         one("timeout", &["start", "time"], &[]),
                         one("ssh", &["start", "port", "identity", "credential", "options"], &[]),
+                        many("mayRead", &["path"], &[]),
                     ],
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),

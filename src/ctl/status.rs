@@ -253,6 +253,7 @@ fn running(text: &mut String, view: &View) {
         version = safe(&agent.version)
     );
     line(text, &tr!("Started"), &started);
+    line(text, &tr!("Confined"), &words::confinement(agent.confinement.as_deref()));
     let pending = match agent.queue_depth {
         0 => count(0),
         some => tr!("{paths}, the oldest for {time}", paths = count(some), time = lag(agent.lag_usec)),

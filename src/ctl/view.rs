@@ -27,6 +27,8 @@ pub struct Agent {
     pub(super) bytes_sent: u64,
     pub(super) started_at: u64,
     pub(super) started_from: String,
+    /// An older agent has none.
+    pub(super) confinement: Option<String>,
     pub(super) last_sync_at: u64,
     pub(super) last_full_sync_at: u64,
     pub(super) next_full_sync_at: u64,
@@ -152,6 +154,7 @@ impl View {
             "bytes_sent": agent.bytes_sent,
             "started_at": time_json(agent.started_at),
             "started_from": agent.started_from,
+            "confinement": agent.confinement.as_deref().unwrap_or("none"),
             "last_sync_at": time_json(agent.last_sync_at),
             "last_full_sync_at": time_json(agent.last_full_sync_at),
             "next_full_sync_at": time_json(agent.next_full_sync_at),

@@ -59,6 +59,15 @@ pub fn started_from(word: &str) -> String {
     }
 }
 
+/// What keeps rsync from reading outside the watched directories.
+pub fn confinement(word: Option<&str>) -> String {
+    match word {
+        Some("landlock") => tr!("rsync and ssh read the watched directories only (Landlock)"),
+        Some("none") | None => tr!("no: rsync and ssh can read whatever the agent can"),
+        Some(other) => safe(other),
+    }
+}
+
 /// Whether a pending path is one entry or all that is below it.
 pub fn kind(word: &str) -> String {
     match word {

@@ -3,10 +3,13 @@
 //! The kernel's event is a hint that is merged with others on its way (two writes and a rename are one path that may
 //! differ), so it is not handed through: what is on disk now, and the little that is known of the cause, make the event.
 
-use std::fs::FileType;
+use super::queue::Place;
+use crate::beneath;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::os::fd::AsFd;
 
 /// What is known of why a path is told of. Causes of one path are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,27 +49,25 @@ pub(super) struct Event {
 }
 
 impl Event {
-    /// Looks at `path`.
-    pub fn look(cause: Cause, path: &Path) -> io::Result<Self> {
-        match path.symlink_metadata() {
-            Ok(found) => Ok(Self::of(cause, Some(found.file_type()))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(Self::of(cause, None))
-            }
-            Err(error) => Err(error),
+    /// Looks at `place`, without following a link below the watched directory.
+    pub fn look(cause: Cause, place: &Place) -> io::Result<Self> {
+        let root = open(&*place.root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        match root.and_then(|root| beneath::stat(root.as_fd(), &place.path)) {
+            Ok(found) => Ok(Self::of(cause, Some(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT))),
+            Err(error) if beneath::is_elsewhere(error) => Ok(Self::of(cause, None)),
+            Err(error) => Err(Errno::into(error)),
         }
     }
 
-    fn of(cause: Cause, found: Option<FileType>) -> Self {
+    fn of(cause: Cause, found: Option<SFlag>) -> Self {
         let Some(found) = found else { return Self { kind: IN_DELETE, is_directory: cause.was_directory } };
-        let is_directory = found.is_dir();
+        let is_directory = found == SFlag::S_IFDIR;
         let kind = match () {
             () if cause.attributes_only => IN_ATTRIB,
             () if is_directory && cause.arrived => IN_MOVED_TO,
             () if is_directory => IN_CREATE,
-            () if found.is_symlink() || found.is_fifo() || found.is_socket() => IN_CREATE,
-            () if found.is_block_device() || found.is_char_device() => IN_CREATE,
-            () => IN_CLOSE_WRITE,
+            () if found == SFlag::S_IFREG => IN_CLOSE_WRITE,
+            () => IN_CREATE,
         };
         Self { kind, is_directory }
     }
@@ -99,9 +100,12 @@ mod tests {
     fn the_disk_decides_what_happened() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
+        let named =
+            |name: &str| Place { root: place.path().into(), path: crate::path::RelPath::new(name.as_bytes()).unwrap() };
         std::fs::write(at("file"), "x").unwrap();
         std::fs::create_dir(at("dir")).unwrap();
         std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        std::os::unix::fs::symlink(".", at("dir-link")).unwrap();
         let none = Cause::default();
         let attributes = Cause { attributes_only: true, ..none };
         let arrived = Cause { arrived: true, was_directory: true, ..none };
@@ -115,8 +119,9 @@ mod tests {
             ("gone", none, 0x200, "DELETE"),
             ("gone", arrived, 0x4000_0200, "DELETE,ISDIR"),
             ("file/below", none, 0x200, "DELETE"),
+            ("dir-link/file", none, 0x200, "DELETE"),
         ] {
-            let event = Event::look(cause, &at(name)).unwrap();
+            let event = Event::look(cause, &named(name)).unwrap();
             assert_eq!((event.mask(), event.words()), (mask, words), "{name} {cause:?}");
         }
     }

@@ -160,18 +160,15 @@ impl Target {
 
 /// Finds out what there is to tell. A disk that does not answer holds up nobody but this call.
 async fn look(item: &Item) -> Result<News, CallError> {
-    let (absolute, cause) = (item.told.place.absolute(), item.told.cause);
+    let (place, cause) = (item.told.place.clone(), item.told.cause);
+    let absolute = place.absolute();
     let looking = aside(move || {
-        let event = Event::look(cause, &absolute);
-        (event, absolute)
+        let event = Event::look(cause, &place);
+        (event, place)
     });
     match looking.await {
-        Ok((Ok(event), absolute)) => {
-            Ok(News { place: item.told.place.clone(), absolute, event, remotes: item.told.remotes.clone() })
-        }
-        Ok((Err(error), absolute)) => {
-            Err(CallError::path(format!("{} cannot be looked at: {error}", absolute.display())))
-        }
+        Ok((Ok(event), place)) => Ok(News { place, absolute, event, remotes: item.told.remotes.clone() }),
+        Ok((Err(error), _)) => Err(CallError::path(format!("{} cannot be looked at: {error}", absolute.display()))),
         Err(error) => Err(CallError::aside("looking at the path", &error)),
     }
 }

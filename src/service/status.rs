@@ -90,7 +90,7 @@ fn left(queue: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::snapshot::{Fault, Job, JobId, StartedFrom};
+    use crate::agent::snapshot::{Fault, Job, JobId, Protection, StartedFrom};
     use std::time::Duration;
 
     fn now() -> SystemTime {
@@ -144,6 +144,7 @@ mod tests {
             bytes_sent: 0,
             started_at: now(),
             started_from: StartedFrom::Full,
+            confinement: Protection::Landlock,
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,

@@ -60,14 +60,16 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Starts a run at `endpoint` for the directory `root`, which must be the one that is wanted.
+    /// Starts a run at `endpoint` for the directory `root`, which must be the one that is wanted. An error of the kind
+    /// `WouldBlock`: no run in this directory has shown yet what it may reach.
     pub fn start(endpoint: &Endpoint, root: &Path, readiness: Readiness) -> io::Result<Self> {
         let (root, identity) = plan::open_root(root)?;
         if identity != readiness.identity {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let ruleset = endpoint.confinement().last(identity).ok_or(io::ErrorKind::WouldBlock)?;
         let line = endpoint.command_line(readiness.form(), readiness.capabilities);
-        let run = Run::start("rsync", &line.arguments, &line.environment, &Arc::new(root), false)?;
+        let run = Run::start("rsync", &line.arguments, &line.environment, &Arc::new(root), false, &ruleset)?;
         Ok(Self { run, readiness, started: Instant::now() })
     }
 

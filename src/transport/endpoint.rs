@@ -3,10 +3,12 @@
 //! A password goes into the environment of the rsync process and nowhere else. No word passes a shell.
 
 use super::capabilities::{Capabilities, Used};
+use super::confinement::{Confinement, Protection, Ruleset};
 use crate::config::{Destination, RsyncOptions, Secret, takes_short_value, takes_value};
 use crate::probe_name;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Lifts a `--max-delete` of the config.
@@ -28,6 +30,8 @@ pub struct Endpoint {
     timeout: Option<Duration>,
     /// The control socket of a shared ssh connection, where there is one.
     control_socket: Option<PathBuf>,
+    /// What its runs may reach.
+    confinement: Arc<Confinement>,
 }
 
 /// The forms of a run. All but those of patterns and of the whole root read NUL-separated paths, relative to the root,
@@ -99,12 +103,29 @@ impl Endpoint {
     /// Joins an address to the options every run of the config gets.
     pub fn new(destination: Destination, options: &RsyncOptions) -> Self {
         let RsyncOptions { params, ssh, timeout, .. } = options.clone();
-        Self { destination, params, ssh, timeout, control_socket: None }
+        let confinement = Arc::new(Confinement::new(&destination, options));
+        Self { destination, params, ssh, timeout, control_socket: None, confinement }
     }
 
     /// The same, over the shared ssh connection behind `socket`.
     pub fn with_control_socket(self, socket: PathBuf) -> Self {
-        Self { control_socket: Some(socket), ..self }
+        let confinement = Arc::new(self.confinement.with_control_socket(socket.clone()));
+        Self { control_socket: Some(socket), confinement, ..self }
+    }
+
+    /// What its runs may reach.
+    pub(super) fn confinement(&self) -> &Arc<Confinement> {
+        &self.confinement
+    }
+
+    /// Which confinement is in force for its runs.
+    pub fn protection(&self) -> Protection {
+        self.confinement.protection()
+    }
+
+    /// What a process that only connects to it may reach; `None` until a run has shown it.
+    pub fn last_ruleset(&self) -> Option<Ruleset> {
+        self.confinement.last_of_any_root()
     }
 
     /// The address.
@@ -437,6 +458,7 @@ mod tests {
                 ssh: vec!["-o".into(), "ProxyCommand=nc %h 22".into()],
                 timeout,
                 password_file: None,
+                may_read: Vec::new(),
             },
         )
     }

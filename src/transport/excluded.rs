@@ -9,12 +9,19 @@ use super::fault::{Fault, name};
 use super::process::Feed;
 use super::{Work, local, null_separated, output, plan, push_path};
 use crate::aside;
+use crate::beneath;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use crate::probe_name;
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{SFlag, fstatat};
+use rustix::fs::{FileType, RawDir};
 use std::collections::{BTreeSet, HashSet};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
@@ -335,19 +342,15 @@ impl Walk {
 
     /// `Err` means that nobody listens any more.
     fn below(&mut self, top: &RelPath) -> Result<(), ()> {
-        let base = PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd()));
         let mut open = vec![top.clone()];
         while let Some(directory) = open.pop() {
             // One unreadable entry makes the directory unreadable: what is not listed must not be deleted there.
-            let listed = std::fs::read_dir(directory.under(&base)).and_then(|entries| {
-                entries
-                    .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?.is_dir()))))
-                    .collect::<Result<Vec<_>, _>>()
-            });
-            let entries = match listed {
+            let entries = match list(self.root.as_fd(), &directory) {
                 Ok(entries) => entries,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                // It is no directory any more, which is reported by itself.
+                Err(error) if beneath::is_elsewhere(error) => continue,
                 Err(error) => {
+                    let error = std::io::Error::from(error);
                     let fault = local::limit(&error).unwrap_or_else(|| {
                         Fault::new(name::PERMISSION_DENIED, format!("cannot list the directory: {error}"))
                     });
@@ -382,6 +385,40 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Bytes of a directory read at once.
+const LISTED_AT_ONCE: usize = 32 * 1024;
+
+/// The entries of the directory at `path` beneath `root`, and whether each is a directory itself.
+fn list(root: BorrowedFd<'_>, path: &RelPath) -> Result<Vec<(OsString, bool)>, Errno> {
+    let directory = beneath::open(root, path, beneath::LISTED)?;
+    let mut buffer = vec![MaybeUninit::uninit(); LISTED_AT_ONCE];
+    let mut listing = RawDir::new(&directory, &mut buffer);
+    let mut entries = Vec::new();
+    while let Some(entry) = listing.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // It was removed meanwhile, and is empty.
+            Err(rustix::io::Errno::NOENT) => break,
+            Err(error) => return Err(Errno::from_raw(error.raw_os_error())),
+        };
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let is_directory = match entry.file_type() {
+            // Some file systems do not tell the type.
+            FileType::Unknown => match fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+                Err(Errno::ENOENT) => continue,
+                Err(error) => return Err(error),
+            },
+            kind => kind == FileType::Directory,
+        };
+        entries.push((OsStr::from_bytes(name.to_bytes()).to_owned(), is_directory));
+    }
+    Ok(entries)
 }
 
 #[cfg(test)]

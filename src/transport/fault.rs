@@ -22,6 +22,7 @@ pub mod name {
     pub const HOST_UNKNOWN: &str = "HostUnknown";
     pub const IN_THE_WAY: &str = "DirectoryInTheWay";
     pub const IO_ERROR: &str = "IoError";
+    pub const LINK_LEADS_OUT: &str = "LinkLeadsOut";
     pub const NAME_TOO_LONG: &str = "NameTooLong";
     pub const NO_DIRECTORY: &str = "NoDirectory";
     pub const NO_SPACE: &str = "NoSpace";
@@ -133,7 +134,8 @@ const OF_EXITS: [(i32, &str, &str); 3] = [
 
 /// Every remedy, for those who translate them.
 pub fn remedies() -> impl Iterator<Item = &'static str> {
-    REMEDIES.iter().map(|(_, _, remedy)| *remedy).chain(OF_EXITS.iter().map(|(_, _, remedy)| *remedy))
+    let of_exits = OF_EXITS.iter().map(|(_, _, remedy)| *remedy);
+    REMEDIES.iter().map(|(_, _, remedy)| *remedy).chain(of_exits).chain([super::confinement::REMEDY_FOR_LINKS])
 }
 
 impl Fault {

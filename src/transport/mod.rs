@@ -18,6 +18,7 @@
 
 mod ahead;
 mod capabilities;
+mod confinement;
 mod endpoint;
 mod excluded;
 mod fault;
@@ -40,6 +41,7 @@ mod synced;
 
 pub use ahead::{Ahead, Readiness};
 pub use capabilities::{Capabilities, Lesson, Support};
+pub use confinement::{Protection, Ruleset};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name, remedies};
 pub use outcome::Outcome;
@@ -172,17 +174,24 @@ pub async fn carry_out(
     let live_entries = order.lane == Lane::Live && order.kind == Kind::Entry;
     // What is excluded, and appears in a directory after the look, must not go with it.
     let may_go_whole = live_entries && order.moves.is_empty() && order.filter.is_empty();
+    let confinement = endpoint.confinement().clone();
     let looking = aside(move || {
         let plan = plan::look(looked_at.as_fd(), &paths, live_entries).without_excluded(&filter);
-        if may_go_whole { plan.with_whole(looked_at.as_fd()) } else { plan }
+        let plan = if may_go_whole { plan.with_whole(looked_at.as_fd()) } else { plan };
+        (plan, confinement.ruleset(looked_at.as_fd()))
     });
-    let mut plan = match looking.await {
-        Ok(plan) => plan,
+    let (mut plan, ruleset) = match looking.await {
+        Ok((plan, Ok(ruleset))) => (plan, ruleset),
+        Ok((_, Err(error))) => return Outcome::faulty(&order, confinement::not_confined(&error)),
         Err(error) => return Outcome::faulty(&order, local::fault("looking at the batch", &error)),
     };
     let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
-    let mut work = Work::new(endpoint, &order, (root, identity), ahead, &on_progress);
+    let mut work = Work::new(endpoint, &order, (root, identity), ruleset, ahead, &on_progress);
     let fault = work.carry_out(&mut plan).await.err();
+    if fault.is_some() {
+        // A file of ssh's or of the resolver's may be elsewhere by now.
+        endpoint.confinement().forget();
+    }
     let Work { capabilities, totals, complaints, itemized, ahead_was_gone, .. } = work;
     let outcome = Outcome::new(&order, plan, complaints, fault, capabilities, totals);
     Outcome { ahead_was_gone, ..outcome.with_synced(&order, known, itemized) }
@@ -199,6 +208,13 @@ fn open(order: &Order) -> Result<(Arc<OwnedFd>, RootIdentity), Fault> {
     }
 }
 
+/// What a run at `endpoint` that starts in `root` may reach.
+async fn ruleset(endpoint: &Endpoint, root: &Arc<OwnedFd>) -> Result<Ruleset, Fault> {
+    let (confinement, root) = (endpoint.confinement().clone(), root.clone());
+    let made = aside(move || confinement.ruleset(root.as_fd()));
+    made.await.unwrap_or_else(Err).map_err(|error| confinement::not_confined(&error))
+}
+
 fn root_missing(why: &str) -> Fault {
     Fault::new(fault_name::ROOT_MISSING, format!("the watched directory is not there: {why}; waiting for it"))
 }
@@ -209,6 +225,7 @@ struct Work<'a> {
     order: &'a Order,
     root: Arc<OwnedFd>,
     identity: RootIdentity,
+    ruleset: Ruleset,
     ahead: &'a mut Option<Ahead>,
     ahead_was_gone: bool,
     capabilities: Capabilities,
@@ -230,6 +247,7 @@ impl<'a> Work<'a> {
         endpoint: &'a Endpoint,
         order: &'a Order,
         (root, identity): (Arc<OwnedFd>, RootIdentity),
+        ruleset: Ruleset,
         ahead: &'a mut Option<Ahead>,
         on_progress: &'a (dyn Fn(Progress) + Send + Sync),
     ) -> Self {
@@ -237,6 +255,7 @@ impl<'a> Work<'a> {
             endpoint,
             root,
             identity,
+            ruleset,
             ahead,
             ahead_was_gone: false,
             capabilities: order.capabilities,
@@ -404,14 +423,21 @@ impl Work<'_> {
         };
         let (blamed, others): (Vec<_>, Vec<_>) =
             trees.into_iter().map(|tree| (why(&tree, &self.complaints), tree)).partition(|(why, _)| why.is_some());
-        let others: Vec<RelPath> = others.into_iter().map(|(_, tree)| tree).collect();
-        if blamed.is_empty() {
+        let others = others.into_iter().map(|(_, tree)| tree);
+        // One in which something became a link meanwhile is compared anew.
+        let has_changed = |tree: &RelPath| {
+            let inside = |path: &RelPath| path == tree || path.is_inside(tree);
+            self.complaints.vanished.iter().any(inside)
+        };
+        let (changed, others): (Vec<RelPath>, Vec<RelPath>) = others.partition(has_changed);
+        if blamed.is_empty() && changed.is_empty() {
             let message = "something could not be read, so that nothing was deleted on the remote";
             let fault = Fault::new(fault_name::PARTIAL_TRANSFER, message);
             self.complaints.failed.extend(others.into_iter().map(|tree| (tree, fault.clone())));
             return Vec::new();
         }
         self.complaints.failed.extend(blamed.into_iter().filter_map(|(why, tree)| Some((tree, why?))));
+        self.complaints.vanished.extend(changed);
         others
     }
 

@@ -94,7 +94,7 @@ impl Work<'_> {
         }
         tracing::debug!(target: "sersync::rsync", renames = moves.len(), "ssh: renames on the remote");
         let mut answers = Vec::new();
-        let run = match Run::start("ssh", &arguments, &Vec::new(), &self.root, false) {
+        let run = match Run::start("ssh", &arguments, &Vec::new(), &self.root, false, &self.ruleset) {
             Ok(run) => run,
             // rsync will say so too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::default()),

@@ -232,12 +232,14 @@ fn behind<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 /// Lines that tell of nothing that stays undone, or of what another line names.
 fn is_informational(frame: &str) -> bool {
-    const BEGINNINGS: [&str; 5] = [
+    const BEGINNINGS: [&str; 6] = [
         "skipping non-regular file",
         "skipping directory",
         "IO error encountered -- skipping file deletion",
         "cannot delete non-empty directory",
         "WARNING: ",
+        // rsync 3.5 of a link that was swapped in; the next line names the path.
+        "refusing to follow a symlink owned by an untrusted user",
     ];
     BEGINNINGS.iter().any(|beginning| frame.starts_with(beginning)) || frame.contains("(will try again)")
 }

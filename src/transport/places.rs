@@ -15,7 +15,7 @@ use super::endpoint::Environment;
 use super::fault::Fault;
 use super::process::{Feed, Run};
 use super::run::not_started;
-use super::{Complaints, Endpoint, Form, Order, Work, open, output};
+use super::{Complaints, Endpoint, Form, Order, Work, open, output, ruleset};
 use crate::aside::aside;
 use crate::path::RelPath;
 use crate::probe_name;
@@ -144,7 +144,9 @@ async fn remove(remote: Probed) -> Result<(), Fault> {
 
 async fn run(remote: &Probed, (arguments, environment): (Vec<OsString>, Environment)) -> Result<(), Fault> {
     let (root, _) = open(&remote.order)?;
-    let run = Run::start("rsync", &arguments, &environment, &root, false).map_err(|error| not_started(&error))?;
+    let ruleset = ruleset(&remote.endpoint, &root).await?;
+    let run = Run::start("rsync", &arguments, &environment, &root, false, &ruleset);
+    let run = run.map_err(|error| not_started(&error))?;
     let ended = run.complete(Feed::Whole(Vec::new()), |_| (), Some(PLACING));
     let ended = ended.await.map_err(|error| not_started(&error))?;
     match ended.status.code() {
@@ -155,9 +157,10 @@ async fn run(remote: &Probed, (arguments, environment): (Vec<OsString>, Environm
 
 /// The probes among what a comparison with `remote` would delete.
 async fn listed(remote: &Probed) -> Result<BTreeSet<String>, Fault> {
-    let opened = open(&remote.order)?;
+    let (root, identity) = open(&remote.order)?;
+    let ruleset = ruleset(&remote.endpoint, &root).await?;
     let (mut ahead, quiet) = (None, |_| ());
-    let mut work = Work::new(&remote.endpoint, &remote.order, opened, &mut ahead, &quiet);
+    let mut work = Work::new(&remote.endpoint, &remote.order, (root, identity), ruleset, &mut ahead, &quiet);
     let mut names = BTreeSet::new();
     let list = || Feed::Whole(super::null_separated([&RelPath::root()]));
     let note = |line: Option<&[u8]>| {

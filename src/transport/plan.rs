@@ -3,12 +3,13 @@
 //! A path that exists is sent, a path that does not is deleted, and a missing path below a missing directory gives
 //! way to that directory (rsync would refuse it). A path that is reached through a symbolic link is none of ours.
 
+use crate::beneath::{self, Looker};
 use crate::failpoint::may_panic_here;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use rustix::fs::RawDir;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -26,6 +27,14 @@ pub const BULK_BYTES: u64 = 8 * 1024 * 1024;
 pub struct RootIdentity {
     device: u64,
     inode: u64,
+}
+
+impl RootIdentity {
+    /// Of an open directory.
+    pub(super) fn of(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let stat = fstat(directory)?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
 }
 
 /// What tells one state of a file from another, and a file from a copy of it.
@@ -145,8 +154,7 @@ const LISTED_AT_ONCE: usize = 16 * 1024;
 
 /// Whether there are at most `expected` entries in the directory at `path`. What cannot be seen counts as more.
 fn holds_no_more_than(root: BorrowedFd<'_>, path: &RelPath, expected: usize) -> bool {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let Ok(directory) = openat(root, path.as_path(), flags, Mode::empty()) else { return false };
+    let Ok(directory) = beneath::open(root, path, beneath::LISTED) else { return false };
     let mut buffer = [MaybeUninit::uninit(); LISTED_AT_ONCE];
     let mut listing = RawDir::new(directory, &mut buffer);
     let mut found = 0;
@@ -163,8 +171,8 @@ fn holds_no_more_than(root: BorrowedFd<'_>, path: &RelPath, expected: usize) -> 
 /// Opens a root, so that what follows is about this very directory.
 pub(super) fn open_root(root: &Path) -> Result<(OwnedFd, RootIdentity), Errno> {
     let directory = open(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let stat = fstat(&directory)?;
-    Ok((directory, RootIdentity { device: stat.st_dev, inode: stat.st_ino }))
+    let identity = RootIdentity::of(directory.as_fd())?;
+    Ok((directory, identity))
 }
 
 /// The identity of the directory that `root` names now.
@@ -182,13 +190,13 @@ pub(super) fn is_empty(root: &Arc<OwnedFd>) -> io::Result<bool> {
 
 /// Whether there is anything at `path`, below the open directory `root`.
 pub(super) fn exists(root: BorrowedFd<'_>, path: &RelPath) -> bool {
-    fstatat(root, path.as_path(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    beneath::stat(root, path).is_ok()
 }
 
 /// Looks at `paths` below the open directory `root`. With `split_bulk`, large files are set aside.
 pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) -> Plan {
     may_panic_here!("look");
-    let mut look = Look { root, directories: HashMap::new() };
+    let mut look = Look { disk: Looker::new(root), directories: HashMap::new() };
     let mut plan = Plan::default();
     let mut entries = BTreeSet::new();
     let mut missing = BTreeSet::new();
@@ -260,7 +268,7 @@ enum Way {
 }
 
 struct Look<'fd> {
-    root: BorrowedFd<'fd>,
+    disk: Looker<'fd>,
     directories: HashMap<RelPath, Way>,
 }
 
@@ -272,13 +280,14 @@ impl Look<'_> {
             Way::Entry(entry) => return Found::BehindEntry(entry),
             Way::Open => {}
         }
-        match self.stat(path) {
+        match self.disk.stat(path) {
             Ok(stat) if is_directory(&stat) => Found::Directory,
             Ok(stat) => Found::Entry {
                 bytes: u64::try_from(stat.st_size).unwrap_or(0),
                 stamp: is_kind(&stat, SFlag::S_IFREG).then(|| Stamp::of(&stat)),
             },
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Found::Missing(path.clone()),
+            // A directory of the way that is a link by now will be reported by itself.
+            Err(error) if beneath::is_elsewhere(error) => Found::Missing(path.clone()),
             // rsync will say what is wrong with it.
             Err(_) => Found::Entry { bytes: 0, stamp: None },
         }
@@ -291,20 +300,16 @@ impl Look<'_> {
             return known.clone();
         }
         let way = match self.way(&parent) {
-            Way::Open => match self.stat(path) {
+            Way::Open => match self.disk.stat(path) {
                 Ok(stat) if is_directory(&stat) => Way::Open,
                 Ok(_) => Way::Entry(path.clone()),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => Way::Missing(path.clone()),
+                Err(error) if beneath::is_elsewhere(error) => Way::Missing(path.clone()),
                 Err(_) => Way::Open,
             },
             closed => closed,
         };
         self.directories.insert(path.clone(), way.clone());
         way
-    }
-
-    fn stat(&self, path: &RelPath) -> Result<FileStat, Errno> {
-        fstatat(self.root.as_fd(), path.as_path(), AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 }
 

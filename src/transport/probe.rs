@@ -6,11 +6,8 @@
 //! stopped. A probe that is killed can leave a file `.sersync-check-…`, which the next probe and the next full sync
 //! delete, and a newer modification time.
 
-use super::output::Complaints;
 use super::process::Feed;
-use super::{
-    Capabilities, Endpoint, Fault, Form, Order, Totals, Work, carry_out, fault_name, local, null_separated, plan,
-};
+use super::{Capabilities, Endpoint, Fault, Form, Order, Work, carry_out, fault_name, null_separated, open, ruleset};
 use crate::config::Destination;
 use crate::path::RelPath;
 use crate::pending::Kind;
@@ -20,7 +17,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -239,25 +235,11 @@ async fn may_delete(
     path: &RelPath,
     capabilities: &mut Capabilities,
 ) -> Result<(), Fault> {
-    let opened = plan::open_root(scratch);
-    let (root, identity) = opened.map_err(|error| local::fault("opening a temporary directory", &error.into()))?;
     let order = Order { capabilities: *capabilities, ..Order::plain(scratch, Kind::Entry, vec![path.clone()]) };
-    let mut work = Work {
-        endpoint: &endpoint.bare(),
-        root: Arc::new(root),
-        identity,
-        ahead: &mut None,
-        ahead_was_gone: false,
-        capabilities: *capabilities,
-        totals: Totals::default(),
-        complaints: Complaints::default(),
-        doubtful_deletion: false,
-        itemize: false,
-        itemized: Vec::new(),
-        no_room_for: None,
-        on_progress: &|_| (),
-        order: &order,
-    };
+    let (endpoint, quiet, mut ahead) = (&endpoint.bare(), |_| (), None);
+    let (root, identity) = open(&order)?;
+    let ruleset = ruleset(endpoint, &root).await?;
+    let mut work = Work::new(endpoint, &order, (root, identity), ruleset, &mut ahead, &quiet);
     let list = null_separated([path]);
     let by_name = work.run(Form::ListEntryDeletions, || Feed::Whole(list.clone()), |_| ()).await.map(drop);
     let pattern = [b"/", path.as_bytes(), b"\0"].concat();

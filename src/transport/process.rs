@@ -3,6 +3,7 @@
 //! Each process leads a group of its own. When a [`Run`] is dropped before its end, the whole group (rsync, its
 //! receiver on this machine, its ssh) is told to end. When the agent itself is killed, the kernel tells rsync.
 
+use super::confinement::Ruleset;
 use super::endpoint::Environment;
 use super::spawn::{Child, Program, spawn};
 use std::ffi::OsString;
@@ -62,13 +63,14 @@ pub(super) struct Ended {
 
 impl Run {
     /// Starts `program` in the directory `root`. Nothing is sent before [`Run::complete`] feeds it.
-    /// A `gentle` one gives way to others.
+    /// A `gentle` one gives way to others; all reach no more than `ruleset` allows.
     pub fn start(
         program: &str,
         arguments: &[OsString],
         environment: &Environment,
         root: &Arc<OwnedFd>,
         gentle: bool,
+        ruleset: &Ruleset,
     ) -> io::Result<Self> {
         let child = spawn(&Program {
             name: program,
@@ -77,6 +79,7 @@ impl Run {
             // The very directory that was looked at, whatever its name leads to by now.
             directory: root.as_fd(),
             niceness: if gentle { GENTLE } else { 0 },
+            ruleset: ruleset.descriptor(),
         })?;
         Ok(Self { group: Some(child.id()), child })
     }

@@ -2,6 +2,7 @@
 
 use super::ahead;
 use super::capabilities::{Capabilities, Support, Used};
+use super::confinement;
 use super::endpoint::Form;
 use super::fault::{self, Fault, name as fault_name};
 use super::output::{self, Complaints, Progress, Totals};
@@ -57,8 +58,11 @@ impl Work<'_> {
                     &line.environment,
                     &self.root,
                     self.order.lane == Lane::Background,
+                    &self.ruleset,
                 )
-                .map_err(|error| not_started(&error))?,
+                .map_err(|error| {
+                    confinement::may_be_out_of_reach(&error, &self.ruleset).unwrap_or_else(|| not_started(&error))
+                })?,
             };
             let mut totals = Totals::default();
             let (mut deletions_skipped, mut deleted) = (false, 0_u64);
@@ -183,6 +187,7 @@ impl Work<'_> {
             found.unnamed.take_if(|fault| fault.name == fault_name::DELETE_LIMIT);
             found.overlooked |= found.failed.is_empty();
         }
+        self.review_refusals(&mut found);
         if found.unnamed.is_none() && found.failed.is_empty() && found.vanished.is_empty() {
             if found.overlooked {
                 return Ok(found);

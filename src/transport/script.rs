@@ -165,7 +165,13 @@ mod tests {
             module: "www".into(),
             password: Some(Secret::new("hunter2".into())),
         };
-        let options = RsyncOptions { params: vec!["-a".into()], ssh: Vec::new(), timeout: None, password_file: None };
+        let options = RsyncOptions {
+            params: vec!["-a".into()],
+            ssh: Vec::new(),
+            timeout: None,
+            password_file: None,
+            may_read: Vec::new(),
+        };
         String::from_utf8(Endpoint::new(destination, &options).script(chore)).unwrap()
     }
 

@@ -10,6 +10,7 @@
 //! child has a stack of its own, and until then it makes system calls and nothing else; no signal is delivered to it
 //! before this process' handlers are off. All that it needs is laid out for it beforehand.
 
+use super::confinement;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneCb, CloneFlags, clone};
@@ -44,6 +45,8 @@ pub(super) struct Program<'a> {
     pub directory: BorrowedFd<'a>,
     /// By so much it is nicer than this process.
     pub niceness: i32,
+    /// The Landlock ruleset that says what it may reach, if anything is refused.
+    pub ruleset: Option<BorrowedFd<'a>>,
 }
 
 /// A process that runs a program, at the head of a process group of its own. The kernel sends it SIGTERM when the thread
@@ -149,6 +152,7 @@ struct Plan<'a> {
     streams: [OwnedFd; 3],
     directory: BorrowedFd<'a>,
     niceness: i32,
+    ruleset: Option<BorrowedFd<'a>>,
     /// Where the program may be.
     places: Vec<CString>,
     arguments: Strings,
@@ -186,6 +190,7 @@ impl<'a> Plan<'a> {
             streams,
             directory: program.directory,
             niceness: program.niceness,
+            ruleset: program.ruleset,
             places: places(program.name, std::env::var_os("PATH"))?,
             arguments: Strings::new([program.name.as_bytes().to_vec()].into_iter().chain(arguments))?,
             environment: Strings::new(variables)?,
@@ -263,7 +268,9 @@ impl<'a> Plan<'a> {
                 unsafe { sigaction(signal, &before) }?;
             }
         }
-        SigSet::empty().thread_set_mask()
+        SigSet::empty().thread_set_mask()?;
+        // Credentials are a task's own, also where it borrows its parent's memory.
+        self.ruleset.map_or(Ok(()), confinement::enter)
     }
 
     /// The first place that has the program counts, as for execvp(3): one that cannot be reached is passed over, and one
@@ -331,7 +338,7 @@ mod tests {
     }
 
     fn program<'a>(name: &'a str, arguments: &'a [OsString], directory: &'a File) -> Program<'a> {
-        Program { name, arguments, environment: &[], directory: directory.as_fd(), niceness: 0 }
+        Program { name, arguments, environment: &[], directory: directory.as_fd(), niceness: 0, ruleset: None }
     }
 
     /// A shell that does what `script` says, with one argument.

@@ -3,6 +3,7 @@
 //! The connection is an `ssh -M` of ours, a child like every rsync; it ends with the agent. Runs find it by its
 //! control socket; when it is not there they connect by themselves, so it can only make them faster.
 
+use super::confinement::{Ruleset, confine_command};
 use super::process::end_with_agent;
 use crate::config::Destination;
 use std::io;
@@ -46,8 +47,9 @@ impl SharedConnection {
         &self.socket
     }
 
-    /// Starts it, if it does not run and was not started a moment ago. Does not wait for it.
-    pub fn keep(&mut self, now: Instant) -> io::Result<()> {
+    /// Starts it, if it does not run and was not started a moment ago. Does not wait for it. It reaches no more than
+    /// `ruleset` allows.
+    pub fn keep(&mut self, ruleset: Ruleset, now: Instant) -> io::Result<()> {
         if let Some(master) = &mut self.master
             && master.try_wait()?.is_none()
         {
@@ -70,6 +72,7 @@ impl SharedConnection {
         command.args(&self.options).arg("--").arg(&self.login);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         end_with_agent(&mut command);
+        confine_command(&mut command, ruleset);
         self.master = Some(command.spawn()?);
         Ok(())
     }

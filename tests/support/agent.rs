@@ -26,7 +26,7 @@ pub struct Launch {
     environment: Vec<(OsString, OsString)>,
     working_directory: Option<PathBuf>,
     /// Another binary and user than the tests' own.
-    unprivileged: Option<(PathBuf, u32)>,
+    unprivileged: Option<Unprivileged>,
     /// The network namespace that it runs in, if not this machine's.
     network: Option<String>,
 }
@@ -96,7 +96,14 @@ impl Launch {
         // thread started meanwhile, and then it cannot be executed.
         super::tool(Command::new("cp").arg(env!("CARGO_BIN_EXE_sersync")).arg(&binary));
         std::os::unix::fs::chown(&self.directory, Some(NOBODY), Some(NOBODY)).unwrap();
-        self.unprivileged = Some((binary, NOBODY));
+        self.unprivileged = Some(Unprivileged { binary, user: NOBODY, reads_everything: false });
+        self
+    }
+
+    /// The same with the one capability that the unit gives: it reads every file, and so do its rsyncs.
+    pub fn unprivileged_reader(mut self) -> Self {
+        self = self.unprivileged();
+        self.unprivileged.iter_mut().for_each(|unprivileged| unprivileged.reads_everything = true);
         self
     }
 
@@ -110,7 +117,14 @@ impl Launch {
         }
         match &self.unprivileged {
             None => command.arg(env!("CARGO_BIN_EXE_sersync")),
-            Some((binary, user)) => command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary),
+            Some(Unprivileged { binary, user, reads_everything: true }) => {
+                let user = [format!("--reuid={user}"), format!("--regid={user}")];
+                let capability = ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"];
+                command.arg("setpriv").args(user).args(capability).current_dir(&self.directory).arg(binary)
+            }
+            Some(Unprivileged { binary, user, .. }) => {
+                command.uid(*user).gid(*user).current_dir(&self.directory).arg(binary)
+            }
         };
         if let Some(directory) = &self.working_directory {
             command.current_dir(directory);
@@ -143,7 +157,7 @@ impl Launch {
         let mut command = self.command();
         hand_over(&mut command, &store);
         let notify = Notify::bind(&self.directory.join("notify"), store);
-        if let Some((_, user)) = self.unprivileged {
+        if let Some(Unprivileged { user, .. }) = self.unprivileged {
             std::os::unix::fs::chown(&notify.path, Some(user), None).unwrap();
         }
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
@@ -180,6 +194,15 @@ impl Launch {
     fn log_path(&self) -> PathBuf {
         self.directory.join("sersync.log")
     }
+}
+
+/// Another binary and user than the tests' own.
+#[derive(Debug, Clone)]
+struct Unprivileged {
+    binary: PathBuf,
+    user: u32,
+    /// It has `CAP_DAC_READ_SEARCH`.
+    reads_everything: bool,
 }
 
 /// A running (or ended) agent.

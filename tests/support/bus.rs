@@ -1,7 +1,9 @@
 //! A private message bus, and an engine that plays a script behind the real [`Handle`].
 
 use sersync::agent::handle::{Command, CommandError};
-use sersync::agent::snapshot::{Fault, Job, JobId, JobState, Notice, Remote, RemoteState, StartedFrom, State};
+use sersync::agent::snapshot::{
+    Fault, Job, JobId, JobState, Notice, Protection, Remote, RemoteState, StartedFrom, State,
+};
 use sersync::agent::{Handle, Snapshot};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -256,6 +258,7 @@ pub fn snapshot(instance: &str) -> Snapshot {
         bytes_sent: 8192,
         started_at: SystemTime::now() - Duration::from_secs(3600),
         started_from: StartedFrom::Resumed,
+        confinement: Protection::Landlock,
         last_sync_at: Some(SystemTime::now()),
         last_full_sync_at: None,
         next_full_sync_at: None,

@@ -71,9 +71,10 @@ impl Sshd {
             shown("login"),
             shown("known"),
         );
-        fs::write(at("ssh_config"), client).unwrap();
         fs::create_dir(at("bin")).unwrap();
-        let wrapper = format!("#!/bin/sh\nexec {} -F '{}' \"$@\"\n", ssh.display(), shown("ssh_config"));
+        // Beside the program, in a directory of PATH: what stands elsewhere its confinement does not let it read.
+        fs::write(at("bin/ssh_config"), client).unwrap();
+        let wrapper = format!("#!/bin/sh\nexec {} -F '{}' \"$@\"\n", ssh.display(), shown("bin/ssh_config"));
         fs::write(at("bin/ssh"), wrapper).unwrap();
         fs::set_permissions(at("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
         let log = File::create(at("log")).unwrap();
