@@ -45,7 +45,7 @@ pub enum CommandLineError {
     },
     /// One copy lies inside another.
     #[error("--to: {0}; mirror to places apart")]
-    Overlap(overlap::Conflict),
+    Overlap(Box<overlap::Conflict>),
     /// A command that cannot be read.
     #[error("--command: {0}; write a program and its first words, such as '/usr/local/bin/on-change --fast'")]
     Command(String),
@@ -110,7 +110,7 @@ fn config(watch: &Path, to: &[String], password: Option<&Secret>) -> Result<Conf
     let root = Root { path, remotes };
     let places = overlap::Places::new(overlap::mirrors("", [&root]), Vec::new());
     match places.conflicts(true).into_iter().next() {
-        Some(conflict) => Err(CommandLineError::Overlap(conflict)),
+        Some(conflict) => Err(CommandLineError::Overlap(Box::new(conflict))),
         None => Ok(exact(vec![root])),
     }
 }

@@ -59,13 +59,13 @@ pub struct Running {
 
 enum Held {
     /// Ours, with the notify socket that a supervisor would have.
-    Agent(Agent),
+    Agent(Box<Agent>),
     Child(Child),
 }
 
 impl Running {
     fn agent(agent: Agent) -> Self {
-        Self { process: agent.process(), held: Held::Agent(agent) }
+        Self { process: agent.process(), held: Held::Agent(Box::new(agent)) }
     }
 
     /// Runs a tool in a process group of its own; what it says goes to a file of the stand.
