@@ -281,7 +281,7 @@ fn a_check_by_root_has_the_rights_of_the_service() {
     let place = Place::new();
     let target = place.make("target");
     let file = local_config(&place, &target, "").display().to_string();
-    // What only root can read, the service can, too; what only root can write it cannot.
+    // The service can read files that only root can read; it cannot write files that only root can write.
     fs::set_permissions(place.source(), Permissions::from_mode(0o700)).unwrap();
     let output = as_root(&place, true, &[&file]).output().unwrap();
     has(&output, "error", "user sersync may not write to it");

@@ -27,7 +27,7 @@ const SECRET: &str = "root:$6$a-secret-of-the-machine";
 /// Name of a file outside, of which nothing inside has the name.
 const HIDDEN: &str = "hidden";
 
-/// Content of what stands in its place in the tree.
+/// Content of its replacement in the tree.
 const PUBLIC: &str = "what everybody may read";
 
 /// Length of a race. `SERSYNC_TEST_RACE_SECONDS` sets another one.
@@ -42,7 +42,7 @@ const PAUSE: Duration = Duration::from_micros(50_000);
 /// A tree, and a directory outside that only root can enter.
 struct Race {
     place: Place,
-    /// Which of two links is followed: the config has rsync follow links.
+    /// Whether the config has rsync follow links.
     follows: bool,
     swaps: AtomicU64,
 }

@@ -133,7 +133,7 @@ fn open_files_in_a_directory_that_is_made_anew_wait_and_hold_back_no_other() {
     put(&scene.at("site/closed"), "closed");
     let write = || {
         open.iter().for_each(|file| file.write_all_at(b"new, but only half of it", 0).unwrap());
-        // Not so many writes that the queue of an agent that is stopped overflows.
+        // Few enough writes for the queue of a stopped agent.
         std::thread::park_timeout(Duration::from_millis(20));
     };
     write();

@@ -120,7 +120,7 @@ pub(super) struct Engine {
     pub(super) fail_log: FailLog,
     pub(super) echoes: Echoes,
     pub(super) probes: Probes,
-    /// What other instances of this machine mirrored when this one began.
+    /// Mirrors of the other instances on this machine, as of the start of this one.
     pub(super) neighbours: Vec<Mirror>,
     /// Whether runs may start: all mirrors were compared.
     pub(super) begun: bool,
@@ -142,7 +142,7 @@ pub(super) struct Engine {
     /// Should this run end by a crash, the next one must take all changes since then for missed.
     pub(super) missed_since: SystemTime,
     pub(super) started_from: StartedFrom,
-    /// What the journal has of the remotes' confinement.
+    /// The confinement of the remotes, as last logged.
     pub(super) confinement_logged: Option<Protection>,
     pub(super) last_sync_at: Option<SystemTime>,
     pub(super) totals: Totals,

@@ -73,7 +73,7 @@ impl Engine {
         self.dirty = false;
     }
 
-    /// What holds for every remote.
+    /// The confinement that holds for every remote.
     fn confinement(&self) -> Protection {
         let of_remotes = self.remotes.iter().map(|remote| remote.endpoint.protection()).min();
         of_remotes.unwrap_or_else(Protection::of_kernel)

@@ -35,7 +35,7 @@ pub struct Snapshot {
     pub started_at: SystemTime,
     /// What it knew when it started.
     pub started_from: StartedFrom,
-    /// What keeps rsync and ssh from reading outside the watched directories.
+    /// The confinement that keeps rsync and ssh from reading outside the watched directories.
     pub confinement: Protection,
     /// When a run last succeeded.
     pub last_sync_at: Option<SystemTime>,

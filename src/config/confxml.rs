@@ -194,7 +194,7 @@ fn excluded_patterns(reading: &mut Reading<'_>, exclude: &Element) -> Vec<String
     good
 }
 
-/// What a regular file of a size that can be meant contains.
+/// Contents of a regular file of a plausible size.
 fn read_patterns(path: &Path) -> io::Result<String> {
     let bytes = super::read_regular(path)?;
     match bytes.len() as u64 > FILE_LIMIT {

@@ -122,8 +122,8 @@ pub fn contents(path: &Path) -> Result<Vec<u8>, Mistakes> {
     Ok(bytes)
 }
 
-/// What the regular file at `path` holds, up to a byte more than [`FILE_LIMIT`]. A pipe would block until somebody writes
-/// to it, and a device can do so too, or have no end.
+/// Contents of the regular file at `path`, at most one byte more than [`FILE_LIMIT`]. A pipe would block until a writer
+/// comes; a device may block as well, or never end.
 pub(crate) fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -143,7 +143,7 @@ pub(crate) fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
 const OWN_DIRECTORY: &str = "/etc/sersync";
 
 /// Whether `path` is in the directory of the system's configs, also when links are followed. A config can name any file,
-/// and a command that changes one of another program is no advice to give.
+/// and no advice may change a file of another program.
 pub fn is_own_file(path: &Path) -> bool {
     let Some(directory) = path.parent() else { return false };
     // Of a file that does not exist yet the directory says where it would be.

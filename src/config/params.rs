@@ -202,7 +202,7 @@ pub fn option_values(words: &[String]) -> Vec<(&str, &str)> {
                 b'e' => "rsh",
                 b'f' => "filter",
                 b'T' => "temp-dir",
-                // Of the others nobody asks.
+                // No caller needs the others.
                 _ => "",
             };
             let glued = &word[at + 1..];

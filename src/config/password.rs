@@ -66,7 +66,7 @@ pub(super) fn read_credential(path: &Path) -> Result<Secret, PasswordError> {
 }
 
 fn read_line(path: &Path, owner_alone: bool) -> Result<Secret, PasswordError> {
-    // A pipe would block until somebody writes to it.
+    // A pipe would block until a writer comes.
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     let opened = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.map_err(PasswordError::Unreadable)?;

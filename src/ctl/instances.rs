@@ -39,7 +39,7 @@ pub async fn all(session: &Session) -> Result<Vec<Instance>, CtlError> {
     let mut found = BTreeMap::new();
     for bus_name in owned {
         let Some(name) = names::instance_of(bus_name.as_str()) else { continue };
-        // One that leaves the bus meanwhile, or answers with an error, is a row of its own; the others are shown all the same.
+        // One that leaves the bus meanwhile, or answers with an error, is a row of its own; the others are shown as usual.
         let silent = Instance { name: name.clone(), presence: Presence::Silent };
         if let Some(instance) = ask(session, bus_name.as_str(), &name).await.unwrap_or(Some(silent)) {
             found.insert(instance.name.clone(), instance);

@@ -59,7 +59,7 @@ pub fn started_from(word: &str) -> String {
     }
 }
 
-/// What keeps rsync from reading outside the watched directories.
+/// The confinement that keeps rsync from reading outside the watched directories.
 pub fn confinement(word: Option<&str>) -> String {
     match word {
         Some("landlock") => tr!("rsync and ssh read the watched directories only (Landlock)"),

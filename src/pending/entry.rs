@@ -12,8 +12,8 @@ pub enum Kind {
     Attributes,
     /// Send the entry whatever its size and time, or delete it. Of a directory: the directory itself.
     Entry,
-    /// The same, and delete what is below the directory on the remote and not here. What is here below it is sent by its
-    /// own reports: a file in it that is being written must not be sent yet.
+    /// The same, and delete what is below the directory on the remote and not here. Entries
+    /// below it are sent by their own reports: a file in it that is being written must not be sent yet.
     Pruned,
     /// Make everything below equal, comparing by size and time.
     Tree,

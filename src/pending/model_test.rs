@@ -25,7 +25,7 @@ enum Step {
     Rename(usize, usize),
     /// A comparison by size and time is asked for, of the path or (14) the root.
     Compare(usize, bool),
-    /// What is not there is to go from the remote, below the path.
+    /// Entries below the path that do not exist here have to be deleted on the remote.
     Prune(usize),
     /// From the lane, at most so many, and whether the remote makes the renames.
     Take(usize, usize, bool),

@@ -36,8 +36,8 @@ pub struct InUse {
 }
 
 impl StateLock {
-    /// Takes the lock of `directory`, which is made if necessary. Where the directory cannot be used there is no lock: the
-    /// agent runs without state then, and reports it.
+    /// Takes the lock of `directory`, which is made if necessary. If the directory cannot be used, returns without
+    /// a lock: the agent runs without state then, and reports it.
     ///
     /// # Errors
     ///

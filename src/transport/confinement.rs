@@ -57,7 +57,7 @@ fn all() -> Rights {
     AccessFs::from_all(ABI::V3)
 }
 
-/// What programs need to start, and rsync to look up hosts, users and groups. No directory of `/etc` as a whole: it has
+/// Paths that programs need to start, and that rsync needs to look up hosts, users and groups. No directory of `/etc` as a whole: it has
 /// secrets, and so have `/etc/ssh` and `/var/lib`.
 const SYSTEM: &[(&str, Rights)] = &[
     ("/usr/bin", READ),
@@ -110,7 +110,7 @@ const SYSTEM: &[(&str, Rights)] = &[
     ("/dev/urandom", DATA),
 ];
 
-/// What ssh needs besides.
+/// Paths that ssh needs in addition.
 const OF_SSH: &[(&str, Rights)] = &[
     ("/etc/ssh/ssh_config", DATA),
     ("/etc/ssh/ssh_config.d", DATA),
@@ -123,7 +123,7 @@ const OF_SSH: &[(&str, Rights)] = &[
     ("/dev/tty", UPDATE),
 ];
 
-/// Which confinement is in force.
+/// The confinement in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protection {
     /// rsync and ssh can read whatever the agent can.
@@ -141,13 +141,13 @@ impl Protection {
         }
     }
 
-    /// What the kernel offers.
+    /// The Landlock version of the kernel.
     pub fn of_kernel() -> Self {
         if kernel() == Kernel::Without { Self::None } else { Self::Landlock }
     }
 }
 
-/// What of Landlock the kernel has.
+/// Landlock support of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kernel {
     Without,
@@ -170,7 +170,7 @@ fn kernel() -> Kernel {
     })
 }
 
-/// What a child enters before its program starts.
+/// A ruleset that a child enters before its program starts.
 #[derive(Debug, Clone)]
 pub struct Ruleset(Option<Arc<OwnedFd>>);
 
@@ -195,7 +195,7 @@ pub(super) fn enter(ruleset: BorrowedFd<'_>) -> Result<(), Errno> {
     Errno::result(entered).map(drop)
 }
 
-/// What the rsyncs of one remote may reach.
+/// Access of the rsync processes of one remote.
 #[derive(Debug)]
 pub struct Confinement {
     needs: Needs,
@@ -210,7 +210,7 @@ impl PartialEq for Confinement {
 
 impl Eq for Confinement {}
 
-/// What the config asks for.
+/// Paths that the config adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Needs {
     /// The directory of a remote on this machine.
@@ -238,7 +238,7 @@ impl Place {
     }
 }
 
-/// Which file a path leads to: device, inode number, and the mount.
+/// Identity of the file at a path: device, inode number, and mount.
 type Identity = (u32, u32, u64, u64);
 
 /// A ruleset, and what has to be so for it to hold.
@@ -355,7 +355,7 @@ impl Confinement {
                     }
                 }
                 Err(error @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => return Err(error.into()),
-                // What is not there cannot be read.
+                // A missing path needs no rule.
                 Err(_) => {}
             }
             let found = identity_at(&place.path);
@@ -452,7 +452,7 @@ impl Needs {
                     add(path.to_owned(), UPDATE);
                     path.parent().into_iter().for_each(|above| add(above.to_owned(), CREATE));
                 }
-                // What the receiver takes these for: relative to its directory.
+                // The receiver takes these as relative to its directory.
                 (
                     "backup-dir" | "partial-dir" | "temp-dir" | "compare-dest" | "copy-dest" | "link-dest",
                     Some(directory),
@@ -471,7 +471,7 @@ fn merged_file(rule: &str) -> Option<PathBuf> {
     (word.starts_with("merge") || word.starts_with('.')).then(|| file.trim_start().into())
 }
 
-/// The absolute paths that stand in a word of a command line: all of it, or a part behind a blank, `=` or an option's
+/// The absolute paths in a word of a command line: all of it, or a part behind a blank, `=` or an option's
 /// letter.
 fn paths_in(word: &str, home: Option<&Path>) -> Vec<PathBuf> {
     let parts = word.split([' ', '\t', '=', ',', '"', '\'']);
@@ -550,11 +550,11 @@ fn identity_at(path: &Path) -> Option<Identity> {
 pub(super) const REMEDY_FOR_LINKS: &str = "name the directory that it leads to in <mayRead path=\"…\"/> of <rsync>, or leave `-L`, `-k` and \
      `--copy-unsafe-links` out of <commonParams>";
 
-/// What a refusal to read a path of the root means.
+/// Cause of a refusal to read a path of the root.
 enum Refusal {
     /// It, or a directory on the way, is a link.
     Link,
-    /// It is another file than the one that was refused, or gone: it was changed in between.
+    /// The path has changed since the refusal: another file, or none.
     Changed,
     /// The agent may not read it either.
     Denied,
@@ -617,12 +617,12 @@ fn refusal(root: BorrowedFd<'_>, path: &RelPath) -> Refusal {
     }
 }
 
-/// What a failure to confine a run is.
+/// The fault for a run that could not be confined.
 pub(super) fn not_confined(error: &io::Error) -> Fault {
     local::fault("rsync could not be confined to what it may read", error)
 }
 
-/// What a child that was not started may owe to its ruleset.
+/// The fault for a child that was not started, if its ruleset may be the reason.
 pub(super) fn may_be_out_of_reach(error: &io::Error, ruleset: &Ruleset) -> Option<Fault> {
     let is_refused = error.kind() == io::ErrorKind::PermissionDenied && ruleset.descriptor().is_some();
     is_refused.then(|| {

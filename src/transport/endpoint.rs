@@ -30,7 +30,7 @@ pub struct Endpoint {
     timeout: Option<Duration>,
     /// The control socket of a shared ssh connection, where there is one.
     control_socket: Option<PathBuf>,
-    /// What its runs may reach.
+    /// Access of its runs.
     confinement: Arc<Confinement>,
 }
 
@@ -113,12 +113,12 @@ impl Endpoint {
         Self { control_socket: Some(socket), confinement, ..self }
     }
 
-    /// What its runs may reach.
+    /// Access of its runs.
     pub(super) fn confinement(&self) -> &Arc<Confinement> {
         &self.confinement
     }
 
-    /// Which confinement is in force for its runs.
+    /// The confinement in force for its runs.
     pub fn protection(&self) -> Protection {
         self.confinement.protection()
     }

@@ -126,7 +126,7 @@ impl Work<'_> {
         self.delete_superfluous(left).await
     }
 
-    /// Deletes what only the remote has below the directories `left`, but for what is excluded.
+    /// Deletes entries below the directories `left` that only the remote has, except excluded ones.
     pub(super) async fn delete_superfluous(&mut self, mut left: Vec<RelPath>) -> Result<(), Fault> {
         while !left.is_empty() {
             self.complaints.trees_incomplete = false;
@@ -347,7 +347,7 @@ impl Walk {
             // One unreadable entry makes the directory unreadable: what is not listed must not be deleted there.
             let entries = match list(self.root.as_fd(), &directory) {
                 Ok(entries) => entries,
-                // It is no directory any more, which is reported by itself.
+                // It is not a directory any more, which is reported separately.
                 Err(error) if beneath::is_elsewhere(error) => continue,
                 Err(error) => {
                     let error = std::io::Error::from(error);
@@ -408,7 +408,7 @@ fn list(root: BorrowedFd<'_>, path: &RelPath) -> Result<Vec<(OsString, bool)>, E
             continue;
         }
         let is_directory = match entry.file_type() {
-            // Some file systems do not tell the type.
+            // Some file systems do not return the type.
             FileType::Unknown => match fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
                 Err(Errno::ENOENT) => continue,

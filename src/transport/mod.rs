@@ -87,7 +87,7 @@ pub struct Order {
     /// Whether anything may be deleted on the remote.
     pub delete: bool,
     /// Whether a comparison leaves out the deletions that it finds necessary, and counts them ([`Outcome::withheld`]).
-    /// Paths of the batch that do not exist are deleted all the same: they were seen to go.
+    /// Paths of the batch that do not exist are deleted as usual: their removal was seen.
     pub withhold: bool,
     /// What never reaches the remote, nor is deleted there.
     pub filter: Arc<Filter>,
@@ -208,7 +208,7 @@ fn open(order: &Order) -> Result<(Arc<OwnedFd>, RootIdentity), Fault> {
     }
 }
 
-/// What a run at `endpoint` that starts in `root` may reach.
+/// The ruleset of a run at `endpoint` that starts in `root`.
 async fn ruleset(endpoint: &Endpoint, root: &Arc<OwnedFd>) -> Result<Ruleset, Fault> {
     let (confinement, root) = (endpoint.confinement().clone(), root.clone());
     let made = aside(move || confinement.ruleset(root.as_fd()));

@@ -29,7 +29,7 @@ pub struct Outcome {
     pub stamps: Vec<(RelPath, Stamp)>,
     /// The run that was started ahead had no connection any more.
     pub ahead_was_gone: bool,
-    /// Deletions that [`Order::withhold`] left out: the remote has at least so many entries that are not here.
+    /// Number of deletions that [`Order::withhold`] left out: entries that only the remote has.
     pub withheld: u64,
 }
 

@@ -68,19 +68,19 @@ pub struct Probe {
     pub stopped: bool,
 }
 
-/// What has to be restored on the remote.
+/// State to restore on the remote.
 #[derive(Debug)]
 struct Traces {
     /// The modification time of the remote's root, as that of this directory here.
     kept: PathBuf,
-    /// What is known of that time.
+    /// That time, as far as it is known.
     time: RootTime,
     /// Names of entries that may exist there.
     names: Vec<RelPath>,
     capabilities: Capabilities,
 }
 
-/// What is known of the modification time of the remote's root.
+/// The modification time of the remote's root, as far as it is known.
 #[derive(Debug)]
 enum RootTime {
     /// Not the time itself.
@@ -115,7 +115,7 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path, stop: impl Future<Output
         if tokio::time::timeout(RESTORING, restore(endpoint, &sent, &mut found, &mut traces)).await.is_err() {
             found.left_behind = Some(name);
         }
-        // What it says to the deletion of something that exists tells most.
+        // The deletion of an existing entry is the best test.
         found.refused = traces.capabilities.refused();
     }
     if !found.stopped && found.writes.is_some() {
@@ -177,7 +177,7 @@ async fn restore(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces:
     let may_send_time = is_restorable(endpoint, scratch, traces).await;
     let ours = traces.names.clone();
     let mut names = ours.clone();
-    // What is sent is deleted where it is missing here.
+    // A path that is missing here is deleted there.
     for path in &ours {
         let here = path.under(scratch);
         let _ = fs::remove_file(&here).or_else(|_| fs::remove_dir(&here));

@@ -183,7 +183,7 @@ impl Work<'_> {
         };
         let mut found = Complaints { withheld, ..self.complaints_in(form, stderr) };
         if withheld > 0 {
-            // That line names no path, and it is the reason of what stands in the way.
+            // That line names no path, and it explains the directories in the way.
             found.unnamed.take_if(|fault| fault.name == fault_name::DELETE_LIMIT);
             found.overlooked |= found.failed.is_empty();
         }

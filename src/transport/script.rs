@@ -58,7 +58,7 @@ impl Script<'_> {
         };
         let [attributes, mut entries, pruned, mut trees, verified] =
             [Kind::Attributes, Kind::Entry, Kind::Pruned, Kind::Tree, Kind::VerifiedTree].map(of_kind);
-        // Whoever runs the script wants all that is there.
+        // The script sends everything that exists when it runs.
         trees.extend(pruned);
         let mut compared = 0;
         for (kind, trees) in [(Kind::Tree, trees), (Kind::VerifiedTree, verified)] {

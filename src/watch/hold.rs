@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub struct HoldTimes {
     /// A temporary name, or a name that was renamed to one.
     pub name: Duration,
-    /// A new file with content that nobody was seen to write: since its creation, or its last change.
+    /// A new file with content and without a known writer: wait since its creation, or its last change.
     pub content: Duration,
     /// A new file that is still empty: its writer may wait for the first bytes from a network.
     pub empty: Duration,
@@ -57,7 +57,7 @@ pub enum Reason {
         born: bool,
         /// Whether one of the events is to be reported at all.
         counts: bool,
-        /// Who writes it.
+        /// The writer, as far as it is known.
         writer: Writer,
     },
     /// It was renamed to a temporary name: an editor keeps the old text aside and writes the new one in a moment. Until
@@ -84,7 +84,7 @@ impl Reason {
     }
 }
 
-/// What is known of the writer of a new file.
+/// The writer of a new file, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
     /// There is none: the file was closed, or it never closes.

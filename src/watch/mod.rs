@@ -71,7 +71,7 @@ pub enum Hint {
     /// above meanwhile can have brought it to a remote.
     Passed,
     /// A new file that its writer may still have open. Whatever was to be done about its path is obsolete: the path is
-    /// reported once more, at the close, removal or rename of the file, or when it is known that nobody has it open.
+    /// reported once more, at the close, removal or rename of the file, or when no writer has it open.
     BeingWritten,
     /// Mode, owner or times of what is there; not its content.
     Attributes,

@@ -45,7 +45,7 @@ impl Machine {
             .args(["--quiet", "--boot", "--volatile=overlay", "--register=no", "--keep-unit", "--console=passive"])
             .arg(format!("--machine=sersync-{:08x}", fastrand::u32(..)))
             .arg(format!("--bind={}", shared.display()))
-            // As on a machine that is no container.
+            // As on a machine that is not a container.
             .arg("--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self")
             .arg("--directory")
             .arg(image())

@@ -171,7 +171,7 @@ async fn check(
     None
 }
 
-/// What a worker finds.
+/// The findings of a worker.
 async fn look(file: &Path, options: &Options) -> Vec<Finding> {
     let mut report = Report::new(file);
     let bytes = match config::contents(file) {

@@ -118,7 +118,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// What was found.
+    /// The finding.
     pub fn into_findings(self) -> Vec<Finding> {
         self.findings
     }

@@ -30,7 +30,7 @@ const PROPERTIES: &str = "LoadState,User,Group,SupplementaryGroups,AmbientCapabi
 /// Variables of the caller that the child keeps: the language of its texts, and the credentials.
 const KEPT: &[&str] = &["LANG", "LANGUAGE", "CREDENTIALS_DIRECTORY"];
 
-/// What a unit runs as.
+/// User, groups and capabilities of a unit.
 #[derive(Debug)]
 pub struct Rights {
     /// Its user.
@@ -149,7 +149,7 @@ impl Dropped {
     }
 }
 
-/// What systemd says of the unit, if it runs here.
+/// The unit's properties from systemd, if systemd runs here.
 fn properties(instance: &str) -> Option<HashMap<String, String>> {
     // Without it there is only a complaint to wait for.
     if !Path::new("/run/systemd/system").exists() {

@@ -26,11 +26,11 @@ use tr::tr;
 pub enum Ended {
     /// With these findings.
     Found(Vec<Finding>),
-    /// The caller was told to stop by this signal.
+    /// The signal that stopped the caller.
     Stopped(Signal),
 }
 
-/// What a worker is to do.
+/// The task of a worker.
 #[derive(Debug)]
 pub struct Task<'a> {
     /// The config.

@@ -190,7 +190,7 @@ impl Rig {
     }
 
     fn take(&mut self) -> Vec<String> {
-        // That a file is being written is no reason to send anything; see the tests of new files for it.
+        // A file that is being written is not sent yet; the tests of new files cover that.
         let changes = self.changes.drain(..).filter(|change| change.hint != Hint::BeingWritten);
         changes.map(|change| format!("{:?} {}", change.hint, change.path.display())).collect()
     }

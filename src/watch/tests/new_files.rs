@@ -58,7 +58,7 @@ fn a_writer_that_pauses_is_waited_for_whatever_it_does_before_its_close() {
         ("reserved", |file| fallocate(&*file, FallocateFlags::empty(), 0, 4096).unwrap()),
         ("mapped", |file| {
             file.set_len(4096).unwrap();
-            // SAFETY: the file is this test's own, and nobody shrinks it.
+            // SAFETY: the file is this test's own, and nothing shrinks it.
             let mut map = unsafe { memmap2::MmapMut::map_mut(&*file).unwrap() };
             map[..4].copy_from_slice(b"half");
         }),
@@ -199,7 +199,7 @@ fn a_file_linked_into_place_is_reported_though_no_close_tells_of_it() {
     rig.engine.hold_times.content = AGES;
     let file = unnamed(&rig);
     nix::unistd::write(&file, b"complete").unwrap();
-    // The clock that times of files are taken from goes on meanwhile.
+    // The clock of file times advances meanwhile.
     rig.turn_for(Duration::from_millis(50));
     link(&file, &rig.root.join("linked"));
     rig.turn_until(|rig| hint_at(rig, "linked", Hint::Entry));

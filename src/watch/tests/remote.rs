@@ -29,7 +29,7 @@ impl Remote {
         remote
     }
 
-    /// Acts on all of `changes`, but for those that a later one makes obsolete.
+    /// Acts on all of `changes` except those that a later one makes obsolete.
     pub fn apply_all(&mut self, root: &Path, changes: &[Change]) {
         let is_entry = |hint: Hint| matches!(hint, Hint::Entry | Hint::Removed | Hint::Attributes);
         for (at, change) in changes.iter().enumerate() {
