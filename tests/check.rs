@@ -29,6 +29,10 @@ impl Said {
 fn check(file: &Path, path: Option<&std::ffi::OsStr>) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
     command.args(["--user", "--json", "check"]).arg(file);
+    run(command, path)
+}
+
+fn run(mut command: Command, path: Option<&std::ffi::OsStr>) -> Said {
     // No bus is needed.
     command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere");
     if let Some(path) = path {
@@ -67,6 +71,51 @@ fn a_good_remote_is_praised_and_left_as_it_was() {
     said.has("note", "does not tell how much room");
     assert!(said.whole.contains("a small push takes"), "{}", said.whole);
     assert_eq!(entries(&place.path("copy")), 0, "the probe left something behind");
+}
+
+#[test]
+fn a_remote_that_leads_to_a_watched_directory_is_an_error() {
+    let place = Place::new();
+    let (inside, other) = (place.source().join("deep/inside"), place.make("other"));
+    for (served, words) in [
+        (place.source(), "which it is to mirror"),
+        (inside, "which it is to mirror"),
+        (place.source().parent().unwrap().to_owned(), "which it is to mirror"),
+        (other.clone(), "comparisons delete there by request only"),
+    ] {
+        let daemon = Plan::new(&place.path("rsyncd")).module(MODULE, &served, &[]).start();
+        let chain =
+            format!("<localpath watch=\"{}\"><remote ip=\"192.0.2.1\" name=\"m\"/></localpath>", other.display());
+        let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).sersync(&chain);
+        let said = check(&config.write(&place.path("www.xml")), None);
+        // The second mirror's host does not exist.
+        assert_eq!(said.status, 2, "{}", said.whole);
+        said.has(if served == other { "warning" } else { "error" }, words);
+    }
+}
+
+#[test]
+fn configs_of_one_directory_that_form_a_circle_are_an_error() {
+    let place = Place::new();
+    let configs = place.make("home/sersync");
+    let write = |name: &str, from: &str, to: &str| {
+        let (from, to) = (place.make(from), place.make(to));
+        let remote = format!("<remote directory=\"{}\"/>", to.display());
+        let text = format!("<localpath watch=\"{}\">{remote}</localpath>", from.display());
+        fs::write(configs.join(name), format!("<head version=\"2.5\"><sersync>{text}</sersync></head>")).unwrap();
+    };
+    let said = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+        command.args(["--user", "--json", "check", "--no-probe", name]).env("XDG_CONFIG_HOME", place.path("home"));
+        run(command, None)
+    };
+    write("there.xml", "one", "other");
+    write("beside.xml", "one", "third");
+    assert!(said("there").findings.iter().all(|(level, _)| level != "error"), "{}", said("there").whole);
+    write("back.xml", "other", "one");
+    let circle = said("there");
+    assert_eq!(circle.status, 2, "{}", circle.whole);
+    circle.has("error", "(instance back)");
 }
 
 #[test]

@@ -8,9 +8,12 @@
 //! 2. Otherwise its paths wait, and a round of probes finds out where the remotes of the instance lead
 //!    (`transport::probe_places`). A round serves every remote that waits; rounds do not overlap.
 //! 3. A remote that leads to no other mirror is proven for [`PROOF_LASTS`], and what waited is compared again. One that
-//!    meets another mirror never gets deletions by comparison, and the agent reports that as a problem; `FullSync` has it probed again.
-//!    One that leads into another watched root of this machine, and not back, or that takes no probe, gets them by
-//!    `FullSync` only.
+//!    meets another mirror gets no deletions by comparison until the config is read again, and the agent reports that as
+//!    a problem. One that leads into another watched root of this machine, and not back, or that takes no probe, gets
+//!    them by `FullSync` only.
+//!
+//! A probe of another agent goes on at once, past a pause, a busy remote and a full sync: the agent that waits for it
+//! takes silence for proof.
 //!
 //! A path that is removed from the tree is deleted on the remote by name, whatever the guard says: in a circle both
 //! sides expect that.
@@ -39,13 +42,16 @@ use tokio::task::JoinSet;
 const RETURN_TIME: Duration = Duration::from_secs(3);
 
 /// Time after which a comparison that would delete something needs another proof: meanwhile a circle may have been closed.
-const PROOF_LASTS: Duration = Duration::from_secs(600);
+const PROOF_LASTS: Duration = Duration::from_secs(60);
 
 /// Time after which a path that waits for a round is ready again, should no round end.
 const ROUND_AT_MOST: Duration = Duration::from_secs(600);
 
 /// rsync's exit statuses where a remote answers and does not take the probe; see "EXIT VALUES" in rsync(1).
-const NOT_TAKEN: [i32; 4] = [3, 4, 11, 23];
+const NOT_TAKEN: [i32; 3] = [3, 4, 23];
+
+/// Maximum number of probes of other agents that are sent on at once; the rest goes with the other changes.
+const SENT_AT_ONCE: usize = 64;
 
 /// Maximum number of probe names that are remembered, for those that come back late.
 const NAMES_AT_MOST: usize = 10_000;
@@ -97,18 +103,18 @@ impl Guard {
         count > 0 && self.place == Place::ToBeProbed
     }
 
-    /// A caller asked for a full sync: a remote that met another mirror may lie apart now.
+    /// Voids an earlier proof, and an earlier refusal of a probe: files that were sent came back, a caller asked for a full
+    /// sync, or another remote was reached for the first time. That the remote meets another mirror stays known: the next
+    /// probe may be lost, and then silence would count as proof.
     pub fn reconsider(&mut self) {
-        if let Place::Meets(_) = self.place {
+        if let Place::Apart(_) | Place::Closed(_) = self.place {
             self.place = Place::Unknown;
         }
     }
 
-    /// Files that were sent came back: an earlier proof is void.
-    pub fn suspect(&mut self) {
-        if let Place::Apart(_) = self.place {
-            self.place = Place::Unknown;
-        }
+    /// The config was read again: nothing of before counts.
+    pub fn forget(&mut self) {
+        self.place = Place::Unknown;
     }
 
     /// Deletions that are left out for good, and why.
@@ -141,6 +147,8 @@ pub struct Probes {
     round: JoinSet<Round>,
     /// Looks into roots for probes of other agents: the root and the names found.
     looks: JoinSet<(PathBuf, Vec<OsString>)>,
+    /// Probes of other agents on their way.
+    sending: JoinSet<()>,
 }
 
 /// Something that the engine waited for.
@@ -168,6 +176,7 @@ impl Probes {
     /// Ends the round.
     pub fn stop(&mut self) {
         self.round.abort_all();
+        self.sending.abort_all();
     }
 }
 
@@ -201,7 +210,8 @@ impl Engine {
             return false;
         }
         let Some(id) = path.file_name().to_str().and_then(|name| self.probes.names.get(name)).copied() else {
-            // A probe of another agent is mirrored like any other directory.
+            // A probe of another agent is mirrored like any other directory, and faster.
+            self.send_on(root, path);
             return false;
         };
         self.probes.returned.entry(id).or_default().insert(root.to_path_buf());
@@ -209,6 +219,21 @@ impl Engine {
             self.judge(id, &BTreeMap::new(), Instant::now());
         }
         true
+    }
+
+    /// Makes the probe of another agent on each remote of `root` at once, whatever else keeps the remote busy.
+    fn send_on(&mut self, root: &Path, path: &RelPath) {
+        let Some(name) = path.parent().filter(RelPath::is_root).and_then(|_| path.file_name().to_str()) else { return };
+        while self.probes.sending.try_join_next().is_some() {}
+        for remote in self.remotes.iter().filter(|remote| remote.root == root) {
+            if self.probes.sending.len() >= SENT_AT_ONCE {
+                return;
+            }
+            let order = Order::comparison(&remote.root, None, self.config.filter.clone(), remote.capabilities);
+            let (endpoint, name) = (remote.endpoint.clone(), name.to_owned());
+            let probed = Probed { endpoint, order, name, is_compared: false };
+            self.probes.sending.spawn(async move { transport::send_probe_on(probed).await });
+        }
     }
 
     /// Looks for probes of other agents in the root `at`: they came before the watch, and an agent that waits for one
@@ -313,9 +338,8 @@ impl Engine {
                             meets.insert(other, format!("it is the place of {one}, or lies inside it"));
                         }
                     }
-                    None => {
-                        meets.insert(ids[*at], "another agent mirrors to the same place, or inside it".to_owned());
-                    }
+                    // One of another agent may have been left behind by a crash long ago.
+                    None => {}
                 }
             }
         }
@@ -326,6 +350,9 @@ impl Engine {
             }
             if fault.exit.is_some_and(|exit| NOT_TAKEN.contains(&exit)) {
                 self.remotes[at].guard.place = Place::Closed(fault.message);
+                let not_made = round.iter().filter(|(id, _)| *id == self.remotes[at].id);
+                let not_made = not_made.filter_map(|(_, name)| RelPath::new(name.as_bytes()).ok()).collect::<Vec<_>>();
+                not_made.iter().for_each(|path| self.remotes[at].set.withdraw(path));
             } else {
                 self.remotes[at].guard.place = Place::Unknown;
                 self.remote_failed(at, fault, now, wall);
@@ -401,8 +428,12 @@ impl Engine {
     pub(super) fn withheld_problems(&self) -> impl Iterator<Item = String> {
         self.remotes.iter().filter_map(|remote| {
             let (count, why) = remote.guard.problem()?;
-            let deletions = human::plural(count, "deletion is", "deletions are");
-            Some(format!("{}: {deletions} withheld: {why}", remote.name))
+            Some(match count {
+                0 => format!("{}: comparisons delete nothing there: {why}", remote.name),
+                _ => {
+                    format!("{}: {} withheld: {why}", remote.name, human::plural(count, "deletion is", "deletions are"))
+                }
+            })
         })
     }
 

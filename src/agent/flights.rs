@@ -255,6 +255,10 @@ impl Engine {
         let full = flight.lane == Lane::Background && !goes_on;
         let full_result = match (&outcome.fault, outcome.failed.len()) {
             (Some(fault), _) => Err(fault.message.clone()),
+            (None, 0) if outcome.withheld > 0 => {
+                let deletions = human::plural(outcome.withheld, "deletion was", "deletions were");
+                Err(format!("{deletions} withheld, see `sersyncctl status`"))
+            }
             (None, 0) => Ok(outcome.totals.bytes_sent),
             (None, failed) => Err(format!("{failed} paths failed, see `sersyncctl failures`")),
         };
@@ -311,7 +315,7 @@ impl Engine {
             if !self.echoes.sent(&root, path, *stamp, longest, now) {
                 continue;
             }
-            self.remotes.iter_mut().filter(|remote| remote.root == root).for_each(|remote| remote.guard.suspect());
+            self.remotes.iter_mut().filter(|remote| remote.root == root).for_each(|remote| remote.guard.reconsider());
             if self.loop_told.is_none_or(|told| told <= now) {
                 self.loop_told = Some(now + LOOP_TOLD_EVERY);
                 let problem = self.echo_problem(now).unwrap_or_default();
@@ -366,6 +370,10 @@ impl Engine {
     }
 
     fn remote_answered(&mut self, at: usize, now: Instant, wall: SystemTime) {
+        if self.remotes[at].last_success.is_none() {
+            // Reached for the first time, it may meet any of the others.
+            self.remotes.iter_mut().for_each(|remote| remote.guard.reconsider());
+        }
         let remote = &mut self.remotes[at];
         remote.last_success = Some(wall);
         self.last_sync_at = Some(wall);

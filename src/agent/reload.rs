@@ -66,7 +66,7 @@ impl Engine {
         }
         self.reload_roots(&old)?;
         self.reload_remotes(&old);
-        // The new remotes lead into watched directories, or not, like those of before.
+        self.remotes.iter_mut().for_each(|remote| remote.guard.forget());
         self.compare_places();
         let when = |config: &Config| config.crontab.as_ref().map(|crontab| crontab.when.clone());
         self.fail_log.changed();

@@ -222,6 +222,8 @@ struct Needs {
     may_read: Vec<PathBuf>,
     /// The control socket of the shared ssh connection.
     socket: Option<PathBuf>,
+    /// No ruleset at all.
+    is_lifted: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -268,8 +270,12 @@ impl Confinement {
             _ => None,
         };
         let (params, may_read) = (options.params.clone(), options.may_read.clone());
-        let needs = Needs { destination, shell, params, may_read, socket: None };
+        let needs = Needs { destination, shell, params, may_read, socket: None, is_lifted: false };
         Self { needs, built: Mutex::new(None) }
+    }
+
+    pub(super) fn lifted(&self) -> Self {
+        Self { needs: Needs { is_lifted: true, ..self.needs.clone() }, built: Mutex::new(None) }
     }
 
     pub(super) fn with_control_socket(&self, socket: PathBuf) -> Self {
@@ -281,6 +287,7 @@ impl Confinement {
         // A copy with hard links needs the right to link from one directory to another.
         let links = self.needs.destination.is_some() && has_option(&self.needs.params, 'H', "hard-links");
         match kernel() {
+            _ if self.needs.is_lifted => Protection::None,
             Kernel::WithoutRefer if links => Protection::None,
             _ => Protection::of_kernel(),
         }

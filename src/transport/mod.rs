@@ -46,7 +46,7 @@ pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name, remedies};
 pub use outcome::Outcome;
 pub use output::{Progress, Totals};
-pub use places::{Findings, Probed, probe_places};
+pub use places::{Findings, Probed, probe_places, send_probe_on};
 pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};
 pub use probe::{Probe, probe};
 pub(crate) use process::end_with_agent;

@@ -12,7 +12,7 @@
 //! number of hosts brings it back. It is removed on the remote by its name, and the circle carries that on as well.
 
 use super::endpoint::Environment;
-use super::fault::Fault;
+use super::fault::{Fault, name as fault_name};
 use super::process::{Feed, Run};
 use super::run::not_started;
 use super::{Complaints, Endpoint, Form, Order, Work, open, output, ruleset};
@@ -23,12 +23,24 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Maximum time for making or removing one probe.
 const PLACING: Duration = Duration::from_secs(30);
+
+/// Maximum time for the comparison with one remote.
+const LISTING: Duration = Duration::from_secs(600);
+
+/// Number of hosts that a probe may have to pass, each as slow as the way to the first.
+const HOSTS: u32 = 10;
+
+/// Maximum number of tries to make a probe on a remote that has no connection left.
+const TRIES: u32 = 6;
+
+/// Interval between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
 /// Maximum number of probes made at once.
 const PLACED_AT_ONCE: usize = 8;
@@ -70,13 +82,18 @@ pub struct Findings {
 /// what comparisons would delete.
 pub async fn probe_places(remotes: Vec<Probed>, roots: Vec<PathBuf>, time: Duration) -> Findings {
     let mut found = Findings::default();
+    let began = Instant::now();
     for (at, placed) in on_each(&remotes, |_| true, place).await {
         match placed {
             Ok(()) => drop(found.placed.insert(at)),
             Err(fault) => found.faults.push((at, fault)),
         }
     }
-    tokio::time::sleep(time).await;
+    if found.placed.is_empty() {
+        return found;
+    }
+    // Where the way is slow, it is so for the probe that comes back as well: it may have several hosts to pass.
+    tokio::time::sleep(time + began.elapsed().min(PLACING) * HOSTS).await;
     let names: Vec<(usize, String)> = found.placed.iter().map(|at| (*at, remotes[*at].name.clone())).collect();
     // A directory above a root may be on a disk that does not answer.
     let looking = aside(move || {
@@ -91,12 +108,11 @@ pub async fn probe_places(remotes: Vec<Probed>, roots: Vec<PathBuf>, time: Durat
         (inside.map(owned).collect(), above.map(owned).collect())
     });
     (found.inside, found.above) = looking.await.unwrap_or_default();
-    for (at, remote) in remotes.iter().enumerate().filter(|(_, remote)| remote.is_compared) {
-        if found.placed.contains(&at) {
-            match listed(remote).await {
-                Ok(names) => found.listed.push((at, names)),
-                Err(fault) => found.faults.push((at, fault)),
-            }
+    let is_compared = |at: usize| found.placed.contains(&at) && remotes[at].is_compared;
+    for (at, listed) in on_each(&remotes, is_compared, list).await {
+        match listed {
+            Ok(names) => found.listed.push((at, names)),
+            Err(fault) => found.faults.push((at, fault)),
         }
     }
     let removed = on_each(&remotes, |at| found.placed.contains(&at), remove).await;
@@ -105,13 +121,14 @@ pub async fn probe_places(remotes: Vec<Probed>, roots: Vec<PathBuf>, time: Durat
 }
 
 /// Does `what` for each of the remotes that `chosen` names, a few at once.
-async fn on_each<F>(
+async fn on_each<F, T>(
     remotes: &[Probed],
     chosen: impl Fn(usize) -> bool,
     what: fn(Probed) -> F,
-) -> Vec<(usize, Result<(), Fault>)>
+) -> Vec<(usize, Result<T, Fault>)>
 where
-    F: Future<Output = Result<(), Fault>> + Send + 'static,
+    F: Future<Output = Result<T, Fault>> + Send + 'static,
+    T: Send + 'static,
 {
     let turns = Arc::new(Semaphore::new(PLACED_AT_ONCE));
     let mut tasks = JoinSet::new();
@@ -132,8 +149,29 @@ where
 
 /// Makes the probe.
 async fn place(remote: Probed) -> Result<(), Fault> {
-    let command = remote.endpoint.make_directory(&remote.name);
-    run(&remote, command).await
+    let mut tries = 1..TRIES;
+    loop {
+        let command = remote.endpoint.make_directory(&remote.name);
+        match run(&remote, command).await {
+            // A connection of a run that has just ended may still count.
+            Err(fault) if fault.name == fault_name::TOO_MANY_CONNECTIONS && tries.next().is_some() => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Makes the probe of another agent on a remote, with a few tries: the agent that made it takes silence for proof.
+pub async fn send_probe_on(remote: Probed) {
+    for _ in 0..TRIES {
+        // Where it went meanwhile, the agent waits for it no more.
+        let is_there = || remote.order.root.join(&remote.name).symlink_metadata().is_ok();
+        if !is_there() || place(remote.clone()).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    }
 }
 
 /// Removes the probe from the remote. Where it came back, what is here goes in the way in which it came.
@@ -156,6 +194,11 @@ async fn run(remote: &Probed, (arguments, environment): (Vec<OsString>, Environm
 }
 
 /// The probes among what a comparison with `remote` would delete.
+async fn list(remote: Probed) -> Result<BTreeSet<String>, Fault> {
+    let late = || Fault::new(fault_name::TIMEOUT, "the remote did not answer while it was compared");
+    tokio::time::timeout(LISTING, listed(&remote)).await.unwrap_or_else(|_| Err(late()))
+}
+
 async fn listed(remote: &Probed) -> Result<BTreeSet<String>, Fault> {
     let (root, identity) = open(&remote.order)?;
     let ruleset = ruleset(&remote.endpoint, &root).await?;

@@ -8,9 +8,11 @@
 
 use super::process::Feed;
 use super::{Capabilities, Endpoint, Fault, Form, Order, Work, carry_out, fault_name, null_separated, open, ruleset};
+use crate::aside::aside;
 use crate::config::Destination;
 use crate::path::RelPath;
 use crate::pending::Kind;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -34,6 +36,9 @@ const PREFIX: &str = ".sersync-check-";
 /// Maximum time for restoring the remote after a probe was stopped.
 const RESTORING: Duration = Duration::from_secs(20);
 
+/// Maximum time for the search of one watched directory.
+const LOOKING: Duration = Duration::from_secs(3);
+
 /// A run that was cut off may finish its file after the deletion: attempts to delete it.
 const DELETIONS: usize = 3;
 
@@ -56,6 +61,8 @@ pub struct Probe {
     pub pushes: Vec<Duration>,
     /// Its clock less ours, in seconds; one second more or less is within the error of this.
     pub clock_ahead: Option<i64>,
+    /// The watched directory that it leads to, or lies in, or contains: the probe's file appeared there.
+    pub leads_to: Option<PathBuf>,
     /// Bytes free there.
     pub free: Option<u64>,
     /// Number of files of earlier probes that were deleted.
@@ -96,8 +103,8 @@ enum RootTime {
 }
 
 /// Finds out what the remote behind `endpoint` is like, until `stop` ends. `scratch` is an empty directory of the
-/// caller's.
-pub async fn probe(endpoint: &Endpoint, scratch: &Path, stop: impl Future<Output = ()>) -> Probe {
+/// caller's; `roots` are the watched directories.
+pub async fn probe(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], stop: impl Future<Output = ()>) -> Probe {
     let mut found = Probe::default();
     let (sent, kept) = (scratch.join("sent"), scratch.join("kept"));
     if let Err(error) = fs::create_dir(&sent).and_then(|()| fs::create_dir(&kept)) {
@@ -107,7 +114,7 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path, stop: impl Future<Output
     }
     let mut traces = Traces { kept, time: RootTime::Unknown, names: Vec::new(), capabilities: Capabilities::default() };
     tokio::select! {
-        () = measure(endpoint, &sent, &mut found, &mut traces) => {}
+        () = measure(endpoint, &sent, roots, &mut found, &mut traces) => {}
         () = stop => found.stopped = true,
     }
     if !traces.names.is_empty() {
@@ -124,7 +131,7 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path, stop: impl Future<Output
     found
 }
 
-async fn measure(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces: &mut Traces) {
+async fn measure(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], found: &mut Probe, traces: &mut Traces) {
     if let Destination::Daemon { host, port, .. } = endpoint.destination()
         && let Ok((took, protocol)) = greet(host, port.unwrap_or(RSYNC_PORT)).await
     {
@@ -162,6 +169,9 @@ async fn measure(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces:
     let is_there = written.is_ok();
     found.writes = Some(written);
     if is_there {
+        let (roots, name) = (roots.to_vec(), path.clone());
+        let looking = aside(move || roots.into_iter().find(|root| is_in_or_above(&name, root)));
+        found.leads_to = looking.await.unwrap_or_default();
         for _ in 1..PUSHES {
             let began = Instant::now();
             if push(endpoint, scratch, std::slice::from_ref(&path), &mut traces.capabilities).await.is_ok() {
@@ -170,6 +180,28 @@ async fn measure(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces:
         }
         found.clock_ahead = clock_ahead(endpoint, scratch, &path).await;
     }
+}
+
+/// Whether an entry of that name is in `root`, at any depth as far as time allows, or in a directory above it.
+fn is_in_or_above(name: &RelPath, root: &Path) -> bool {
+    let deadline = Instant::now() + LOOKING;
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let is_there = |directory: &Path| name.under(directory).symlink_metadata().is_ok();
+    if real.ancestors().any(is_there) {
+        return true;
+    }
+    let mut open = VecDeque::from([real]);
+    while let Some(directory) = open.pop_front().filter(|_| Instant::now() < deadline) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if is_there(&entry.path()) {
+                    return true;
+                }
+                open.push_back(entry.path());
+            }
+        }
+    }
+    false
 }
 
 /// Deletes what this probe and earlier ones left, and restores the modification time of the remote's root.

@@ -16,6 +16,7 @@ pub use report::{Finding, Level};
 
 use super::error::CtlError;
 use super::next::{Scope, quoted};
+use crate::config::overlap::{self, Places};
 use crate::config::{self, Config, Severity};
 use crate::transport::Endpoint;
 use report::Report;
@@ -212,6 +213,7 @@ async fn look(file: &Path, options: &Options) -> Vec<Finding> {
     }
     here::look_at_secrets(file, &bytes, &mut report);
     here::look(&config, file, &mut report);
+    look_at_neighbours(&config, file, &mut report);
     if !options.no_probe {
         match worker::stop() {
             Ok(stop) => probe_all(&config, options.timeout, &stop, &mut report).await,
@@ -221,17 +223,39 @@ async fn look(file: &Path, options: &Options) -> Vec<Finding> {
     report.into_findings()
 }
 
+/// Compares the mirrors of the config with those of the other configs in its directory, if that is where the units look.
+fn look_at_neighbours(config: &Config, file: &Path, report: &mut Report) {
+    let Some(directory) = file.parent().filter(|directory| is_configs(directory)) else { return };
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let others = files.filter(|other| other.file_name() != file.file_name()).filter_map(|other| {
+        let name = config::instance_name(&other).ok().filter(|_| other.extension().is_some_and(|end| end == "xml"))?;
+        Some(overlap::mirrors(&name, &config::load(&other).ok()?.config.roots))
+    });
+    let own = overlap::mirrors("", &config.roots);
+    for conflict in Places::new(own, others.flatten().collect()).conflicts(config.events.delete) {
+        let finding = Finding::new(Level::Error, tr!("other configs"), conflict.to_string());
+        report.add(finding.next(tr!("leave one of them out, or give each a place of its own")));
+    }
+}
+
+/// Whether `directory` holds the configs of units.
+fn is_configs(directory: &Path) -> bool {
+    [Scope::System, Scope::User].into_iter().any(|scope| directory == configs_of(scope))
+}
+
 /// Each remote in a task of its own; told in the config's order.
 async fn probe_all(config: &Config, timeout: Duration, stop: &watch::Receiver<bool>, report: &mut Report) {
+    let roots: Vec<PathBuf> = config.roots.iter().map(|root| root.path.clone()).collect();
     let probes: Vec<_> = config
         .roots
         .iter()
-        .flat_map(|root| &root.remotes)
-        .map(|destination| {
-            let endpoint = Endpoint::new(destination.clone(), &config.rsync);
+        .flat_map(|root| root.remotes.iter().map(move |destination| (&root.path, destination)))
+        .map(|(root, destination)| {
+            let (root, roots) = (root.clone(), roots.clone());
+            let endpoint = Endpoint::new(destination.clone(), &config.rsync).unconfined();
             let deletes = config.events.delete;
             let stop = stop.clone();
-            tokio::spawn(async move { there::look(&endpoint, deletes, timeout, stop).await })
+            tokio::spawn(async move { there::look(&endpoint, (&root, &roots), deletes, timeout, stop).await })
         })
         .collect();
     for probe in probes {

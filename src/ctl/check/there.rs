@@ -5,6 +5,7 @@ use super::scratch::Scratch;
 use crate::ctl::sentences::remedied;
 use crate::human::bytes;
 use crate::transport::{Endpoint, Fault, Probe, probe};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 use tr::tr;
@@ -18,9 +19,11 @@ const SKEW: i64 = 3;
 /// Less room than this is worth a word.
 const LITTLE_ROOM: u64 = 1 << 30;
 
-/// Probes a remote until `stop` holds true. `deletes`: whether the config has it delete anything.
+/// Probes a remote of the watched directory `root`, one of `roots`, until `stop` holds true. `deletes`: whether the config
+/// has it delete anything.
 pub async fn look(
     endpoint: &Endpoint,
+    (root, roots): (&Path, &[PathBuf]),
     deletes: bool,
     timeout: Duration,
     mut stop: watch::Receiver<bool>,
@@ -45,14 +48,28 @@ pub async fn look(
             () = stopped => {}
         }
     };
-    let found = probe(endpoint, scratch.path(), over).await;
+    let found = probe(endpoint, scratch.path(), roots, over).await;
     let mut findings = judge(&about, &found, deletes);
+    if let Some(watched) = &found.leads_to {
+        findings.push(leading_to(&about, watched, watched == root));
+    }
     if found.stopped {
         let text = tr!("no answer within {seconds} s", seconds = timeout.as_secs());
         let finding = Finding::new(Level::Error, about, text);
         findings.push(finding.next(tr!("check the network, the port and a firewall between")));
     }
     findings
+}
+
+/// A remote that leads to a watched directory of this machine, `is_own`: to the one that it mirrors.
+fn leading_to(about: &str, watched: &Path, is_own: bool) -> Finding {
+    let root = watched.display();
+    if is_own {
+        let text = tr!("leads to {root}, which it is to mirror: what is sent would come back", root);
+        return Finding::new(Level::Error, about, text).next(tr!("mirror to a place apart"));
+    }
+    let text = tr!("leads to {root}, which is watched: comparisons delete there by request only", root);
+    Finding::new(Level::Warning, about, text).next(tr!("mirror to a place apart, unless the chain is meant"))
 }
 
 fn judge(about: &str, found: &Probe, deletes: bool) -> Vec<Finding> {
