@@ -64,6 +64,8 @@ fn a_new_directory_goes_without_the_names_in_it_unless_a_file_in_it_is_being_wri
     let written = || unfinished.write_all_at(b"content", 0).unwrap();
     again_and_again_while(vec![written], || {
         scene.agent.wait_logged("refused");
+        // A file that the watch found just written is reported a second later.
+        until("all files are reported", SOON, || scene.agent.log().matches("(Entry) (path=tree/").count() >= 41 * 40);
         let seen = scene.agent.notified().len();
         scene.daemon.start();
         scene.agent.wait_notified_from(seen, |line| line.starts_with("STATUS=1 remote in sync"));
