@@ -257,7 +257,10 @@ fn passwords_and_keys_come_from_systemd() {
     configure(&machine, "ssh", &config(watch, &remote, &rsync, ""));
     machine.run(&["systemctl", "start", "sersync@ssh"]);
     assert_converged(&source, &by_ssh);
-    // The shared connection has its socket in the state directory.
+    // The first run shows what a connection may read; with the second one the shared connection starts, which has its socket
+    // in the state directory.
+    put(&source.join("third"), "over the shared connection");
+    assert_converged(&source, &by_ssh);
     until("a shared connection", SOON, || {
         let sockets = fs::read_dir(machine.path("/var/lib/sersync/ssh")).unwrap();
         sockets.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("ssh-"))
@@ -345,7 +348,9 @@ fn what_a_config_needs_is_there_before_its_instance() {
     let plugin = format!("<plugin name=\"command\"><param prefix=\"{become_joe} /usr/local/bin/on-change\"/></plugin>");
     let started = "<plugin start=\"true\" name=\"command\"/><rsync><commonParams params=\"-a --super\"/></rsync>";
     configure(&machine, "home", &config("/home/joe", "<remote directory=\"/mnt/home\"/>", started, &plugin));
-    assert!(check(&machine, "home").contains("local-remote.conf"), "a directory of root's is said to be one");
+    let refused = machine.output(&["sersyncctl", "check", "home"]);
+    assert_eq!(refused.status.code(), Some(2), "the service may not write to a directory of root's");
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("local-remote.conf"), "the remedy is named");
     for name in ["local-remote", "plugin-user", "plugin-writes"] {
         drop_in(name, "home");
     }
