@@ -67,7 +67,7 @@ impl Race {
         self.place.source().join(name)
     }
 
-    /// Makes an entry, so that it is sent, and swaps it for a link that leads outside while that goes on. Then it goes.
+    /// Makes an entry, so that it is sent, and swaps it for a link that leads outside meanwhile. Then removes it.
     ///
     /// The links are root's: rsync 3.5 follows no link of users that it does not trust, and older ones follow all.
     fn swap(&self, kind: &str, number: u64) {
@@ -83,7 +83,7 @@ impl Race {
                 symlink(outside.join("secret"), &link).unwrap();
                 fs::write(&entry, PUBLIC).unwrap();
             }
-            // What is sent of it lies behind the link where that is followed.
+            // If the link is followed, its target is sent.
             _ => {
                 let inside = self.at("public");
                 symlink(if self.follows { outside.join("secret") } else { outside }, &link).unwrap();

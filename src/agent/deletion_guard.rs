@@ -12,8 +12,8 @@
 //!    a problem. One that leads into another watched root of this machine, and not back, or that takes no probe, gets
 //!    them by `FullSync` only.
 //!
-//! A probe of another agent goes on at once, past a pause, a busy remote and a full sync: the agent that waits for it
-//! takes silence for proof.
+//! A probe of another agent is forwarded at once, despite a pause, a busy remote or a full sync: the agent that waits for
+//! it takes silence for proof.
 //!
 //! A path that is removed from the tree is deleted on the remote by name, whatever the guard says: in a circle both
 //! sides expect that.

@@ -569,8 +569,8 @@ enum Refusal {
 
 impl Work<'_> {
     /// Sorts out what rsync was not let read. A path that was a link for a while is pending again: rsync was refused the
-    /// file that it led to. A link that the config has rsync follow is a failure with a name of its own. What the agent
-    /// itself may not read stays what it is.
+    /// file that it led to. A link that the config has rsync follow is a failure with a name of its own. A path that the
+    /// agent itself may not read keeps its failure.
     pub(super) fn review_refusals(&self, found: &mut Complaints) {
         if self.ruleset.descriptor().is_none() {
             return;

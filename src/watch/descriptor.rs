@@ -125,7 +125,7 @@ impl AsFd for Descriptor {
 /// watches the directory above.
 ///
 /// `IN_MODIFY` with `awaits_close` in every directory: it has to be watched before a file is made, or its first write is
-/// missed, and the file looks complete. 20,000 writes a second to 8 files that nobody holds take 2.5 % of a core in the
+/// missed, and the file looks complete. 20,000 writes a second to 8 files that are not held take 2.5 % of a core in the
 /// agent without optimization (0.0 % without the event), and 0.1 to 0.4 microseconds of each write; to one file, whose
 /// events the kernel merges, 1.9 %.
 fn mask(events: EventSwitches, awaits_close: bool) -> WatchMask {

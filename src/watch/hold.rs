@@ -68,8 +68,8 @@ pub enum Reason {
     /// its path as long as something in it is held for this reason.
     Made(NodeId),
     /// It is a regular file that was just created, or was found in a new directory just after it was modified. If a
-    /// writer has it open, its close will be reported; this is for the case that nobody has. The stamp tells whether
-    /// somebody writes.
+    /// writer has it open, its close will be reported; this covers a file without a writer. The stamp shows whether it is
+    /// still being written.
     Created(Stamp),
 }
 

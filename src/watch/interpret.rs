@@ -506,7 +506,7 @@ impl Engine {
     /// A non-directory was created, and creations are not reported as such (`createFile="false"`).
     ///
     /// A regular file with one link was mostly made by open(2): its writer's close follows, and says when its content
-    /// is complete. Once the writer was seen to modify it, only the close counts. If nobody modifies it, it was made by
+    /// is complete. Once the writer was seen to modify it, only the close counts. A file that is never modified was made by
     /// mknod(2), or was linked into place complete (`O_TMPFILE`). All else never closes.
     fn file_made(&mut self, path: RelPath) {
         let stat = match self.disk.stat(&path) {

@@ -418,7 +418,7 @@ impl Engine {
     /// long it is held.
     ///
     /// A file that was modified within the last second may be open. Files that other walks find are not held: a recursive
-    /// comparison follows and sends them anyway, and no event tells a later process of them.
+    /// comparison follows and sends them anyway, and a later process gets no event for them.
     fn may_be_open(&self, directory: &OwnedFd, name: &CStr, mode: Mode) -> Option<(Stamp, Duration)> {
         if mode != (Mode::New { born: true }) || !self.spec.awaits_close() {
             return None;

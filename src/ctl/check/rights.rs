@@ -1,6 +1,6 @@
 //! [`Rights`]: user, groups and capabilities of an instance's unit, for a check that root calls.
 //!
-//! What root may read and write says nothing about the service, and a config can name programs (ssh's `ProxyCommand`)
+//! Root's access does not show the access of the service, and a config can name programs (ssh's `ProxyCommand`)
 //! and files (rsync's `--log-file`). So the part of a check that follows the config runs in a child process with the
 //! rights of the unit. The child drops them itself: `systemd-run` would need a running systemd and its bus, which
 //! containers, installers and a machine before its first boot do not have. The sandbox of the unit (`ProtectSystem=`

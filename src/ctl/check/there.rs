@@ -61,7 +61,8 @@ pub async fn look(
     findings
 }
 
-/// A remote that leads to a watched directory of this machine, `is_own`: to the one that it mirrors.
+/// The finding for a remote that leads to a watched directory of this machine. `is_own`: the remote mirrors that very
+/// directory.
 fn leading_to(about: &str, watched: &Path, is_own: bool) -> Finding {
     let root = watched.display();
     if is_own {

@@ -105,8 +105,8 @@ pub async fn work(options: &Options, file: &Path) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What holds true when the caller is gone or a signal came. Until this is called a signal ends the worker at once: it
-/// has changed nothing yet.
+/// A flag that becomes true when the caller is gone or a signal arrives. Before this call a signal ends the worker at
+/// once: it has changed nothing yet.
 pub fn stop() -> io::Result<watch::Receiver<bool>> {
     let mut caller = pipe::Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
     let signaled = stopping_signal()?;
