@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A random writer on one tree.
 #[derive(Debug)]
@@ -27,33 +27,43 @@ pub struct Writer {
     pub done: u64,
 }
 
-/// Has all writers at work without a pause for as long as `harm` takes.
+/// Runs all writers until `harm` returns, each with at most 400 operations per second: the kernel's queue of 16,384 events
+/// then covers the ten seconds or so in which a stopped agent reads nothing, and no full sync is needed.
 pub fn busy_while<T>(writers: Vec<Writer>, harm: impl FnOnce() -> T) -> T {
-    let works = writers.into_iter().map(|mut writer| move || writer.run(50));
-    again_and_again_while(works.collect(), harm)
+    let works = writers.into_iter().map(|mut writer| move || writer.run(20));
+    repeat_while(works.collect(), Duration::from_millis(50), harm)
 }
 
-/// Does each of `works` again and again, side by side, for as long as `harm` takes.
+/// Runs each of `works` again and again, in parallel and without a pause, until `harm` returns.
 pub fn again_and_again_while<T>(works: Vec<impl FnMut() + Send>, harm: impl FnOnce() -> T) -> T {
-    /// Stops them, also by a failing assertion: else the test would wait for them for ever.
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let stopped = AtomicBool::new(false);
+    repeat_while(works, Duration::ZERO, harm)
+}
+
+/// Runs each of `works` again and again, in parallel, until `harm` returns or panics; `interval`: the minimum time between
+/// two starts of the same work.
+fn repeat_while<T>(works: Vec<impl FnMut() + Send>, interval: Duration, harm: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
-        let _stop = Stop(&stopped);
-        for mut work in works {
-            let stopped = &stopped;
-            scope.spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    work();
-                }
-            });
-        }
-        harm()
+        let stops: Vec<mpsc::Sender<()>> = works
+            .into_iter()
+            .map(|mut work| {
+                let (stop, stopped) = mpsc::channel();
+                scope.spawn(move || {
+                    loop {
+                        let start = Instant::now();
+                        work();
+                        // The channel closes when `harm` ends, even by a panic.
+                        match stopped.recv_timeout(interval.saturating_sub(start.elapsed())) {
+                            Err(mpsc::RecvTimeoutError::Timeout) => {}
+                            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                        }
+                    }
+                });
+                stop
+            })
+            .collect();
+        let result = harm();
+        drop(stops);
+        result
     })
 }
 
