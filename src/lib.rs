@@ -38,5 +38,6 @@ pub mod print;
 mod probe_name;
 pub mod repeats;
 pub mod service;
+mod state_file;
 pub mod transport;
 pub mod watch;

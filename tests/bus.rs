@@ -198,11 +198,11 @@ async fn a_long_wait_holds_up_nobody() {
     let Command::WaitSynced(timeout, answer) = engine.command().await else { panic!("not a wait") };
     assert_eq!(timeout, Duration::MAX, "0 waits for ever");
 
-    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 21);
+    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 23);
     let agent = agent(&client).await;
     let pause = async { agent.call::<_, _, ()>("Pause", &()).await };
     let play = async {
-        let Command::Pause(answer) = engine.command().await else { panic!("not a pause") };
+        let Command::Pause(_, answer) = engine.command().await else { panic!("not a pause") };
         answer.send(Ok(())).unwrap();
     };
     tokio::join!(pause, play).0.unwrap();

@@ -10,6 +10,7 @@ use support::rsyncd::{Daemon, Plan};
 use support::scene::MODULE;
 use support::tree::{assert_converged, put};
 use support::writer::{Writer, busy_while};
+use support::{SOON, until};
 
 /// A machine with one instance, `www`, that mirrors `source` to a daemon of the host's.
 struct Www {
@@ -32,21 +33,25 @@ impl Www {
         machine.put("/etc/sersync/www.xml", &fs::read(config).unwrap(), 0o600);
         machine.run(&["systemctl", "enable", "--now", "sersync@www"]);
         assert_converged(&source, &copy);
+        until("the first full sync", SOON, || machine.tells("www", "LastFullSyncAt") != "t 0");
         Some(Self { machine, _daemon: daemon, source, copy, outside })
     }
 
-    /// Does this while the tree changes without a pause; afterwards all is equal, and no full sync was needed.
+    /// When a full sync last succeeded.
+    fn last_full_sync(&self) -> String {
+        self.machine.tells("www", "LastFullSyncAt")
+    }
+
+    /// Does this while the tree changes; afterwards all is equal, and no full sync was needed.
     fn under_load(&self, seed: u64, harm: impl FnOnce(&Machine)) {
+        let full_sync = self.last_full_sync();
         busy_while(vec![Writer::new(seed, &self.source, &self.outside)], || harm(&self.machine));
         let journal = self.machine.journal();
         assert_eq!(self.machine.tells("www", "StartedFrom"), "s \"resumed\"", "{journal}");
         assert_converged(&self.source, &self.copy);
         self.machine.run(&["sersyncctl", "wait", "www"]);
         let status = self.machine.run(&["sersyncctl", "status", "www", "--json"]);
-        assert!(
-            status.contains("\"last_full_sync_at\":null") || status.contains("\"last_full_sync_at\": null"),
-            "{status}"
-        );
+        assert_eq!(self.last_full_sync(), full_sync, "{status}");
     }
 }
 

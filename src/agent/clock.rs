@@ -18,6 +18,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5 * 60);
 /// The wall clock may be set: what depends on it is looked at so often, at least.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// Minimum difference between two times of the next full sync that are shown as two. The time that an interval ends at is
+/// computed from two clocks, which are never read at the very same time.
+const SHOWN_APART: Duration = Duration::from_secs(1);
+
 /// When the next full sync is due.
 #[derive(Debug)]
 pub struct Clock {
@@ -29,6 +33,8 @@ pub struct Clock {
     looked: SystemTime,
     /// It was told that one was left out, and none has begun since.
     told: bool,
+    /// The time of the next one as shown last.
+    shown: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,23 +46,36 @@ enum Next {
 }
 
 impl Clock {
-    /// A clock that is started now.
-    pub fn new(when: When, share: f64, now: Instant, wall: SystemTime) -> Self {
-        let mut clock = Self { when, share, next: Next::Never, looked: wall, told: false };
+    /// A clock that is started now. `planned`: when the process before would have begun the next full sync. A restart does
+    /// not postpone it, and one that fell into the time without an agent is due at once, as with systemd's
+    /// `Persistent=true`.
+    pub fn new(when: When, share: f64, planned: Option<SystemTime>, now: Instant, wall: SystemTime) -> Self {
+        let mut clock = Self { when, share, next: Next::Never, looked: wall, told: false, shown: None };
         clock.next = match &clock.when {
-            When::Every(interval) => Next::In(now + *interval + clock.delay(*interval)),
+            When::Every(interval) => {
+                let wait = *interval + clock.delay(*interval);
+                let planned = planned.map(|planned| planned.duration_since(wall).unwrap_or_default());
+                Next::In(now + planned.map_or(wait, |planned| planned.min(wait)))
+            }
+            When::At(_) if planned.is_some_and(|planned| planned <= wall) => Next::At(wall),
             When::At(_) => clock.next_named(wall),
         };
         clock
     }
 
-    /// When the next one is due, by the wall clock.
-    pub fn next(&self, now: Instant, wall: SystemTime) -> Option<SystemTime> {
-        match self.next {
+    /// When the next one is due, by the wall clock. Differences that the clocks' resolution makes are left out.
+    pub fn next(&mut self, now: Instant, wall: SystemTime) -> Option<SystemTime> {
+        let next = match self.next {
             Next::In(at) => Some(wall + at.saturating_duration_since(now)),
             Next::At(at) => Some(at),
             Next::Never => None,
+        };
+        let apart = |a: SystemTime, b: SystemTime| a.duration_since(b).unwrap_or_else(|error| error.duration());
+        match (next, self.shown) {
+            (Some(next), Some(shown)) if apart(next, shown) < SHOWN_APART => {}
+            _ => self.shown = next,
         }
+        self.shown
     }
 
     /// When to look again.
@@ -118,15 +137,20 @@ fn share(name: &str, machine: &[u8]) -> f64 {
 }
 
 impl Engine {
-    /// Starts the clock as the config has it, if it has one.
-    pub(super) fn start_clock(&mut self) {
+    /// When the next full sync is due by the config's clock.
+    pub(super) fn next_full_sync_at(&mut self, now: Instant) -> Option<SystemTime> {
+        self.clock.as_mut().and_then(|clock| clock.next(now, SystemTime::now()))
+    }
+
+    /// Starts the clock as the config has it, if it has one. `planned`: see [`Clock::new`].
+    pub(super) fn start_clock(&mut self, planned: Option<SystemTime>) {
         // machine-id(5); without one the name has to do.
         let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
         let share = share(&self.instance, machine.trim_ascii());
         // Alone with a plugin there is nothing to compare.
         let crontab = self.config.crontab.as_ref().filter(|_| self.config.alone.is_none());
         let when = crontab.map(|crontab| crontab.when.clone());
-        self.clock = when.map(|when| Clock::new(when, share, Instant::now(), SystemTime::now()));
+        self.clock = when.map(|when| Clock::new(when, share, planned, Instant::now(), SystemTime::now()));
     }
 
     /// Begins the full sync that is due, if one is.
@@ -137,7 +161,7 @@ impl Engine {
             return;
         }
         self.dirty = true;
-        if self.paused {
+        if self.paused.is_some() {
             if !std::mem::replace(&mut clock.told, true) {
                 tracing::info!("a full sync is due and left out: the agent is paused");
             }
@@ -173,7 +197,7 @@ mod tests {
     #[test]
     fn an_interval_is_kept_whatever_the_wall_clock_does_and_however_late_it_is_looked_at() {
         let (now, wall) = start();
-        let mut clock = Clock::new(When::Every(10 * HOUR), 0.5, now, wall);
+        let mut clock = Clock::new(When::Every(10 * HOUR), 0.5, None, now, wall);
         let first = 10 * HOUR + 5 * MINUTE / 2;
         assert_eq!(clock.next(now, wall), Some(wall + first), "half of five minutes later");
         assert!(!clock.is_due(now + first - MINUTE, wall + 900 * HOUR));
@@ -188,7 +212,7 @@ mod tests {
     fn named_moments_follow_the_wall_clock() {
         let (now, wall) = start();
         let daily = || When::At("02:30 UTC".parse().unwrap());
-        let mut clock = Clock::new(daily(), 0.0, now, wall);
+        let mut clock = Clock::new(daily(), 0.0, None, now, wall);
         let first = clock.next(now, wall).unwrap();
         assert!(first > wall && first <= wall + 24 * HOUR);
         assert!(!clock.is_due(now, first - MINUTE) && clock.is_due(now, first + MINUTE));
@@ -198,9 +222,9 @@ mod tests {
         assert_eq!(clock.next(now, wall), Some(first), "it comes at the hour that is shown then");
         assert_eq!(clock.wake(now, first - HOUR), Some(now + MINUTE), "it may be set at any time");
         assert_eq!(clock.wake(now, first + HOUR), Some(now));
-        let late = Clock::new(daily(), 0.999, now, wall).next(now, wall).unwrap();
+        let late = Clock::new(daily(), 0.999, None, now, wall).next(now, wall).unwrap();
         assert!(late > first + 4 * MINUTE && late < first + 5 * MINUTE);
-        let often = Clock::new(When::At("*:*:0/1 UTC".parse().unwrap()), 0.999, now, wall);
+        let mut often = Clock::new(When::At("*:*:0/1 UTC".parse().unwrap()), 0.999, None, now, wall);
         assert!(
             often.next(now, wall).unwrap() < wall + Duration::from_millis(1_100),
             "a tenth of the time between two"
@@ -210,7 +234,7 @@ mod tests {
     #[test]
     fn what_is_over_is_never_due() {
         let (now, wall) = start();
-        let mut clock = Clock::new(When::At("2012-01-01 UTC".parse().unwrap()), 0.5, now, wall);
+        let mut clock = Clock::new(When::At("2012-01-01 UTC".parse().unwrap()), 0.5, None, now, wall);
         assert_eq!((clock.next(now, wall), clock.wake(now, wall)), (None, None));
         assert!(!clock.is_due(now, wall));
     }

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use super::handle::{Command, CommandError};
 use super::remote::Remote;
 use super::root::WatchId;
-use super::snapshot::{JobId, PendingPath};
+use super::snapshot::{JobId, Pause, PendingPath};
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
 use std::collections::BTreeSet;
@@ -20,14 +20,12 @@ impl Engine {
             Command::Retry(names, answer) => drop(answer.send(self.retry(&names))),
             Command::Failures(offset, limit, answer) => drop(answer.send(Ok(self.failures(offset, limit)))),
             Command::Pending(offset, limit, answer) => drop(answer.send(Ok(self.pending(offset, limit)))),
-            Command::Pause(answer) => {
-                self.paused = true;
-                self.plugins.pause(self.config.alone.is_some());
+            Command::Pause(by, answer) => {
+                self.set_pause(Some(Pause { since: SystemTime::now(), by }));
                 drop(answer.send(Ok(())));
             }
             Command::Resume(answer) => {
-                self.paused = false;
-                self.plugins.pause(false);
+                self.set_pause(None);
                 drop(answer.send(Ok(())));
             }
             Command::Reload(answer) => {

@@ -265,7 +265,7 @@ impl Engine {
 
     /// Starts a round of probes, if a remote waits for one.
     pub(super) fn probe_if_due(&mut self, now: Instant) {
-        if !self.probes.round.is_empty() || self.paused || self.stopping {
+        if !self.probes.round.is_empty() || self.paused.is_some() || self.stopping {
             return;
         }
         let waits = |remote: &super::remote::Remote| remote.guard.place == Place::ToBeProbed;

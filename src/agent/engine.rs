@@ -7,12 +7,13 @@ use super::echo::Echoes;
 use super::fail_log::FailLog;
 use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
+use super::history::History;
 use super::jobs::Jobs;
 use super::keeper::Keeper;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
-use super::snapshot::{Notice, Protection, Snapshot, StartedFrom, State};
+use super::snapshot::{Notice, Pause, Protection, Snapshot, StartedFrom, State};
 use super::telling::Partial;
 use super::write_down::{Found, Ledger};
 use crate::config::overlap::Mirror;
@@ -136,7 +137,8 @@ pub(super) struct Engine {
     pub(super) next_remote: u32,
     pub(super) turn: usize,
     pub(super) processors: usize,
-    pub(super) paused: bool,
+    pub(super) paused: Option<Pause>,
+    pub(super) history: History,
     pub(super) stopping: bool,
     pub(super) started_at: SystemTime,
     /// Should this run end by a crash, the next one must take all changes since then for missed.
@@ -170,11 +172,13 @@ impl Engine {
         let started_at = SystemTime::now();
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (ledger, found) = Ledger::open(&state_directory);
+        let history = History::read(&state_directory);
         let empty = Snapshot {
             instance: instance.clone(),
             config_path: config.file.clone(),
             watch_roots: Vec::new(),
             state: State::Starting,
+            paused: None,
             problems: Vec::new(),
             watched_directories: 0,
             events_seen: 0,
@@ -221,14 +225,15 @@ impl Engine {
             next_remote: 0,
             turn: 0,
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            paused: false,
+            paused: history.paused(),
             stopping: false,
             started_at,
             // What an earlier run missed is not made up for before it has reached every remote.
             missed_since: found.left.as_ref().map_or(started_at, |left| left.since.min(started_at)),
             started_from: StartedFrom::Full,
             confinement_logged: None,
-            last_sync_at: None,
+            last_sync_at: history.last_sync_at(),
+            history,
             totals: Totals::default(),
             past_events: 0,
             past_overflows: 0,
@@ -241,7 +246,8 @@ impl Engine {
             snapshot_at: Instant::now(),
         };
         engine.begin(found)?;
-        engine.start_clock();
+        let planned = engine.history.next_full_sync_at();
+        engine.start_clock(planned);
         engine.publish(Instant::now());
         Ok((engine, receiver))
     }
@@ -272,14 +278,19 @@ impl Engine {
             self.remotes.push(remote);
         }
         self.begin_plugins();
+        if let Some(pause) = &self.paused {
+            self.plugins.pause(self.config.alone.is_some());
+            tracing::info!("paused by {} before this start: `sersyncctl resume` ends that", pause.by);
+        }
         let is_trusted = found.left.as_ref().is_some_and(|left| left.doubt.is_none());
         for at in 0..self.remotes.len() {
             let (root, name) = (self.remotes[at].root.clone(), self.remotes[at].name.clone());
             let is_it = |left: &&LeftRemote| left.root == root && left.name == name;
             let left = found.left.as_ref().and_then(|left| left.remotes.iter().find(is_it));
+            let behind_since = self.history.restore(&mut self.remotes[at]).filter(|since| *since < wall);
             for (path, kind) in left.into_iter().flat_map(|left| &left.paths) {
                 let seq = self.next_seq();
-                self.remotes[at].report(path.clone(), *kind, seq, now, wall, false);
+                self.remotes[at].report(path.clone(), *kind, seq, now, behind_since.unwrap_or(wall), false);
             }
             let orderly = found.left.as_ref().is_some_and(|left| left.orderly);
             let may_be_resumed = self.roots.iter().any(|known| known.path == root && known.may_be_resumed);
@@ -352,6 +363,7 @@ impl Engine {
             self.report_failures_if_due(now);
             self.note_sync();
             self.write_down(now);
+            self.write_history_if_due(now);
             self.trim();
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
@@ -381,7 +393,7 @@ impl Engine {
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
         let pace = self.pace();
-        let remotes = self.remotes.iter().filter(|_| !self.paused).filter(|remote| {
+        let remotes = self.remotes.iter().filter(|_| self.paused.is_none()).filter(|remote| {
             // A remote of a root that is not there can do nothing until the root reports.
             self.roots.iter().any(|root| root.path == remote.root && root.is_there())
         });
@@ -394,10 +406,21 @@ impl Engine {
         let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
         let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
         let barrier = self.barriers.next_deadline();
-        [remotes, snapshot, progress, heart, barrier, journal, plugins, clock, self.fail_log.wake()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            remotes,
+            snapshot,
+            progress,
+            heart,
+            barrier,
+            journal,
+            plugins,
+            clock,
+            self.fail_log.wake(),
+            self.history.wake(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Lets short runs end, ends the others, saves what is unfinished. Takes a little over [`GRACE`] at most.
@@ -436,6 +459,7 @@ impl Engine {
             && undrained.is_empty()
             && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.write_last(orderly, since);
+        self.write_history(Instant::now());
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
         tracing::info!(message_id = message_ids::AGENT_STOPPED, sersync_paths = left, "stopped, {left} paths pending");
     }

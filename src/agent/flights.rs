@@ -31,7 +31,7 @@ impl Engine {
         if !self.begun {
             return;
         }
-        if self.paused {
+        if self.paused.is_some() {
             self.remotes.iter_mut().for_each(|remote| remote.reserve.rest());
             return;
         }
@@ -239,6 +239,12 @@ impl Engine {
         let success = outcome.fault.is_none() && outcome.failed.is_empty();
         let told = outcome.fault.as_ref().or(outcome.failed.first().map(|(_, fault)| fault));
         let nothing_sent = outcome.bulk.len() == flight.paths;
+        let failed = outcome.failed.len();
+        let delivered = match flight.batch.kind {
+            Kind::Attributes | Kind::Entry => failed < flight.paths,
+            // rsync also lists entries that it then fails to send.
+            Kind::Pruned | Kind::Tree | Kind::VerifiedTree => failed == 0 || outcome.totals.entries > failed as u64,
+        };
         tracing::debug!(
             message_id = message_ids::BATCH_FINISHED,
             sersync_remote = remote.name,
@@ -280,7 +286,7 @@ impl Engine {
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
             None if nothing_sent => {}
-            None => self.remote_answered(at, now, wall),
+            None => self.remote_answered(at, delivered, now, wall),
         }
         if full && full_result.is_ok() {
             let remote = &mut self.remotes[at];
@@ -369,14 +375,17 @@ impl Engine {
         }
     }
 
-    fn remote_answered(&mut self, at: usize, now: Instant, wall: SystemTime) {
-        if self.remotes[at].last_success.is_none() {
+    /// A run ended without a failure of the remote as a whole. `delivered`: not all of its paths failed.
+    fn remote_answered(&mut self, at: usize, delivered: bool, now: Instant, wall: SystemTime) {
+        if !std::mem::replace(&mut self.remotes[at].has_answered, true) {
             // Reached for the first time, it may meet any of the others.
             self.remotes.iter_mut().for_each(|remote| remote.guard.reconsider());
         }
         let remote = &mut self.remotes[at];
-        remote.last_success = Some(wall);
-        self.last_sync_at = Some(wall);
+        if delivered {
+            remote.last_success = Some(wall);
+            self.last_sync_at = Some(wall);
+        }
         remote.backoff.succeeded();
         if let Some(times) = remote.down_told.ended(now) {
             tracing::info!(

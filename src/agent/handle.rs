@@ -50,7 +50,7 @@ pub enum Command {
     /// See [`Handle::pending`].
     Pending(usize, usize, Answer<Vec<PendingPath>>),
     /// See [`Handle::pause`].
-    Pause(Answer<()>),
+    Pause(String, Answer<()>),
     /// See [`Handle::resume`].
     Resume(Answer<()>),
     /// See [`Handle::reload`].
@@ -124,9 +124,9 @@ impl Handle {
         self.ask(|answer| Command::Pending(offset, limit, answer)).await
     }
 
-    /// Starts no more runs until [`Handle::resume`]; running ones end.
-    pub async fn pause(&self) -> Result<(), CommandError> {
-        self.ask(Command::Pause).await
+    /// Starts no more runs until [`Handle::resume`], whatever restarts meanwhile; running ones end. `by`: the user's name.
+    pub async fn pause(&self, by: String) -> Result<(), CommandError> {
+        self.ask(|answer| Command::Pause(by, answer)).await
     }
 
     /// Undoes [`Handle::pause`].

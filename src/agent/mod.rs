@@ -21,6 +21,7 @@ mod fail_log;
 mod flights;
 mod gather;
 pub mod handle;
+mod history;
 mod jobs;
 mod keeper;
 mod link;

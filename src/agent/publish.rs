@@ -27,7 +27,7 @@ impl Engine {
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
-        let remotes: Vec<_> = self.remotes.iter().map(|remote| remote.snapshot(self.paused, now)).collect();
+        let remotes: Vec<_> = self.remotes.iter().map(|remote| remote.snapshot(self.paused.is_some(), now)).collect();
         let problems = self.problems();
         let sum = |count: fn(&Root) -> u64| self.roots.iter().map(count).sum::<u64>();
         let plugins = self.plugins.status();
@@ -39,7 +39,7 @@ impl Engine {
             || alone && plugins.iter().any(|plugin| !plugin.last_error.is_empty());
         let state = match () {
             () if self.stopping => State::Stopping,
-            () if self.paused => State::Paused,
+            () if self.paused.is_some() => State::Paused,
             () if !problems.is_empty() || failing => State::Degraded,
             () if self.roots.iter().any(|root| root.condition == Condition::Starting) => State::Starting,
             () if pending => State::Syncing,
@@ -51,6 +51,7 @@ impl Engine {
             config_path: self.config.file.clone(),
             watch_roots: self.roots.iter().map(|root| root.path.clone()).collect(),
             state,
+            paused: self.paused.clone(),
             problems,
             watched_directories: sum(|root| root.watch().watched_directories()),
             events_seen: self.past_events + sum(|root| root.watch().events_seen()),
@@ -62,12 +63,13 @@ impl Engine {
             confinement: self.confinement(),
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
-            next_full_sync_at: self.clock.as_ref().and_then(|clock| clock.next(now, SystemTime::now())),
+            next_full_sync_at: self.next_full_sync_at(now),
             remotes,
             jobs: self.jobs.snapshot(),
             plugins,
         };
         self.fail_log.look(&self.remotes);
+        self.note_history(now);
         self.snapshots.send_replace(Arc::new(snapshot));
         self.snapshot_at = now;
         self.dirty = false;

@@ -71,7 +71,7 @@ impl Engine {
         let when = |config: &Config| config.crontab.as_ref().map(|crontab| crontab.when.clone());
         self.fail_log.changed();
         if when(&self.config) != when(&old) {
-            self.start_clock();
+            self.start_clock(None);
         }
         self.ledger.renumber();
         self.plugins.follow(&self.config, &self.instance);

@@ -125,9 +125,11 @@ pub struct Remote {
     pub flights: HashMap<BatchId, Flight>,
     /// What was sent since start.
     pub totals: Totals,
-    /// When a run last succeeded.
+    /// Whether a run reached it, since this process started.
+    pub has_answered: bool,
+    /// When a run last delivered something.
     pub last_success: Option<SystemTime>,
-    /// When a full run last succeeded.
+    /// When a full sync last succeeded.
     pub last_full_sync: Option<SystemTime>,
     /// It has to be compared with the tree unless the watch of its root proves to have been resumed.
     pub unless_resumed: bool,
@@ -157,6 +159,7 @@ impl Remote {
             paths_told: Ration::default(),
             flights: HashMap::new(),
             totals: Totals::default(),
+            has_answered: false,
             last_success: None,
             last_full_sync: None,
             unless_resumed: false,
@@ -312,7 +315,7 @@ impl Remote {
     pub fn keep_ahead(&mut self, identity: RootIdentity, delete: bool, unfiltered: bool, now: Instant) {
         if self.backoff.attempts() > 0 {
             self.reserve.rest();
-        } else if self.last_success.is_some() && self.live_flights().next().is_none() {
+        } else if self.has_answered && self.live_flights().next().is_none() {
             let (capabilities, whole_files) = (self.capabilities, self.link.is_for_whole_files());
             let readiness = Readiness { identity, delete, unfiltered, whole_files, capabilities };
             self.reserve.keep(&self.endpoint, &self.root, readiness, now);
@@ -403,6 +406,7 @@ impl Remote {
             failing_since: self.backoff.failing_since(),
             attempts: self.backoff.attempts(),
             last_success: self.last_success,
+            last_full_sync: self.last_full_sync,
             next_try: next_try.filter(|_| state == RemoteState::Waiting),
             bytes_sent: self.totals.bytes_sent,
             files_synced: self.totals.entries,

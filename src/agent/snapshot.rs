@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub watch_roots: Vec<PathBuf>,
     /// The agent's state.
     pub state: State,
+    /// The pause, while the agent is paused.
+    pub paused: Option<Pause>,
     /// Why the agent is degraded, each reason a sentence that says what to do; empty when it is not.
     pub problems: Vec<String>,
     /// Directories with an inotify watch.
@@ -37,7 +39,7 @@ pub struct Snapshot {
     pub started_from: StartedFrom,
     /// The confinement that keeps rsync and ssh from reading outside the watched directories.
     pub confinement: Protection,
-    /// When a run last succeeded.
+    /// When a run last delivered something.
     pub last_sync_at: Option<SystemTime>,
     /// When a full sync of all remotes last succeeded.
     pub last_full_sync_at: Option<SystemTime>,
@@ -66,6 +68,15 @@ impl Snapshot {
     pub fn oldest_pending(&self) -> Option<SystemTime> {
         self.remotes.iter().filter_map(|remote| remote.oldest_pending).min()
     }
+}
+
+/// A pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// When it began.
+    pub since: SystemTime,
+    /// The name of the user who paused the agent.
+    pub by: String,
 }
 
 /// What the agent as a whole is doing. On D-Bus the [`fmt::Display`] text.
@@ -146,8 +157,10 @@ pub struct Remote {
     pub failing_since: Option<SystemTime>,
     /// Failed runs since the last success.
     pub attempts: u32,
-    /// When a run last succeeded.
+    /// When a run last delivered something.
     pub last_success: Option<SystemTime>,
+    /// When a full sync last succeeded.
+    pub last_full_sync: Option<SystemTime>,
     /// When the next run may start, while it is [`RemoteState::Waiting`].
     pub next_try: Option<SystemTime>,
     /// Bytes that rsync sent since start.

@@ -131,6 +131,16 @@ impl AgentObject {
     }
 
     #[zbus(property)]
+    fn paused_at(&self) -> u64 {
+        usec(self.handle.snapshot().paused.as_ref().map(|pause| pause.since))
+    }
+
+    #[zbus(property)]
+    fn paused_by(&self) -> String {
+        self.handle.snapshot().paused.as_ref().map(|pause| pause.by.clone()).unwrap_or_default()
+    }
+
+    #[zbus(property)]
     fn problems(&self) -> Vec<String> {
         self.handle.snapshot().problems.clone()
     }
@@ -265,7 +275,8 @@ impl AgentObject {
 
     async fn pause(&self, #[zbus(connection)] bus: &Connection, #[zbus(header)] call: Header<'_>) -> Result<(), Error> {
         self.manage(bus, &call).await?;
-        Ok(self.handle.pause().await?)
+        let by = self.authority.user_name(bus, &call).await?;
+        Ok(self.handle.pause(by).await?)
     }
 
     async fn resume(

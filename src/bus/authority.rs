@@ -7,6 +7,8 @@
 use super::Which;
 use super::error::Error;
 use super::polkit::{Answer, Polkit, Question};
+use crate::aside::aside;
+use nix::unistd::{Uid, User};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use zbus::Connection;
@@ -110,6 +112,14 @@ impl Authority {
                  sudo, or see systemctl status polkit"
             )),
         })
+    }
+
+    /// The name of the user who sent `call`; `user 1000` where the system has no name for it.
+    pub async fn user_name(&self, bus: &Connection, call: &Header<'_>) -> Result<String, Error> {
+        let user = self.user(bus, call).await?;
+        // The look may ask a server of the network.
+        let known = aside(move || User::from_uid(Uid::from_raw(user))).await;
+        Ok(known.ok().and_then(Result::ok).flatten().map_or_else(|| format!("user {user}"), |known| known.name))
     }
 
     async fn user(&self, bus: &Connection, call: &Header<'_>) -> Result<u32, Error> {

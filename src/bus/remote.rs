@@ -92,6 +92,11 @@ impl RemoteObject {
     }
 
     #[zbus(property)]
+    fn last_full_sync_at(&self) -> u64 {
+        usec(self.now().last_full_sync)
+    }
+
+    #[zbus(property)]
     fn next_try_at(&self) -> u64 {
         usec(self.now().next_try)
     }

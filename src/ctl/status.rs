@@ -233,6 +233,9 @@ fn line(text: &mut String, label: &str, value: &str) {
 fn running(text: &mut String, view: &View) {
     let now = now_usec();
     let agent = &view.agent;
+    if let (Some(at @ 1..), Some(by)) = (agent.paused_at, &agent.paused_by) {
+        line(text, &tr!("Paused"), &tr!("{time}, by {user}", time = when(at, now), user = safe(by)));
+    }
     for problem in &agent.problems {
         line(text, &tr!("Problem"), &format!("{BAD}{}{BAD:#}", safe(problem)));
     }
@@ -331,8 +334,16 @@ fn plugins(text: &mut String, rows: &[PluginRow], now: u64) {
 }
 
 fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
-    let headings =
-        [tr!("REMOTE"), tr!("STATE"), tr!("PENDING"), tr!("FAILED"), tr!("LAG"), tr!("LAST SUCCESS"), tr!("SENT")];
+    let headings = [
+        tr!("REMOTE"),
+        tr!("STATE"),
+        tr!("PENDING"),
+        tr!("FAILED"),
+        tr!("LAG"),
+        tr!("LAST SUCCESS"),
+        tr!("FULL SYNC"),
+        tr!("SENT"),
+    ];
     let mut table = Table::new(headings).indented(2);
     for remote in remotes {
         let style = match remote.state.as_str() {
@@ -347,6 +358,7 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
             Cell::from(count(remote.failure_count)).right(),
             Cell::from(lag(remote.lag_usec)).right(),
             when(remote.last_success_at, now).into(),
+            when(remote.last_full_sync_at.unwrap_or(0), now).into(),
             Cell::from(bytes(remote.bytes_sent)).right(),
         ]);
     }

@@ -6,12 +6,12 @@
 use super::event::Cause;
 use super::queue::{Place, Told};
 use crate::path::RelPath;
+use crate::state_file::{self, Durability};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "plugins.json";
@@ -68,11 +68,7 @@ pub fn save(directory: &Path, unfinished: &[Unfinished]) -> io::Result<()> {
             paths: one.told.iter().map(path).collect(),
         })
         .collect();
-    let new = file.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    out.write_all(&serde_json::to_vec(&saved)?)?;
-    fs::rename(&new, &file)
+    state_file::replace(&file, &serde_json::to_vec(&saved)?, Durability::Process)
 }
 
 /// Reads what [`save`] left in `directory`, and removes it.

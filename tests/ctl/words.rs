@@ -14,7 +14,7 @@ async fn refuse(engine: &mut Engine, error: CommandError) {
         match engine.command().await {
             Command::FullSync(_, answer) => drop(answer.send(Err(error.clone()))),
             Command::Retry(_, answer) => drop(answer.send(Err(error.clone()))),
-            Command::Pause(answer)
+            Command::Pause(_, answer)
             | Command::Resume(answer)
             | Command::Reload(answer)
             | Command::WaitSynced(_, answer) => drop(answer.send(Err(error.clone()))),

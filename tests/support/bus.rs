@@ -176,7 +176,7 @@ fn oblige(snapshots: &watch::Sender<Arc<Snapshot>>, command: Command) {
         Command::Retry(_, answer) => drop(answer.send(Ok(2))),
         Command::Failures(_, _, answer) => drop(answer.send(Ok(Vec::new()))),
         Command::Pending(_, _, answer) => drop(answer.send(Ok(Vec::new()))),
-        Command::Pause(answer) => {
+        Command::Pause(_, answer) => {
             change_snapshot(snapshots, |snapshot| snapshot.state = State::Paused);
             let _ = answer.send(Ok(()));
         }
@@ -221,6 +221,7 @@ pub fn remote(name: &str) -> Remote {
         failing_since: None,
         attempts: 0,
         last_success: Some(SystemTime::now()),
+        last_full_sync: None,
         next_try: None,
         bytes_sent: 4096,
         files_synced: 7,
@@ -250,6 +251,7 @@ pub fn snapshot(instance: &str) -> Snapshot {
         config_path: Some(format!("/etc/sersync/{instance}.xml").into()),
         watch_roots: vec!["/data/www".into()],
         state: State::Idle,
+        paused: None,
         problems: Vec::new(),
         watched_directories: 1204,
         events_seen: 10,
