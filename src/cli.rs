@@ -44,7 +44,7 @@ pub struct Cli {
     #[arg(short = 'd')]
     detach: bool,
 
-    /// At most N rsync processes at once [default: 10]
+    /// Run at most N rsync processes, plus one per remote for live changes [default: 10]
     #[arg(short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     workers: Option<u16>,
 

@@ -215,7 +215,10 @@ impl Engine {
             return false;
         };
         self.probes.returned.entry(id).or_default().insert(root.to_path_buf());
-        if self.probes.round.is_empty() {
+        let source = self.remotes.iter().find(|remote| remote.id == id).map(|remote| remote.root.clone());
+        let closes_circle = || source.is_some_and(|source| self.comes_back(&source, id).is_some());
+        // A circle is certain at once; that there is none, only at the end of the round.
+        if self.probes.round.is_empty() || closes_circle() {
             self.judge(id, &BTreeMap::new(), Instant::now());
         }
         true

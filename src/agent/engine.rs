@@ -155,6 +155,9 @@ pub(super) struct Engine {
     commands: mpsc::Receiver<Command>,
     reports: mpsc::UnboundedReceiver<(WatchId, Report)>,
     pub(super) report_sender: mpsc::UnboundedSender<(WatchId, Report)>,
+    /// Remotes that answered a run.
+    answers: mpsc::UnboundedReceiver<RemoteId>,
+    pub(super) answer_sender: mpsc::UnboundedSender<RemoteId>,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) notices: broadcast::Sender<Notice>,
     /// Something changed since the last snapshot.
@@ -171,6 +174,7 @@ impl Engine {
         let Launch { instance, config, load, state_directory, heart, keeper } = launch;
         let started_at = SystemTime::now();
         let (report_sender, reports) = mpsc::unbounded_channel();
+        let (answer_sender, answers) = mpsc::unbounded_channel();
         let (ledger, found) = Ledger::open(&state_directory);
         let history = History::read(&state_directory);
         let empty = Snapshot {
@@ -240,6 +244,8 @@ impl Engine {
             commands,
             reports,
             report_sender,
+            answers,
+            answer_sender,
             snapshots,
             notices,
             dirty: true,
@@ -383,6 +389,11 @@ impl Engine {
                         self.take_report(watch, report);
                     }
                 }
+                Some(id) = self.answers.recv() => {
+                    if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) {
+                        remote.changed(now);
+                    }
+                }
                 ended = self.probes.ended() => self.probes_ended(ended, Instant::now(), SystemTime::now()),
                 () = plugins_changed.notified() => self.dirty = true,
                 () = sleep_until(wake) => {}
@@ -393,13 +404,16 @@ impl Engine {
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
         let pace = self.pace();
+        let is_full = self.counted_runs(now).0 >= self.config.agent.workers.max(1);
         let remotes = self.remotes.iter().filter(|_| self.paused.is_none()).filter(|remote| {
             // A remote of a root that is not there can do nothing until the root reports.
             self.roots.iter().any(|root| root.path == remote.root && root.is_there())
         });
+        // With all runs taken, the next thing to happen to a remote with a live run is the end of a run.
+        let remotes = remotes.filter(|remote| !is_full || remote.has_no_live_run());
         let remotes = remotes.filter_map(|remote| remote.next_wake(pace, now)).min();
-        // With all runs taken, the next thing to happen is the end of one.
-        let remotes = remotes.filter(|_| self.runs.len() < self.config.agent.workers.max(1));
+        // A run that becomes silent leaves its turn to another.
+        let silent = self.remotes.iter().filter_map(|remote| remote.next_silence(now)).min();
         let snapshot = self.dirty.then(|| self.snapshot_at + SNAPSHOT_INTERVAL);
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
@@ -408,6 +422,7 @@ impl Engine {
         let barrier = self.barriers.next_deadline();
         [
             remotes,
+            silent,
             snapshot,
             progress,
             heart,

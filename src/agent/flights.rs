@@ -3,7 +3,7 @@
 use super::deletion_guard::compares;
 use super::echo::Heard;
 use super::engine::Engine;
-use super::remote::{Flight, LongRuns, Pace, RemoteId};
+use super::remote::{Flight, LongRuns, Pace, Pulse, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::config::Deletions;
 use crate::failpoint::may_die_here;
@@ -11,7 +11,7 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
-use crate::transport::{self, Ahead, Order, Outcome};
+use crate::transport::{self, Ahead, Order, Outcome, Sign};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -40,19 +40,27 @@ impl Engine {
         self.turn = self.turn.wrapping_add(1);
         for nth in 0..self.remotes.len() {
             let at = (self.turn + nth) % self.remotes.len();
-            while self.runs.len() < self.config.agent.workers.max(1) {
-                let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root) else { break };
+            while let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root) {
                 if !root.is_there() {
                     self.remotes[at].reserve.rest();
                     break;
                 }
                 let (is_ready, identity) = (root.condition == super::root::Condition::Ready, root.identity);
-                let long = match self.long_run_may_start() {
+                let (runs, long) = self.counted_runs(now);
+                let workers = self.config.agent.workers.max(1);
+                let long = match long < workers.saturating_sub(1).max(1) {
                     true if is_ready => LongRuns::All,
                     true => LongRuns::BulkOnly,
                     false => LongRuns::None,
                 };
-                let Some(batch) = self.remotes[at].next_batch(pace, long, now) else { break };
+                // Whatever the others do, each remote may have one live run.
+                let remote = &mut self.remotes[at];
+                let long = match runs < workers {
+                    true => long,
+                    false if remote.has_no_live_run() => LongRuns::None,
+                    false => break,
+                };
+                let Some(batch) = remote.next_batch(pace, long, now) else { break };
                 self.start(at, batch, identity, now);
             }
             self.keep_ahead(at, now);
@@ -76,11 +84,13 @@ impl Engine {
             }
     }
 
-    /// Whether a run that may last for hours leaves one of the runs allowed at once for live changes.
-    fn long_run_may_start(&self) -> bool {
+    /// The runs that count against `workers`, and those of them that may last for hours. A run that gets no answer counts
+    /// for no other remote: a hung one would take the turns of the healthy ones.
+    pub(super) fn counted_runs(&self, now: Instant) -> (usize, usize) {
         let flights = self.remotes.iter().flat_map(|remote| remote.flights.values());
-        let long = flights.filter(|flight| flight.lane != Lane::Live).count();
-        long < self.config.agent.workers.saturating_sub(1).max(1)
+        flights
+            .filter(|flight| !flight.is_silent(now))
+            .fold((0, 0), |(runs, long), flight| (runs + 1, long + usize::from(flight.lane != Lane::Live)))
     }
 
     pub(super) fn pace(&self) -> Pace {
@@ -125,13 +135,18 @@ impl Engine {
             name_synced: !self.plugins.is_empty(),
             whole_files: remote.link.is_for_whole_files(),
         };
-        let (progress, watched) = watch::channel(None);
+        let (pulse, watched) = watch::channel(Pulse::start(now));
+        let answers = self.answer_sender.clone();
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
         let may_be_ahead = batch.lane == Lane::Live && batch.kind == Kind::Entry;
         let mut ahead = if may_be_ahead { remote.reserve.take() } else { None };
         let abort = self.runs.spawn(async move {
-            let outcome = transport::carry_out(&endpoint, order, &mut ahead, |step| {
-                progress.send_replace(Some(step));
+            let outcome = transport::carry_out(&endpoint, order, &mut ahead, |sign| {
+                pulse.send_modify(|pulse| pulse.note(sign, Instant::now()));
+                if sign == Sign::Answered {
+                    // The engine may have ended.
+                    let _ = answers.send(id);
+                }
             })
             .await;
             (id, batch_id, outcome, ahead)
@@ -140,8 +155,7 @@ impl Engine {
             self.jobs.started(&remote.name);
         }
         self.tasks.insert(abort.id(), (id, batch_id));
-        let flight =
-            Flight { lane: batch.lane, paths: batch.paths.len(), started: now, batch, progress: watched, abort };
+        let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, batch, pulse: watched, abort };
         remote.flights.insert(batch_id, flight);
         self.dirty = true;
     }

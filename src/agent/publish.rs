@@ -15,7 +15,7 @@ impl Engine {
         if self.jobs.is_active() {
             for remote in &self.remotes {
                 let full = remote.flights.values().find(|flight| flight.lane == Lane::Background);
-                if let Some(progress) = full.and_then(|flight| *flight.progress.borrow()) {
+                if let Some(progress) = full.and_then(|flight| flight.pulse.borrow().progress) {
                     self.jobs.progressed(&remote.name, progress);
                     self.dirty = true;
                 }

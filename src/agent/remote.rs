@@ -15,7 +15,9 @@ use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, CROWD, Entry, Kind, Lane, PendingSet, Seq};
 use crate::repeats::{Ration, Repeats};
-use crate::transport::{Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Totals};
+use crate::transport::{
+    Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Sign, Totals,
+};
 use crate::watch::{Change, Hint};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -32,6 +34,12 @@ const SHARE: usize = 2 * CROWD;
 
 /// One run may remove so many paths, if they are a tree.
 const REMOVED_AT_ONCE: usize = 100_000;
+
+/// A run without an answer for this long is silent: its remote gets no other run, and it takes no other remote's turn.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// A run that has moved nothing for this long is replaced by a new one when a caller asks for a retry.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// A remote, for as long as the config has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +81,34 @@ pub enum Moves {
     All,
 }
 
+/// What a run shows of itself while it is under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pulse {
+    /// How far it is, by rsync's estimate.
+    pub progress: Option<Progress>,
+    /// Whether the remote has answered in rsync's protocol.
+    pub answered: bool,
+    /// When data moved last.
+    pub moved_at: Instant,
+}
+
+impl Pulse {
+    /// That of a run that starts now.
+    pub fn start(now: Instant) -> Self {
+        Self { progress: None, answered: false, moved_at: now }
+    }
+
+    /// Takes in a sign of life.
+    pub fn note(&mut self, sign: Sign, now: Instant) {
+        self.moved_at = now;
+        match sign {
+            Sign::Answered => self.answered = true,
+            Sign::Moved => {}
+            Sign::Progress(progress) => (self.progress, self.answered) = (Some(progress), true),
+        }
+    }
+}
+
 /// A batch that is being carried out.
 #[derive(Debug)]
 pub struct Flight {
@@ -84,10 +120,28 @@ pub struct Flight {
     pub started: Instant,
     /// Its paths, for when it is given up.
     pub batch: Batch,
-    /// How far it is.
-    pub progress: watch::Receiver<Option<Progress>>,
+    /// What it shows of itself.
+    pub pulse: watch::Receiver<Pulse>,
     /// Ends it.
     pub abort: AbortHandle,
+}
+
+impl Flight {
+    /// Whether the remote has answered it.
+    pub fn has_answer(&self) -> bool {
+        self.pulse.borrow().answered
+    }
+
+    /// Whether it has waited for an answer for so long that the remote may be hung.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        !self.has_answer() && now.duration_since(self.started) >= SILENT
+    }
+
+    /// Whether it makes no progress.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let pulse = *self.pulse.borrow();
+        now.duration_since(pulse.moved_at) >= if pulse.answered { STUCK } else { SILENT }
+    }
 }
 
 /// One remote while the agent runs.
@@ -234,8 +288,7 @@ impl Remote {
         if self.backoff.next_try(now).is_some() {
             return None;
         }
-        // While it does not answer, one run at a time tries.
-        if self.backoff.attempts() > 0 && !self.flights.is_empty() {
+        if !self.may_start_another(now) {
             return None;
         }
         let in_lane = |lane: Lane| self.flights.values().filter(|flight| flight.lane == lane).count();
@@ -262,6 +315,25 @@ impl Remote {
             self.stuck = Some(now);
         }
         None
+    }
+
+    /// Whether a run may start beside those in flight: one at a time tries whether the remote answers.
+    fn may_start_another(&self, now: Instant) -> bool {
+        let answers = self.has_answered && self.backoff.attempts() == 0;
+        self.flights.is_empty()
+            || self.flights.values().any(Flight::has_answer)
+            || answers && !self.flights.values().any(|flight| flight.is_silent(now))
+    }
+
+    /// When the next of its runs becomes silent, should it get no answer.
+    pub fn next_silence(&self, now: Instant) -> Option<Instant> {
+        let unanswered = self.flights.values().filter(|flight| !flight.has_answer());
+        unanswered.map(|flight| flight.started + SILENT).filter(|at| *at > now).min()
+    }
+
+    /// Whether no live run is in flight.
+    pub fn has_no_live_run(&self) -> bool {
+        self.live_flights().next().is_none()
     }
 
     fn live_flights(&self) -> impl Iterator<Item = &Flight> {
@@ -299,8 +371,8 @@ impl Remote {
         if let Some((next_try, _)) = self.backoff.next_try(now) {
             return (!self.set.is_empty()).then_some(next_try);
         }
-        // The end of the one run that tries is the next thing to happen.
-        if self.backoff.attempts() > 0 && !self.flights.is_empty() {
+        // The answer to the one run that tries, or its end, is the next thing to happen.
+        if !self.may_start_another(now) {
             return None;
         }
         let next_live = match self.stuck {
@@ -354,8 +426,10 @@ impl Remote {
         self.gathering.counted(self.set.has_waiting(Lane::Live), now);
     }
 
-    /// Tries everything that failed at once. Returns how many paths that are.
+    /// Tries everything that failed at once, and ends runs that make no progress: what they had is pending again. Returns
+    /// how many paths had failed.
     pub fn retry(&mut self, now: Instant) -> u64 {
+        self.flights.values().filter(|flight| flight.is_stuck(now)).for_each(|flight| flight.abort.abort());
         let failed = self.set.retry() as u64;
         self.backoff.cut_short();
         self.changed(now);
@@ -432,7 +506,8 @@ mod tests {
             password_file: None,
             may_read: Vec::new(),
         };
-        Remote::new(RemoteId(1), "copy".into(), "/data".into(), Endpoint::new(destination, &options), 100)
+        let endpoint = Endpoint::new(destination, &options);
+        Remote { has_answered: true, ..Remote::new(RemoteId(1), "copy".into(), "/data".into(), endpoint, 100) }
     }
 
     fn report(remote: &mut Remote, path: &str, seq: u64, now: Instant) {
@@ -447,8 +522,8 @@ mod tests {
 
     fn fly(remote: &mut Remote, batch: Batch, now: Instant) {
         let abort = tokio::runtime::Builder::new_current_thread().build().unwrap().spawn(async {}).abort_handle();
-        let (_, progress) = watch::channel(None);
-        let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, progress, abort, batch };
+        let (_, pulse) = watch::channel(Pulse::start(now));
+        let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, pulse, abort, batch };
         remote.flights.insert(flight.batch.id, flight);
     }
 

@@ -411,7 +411,7 @@ pub struct AgentSettings {
     pub streams: usize,
     /// One rsync a remote is started ahead of the next change, and replaced after so long; zero: none.
     pub ahead: Duration,
-    /// At most so many rsync runs of the whole agent at once (`-n`).
+    /// Maximum number of rsync runs of the agent (`-n`). Each remote may have one live run in addition.
     pub workers: usize,
     /// Full sync at start.
     pub full_sync_at_start: FullSyncAtStart,

@@ -17,8 +17,12 @@ const NO_DELETION_LIMIT: &str = "--max-delete=2147483647";
 /// How long a connection may take to be made, in seconds.
 const CONNECT_TIMEOUT: u32 = 20;
 
-/// How long a brief run may stand still where the config sets no timeout.
+/// Maximum time without progress of a brief run where the config sets no timeout.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(300);
+
+/// The same of other runs. A remote that computes checksums of files of terabytes, or compares a million entries of one
+/// directory on a slow disk, sends nothing meanwhile.
+const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// One remote, ready to be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,9 +153,9 @@ impl Endpoint {
         matches!(&self.destination, Destination::Ssh { directory, .. } if !directory.starts_with('~'))
     }
 
-    /// How long a brief run may stand still.
-    pub(super) fn patience(&self) -> Duration {
-        self.timeout.unwrap_or(DEFAULT_PATIENCE)
+    /// Maximum time without progress of a run, brief or not.
+    pub(super) fn patience(&self, brief: bool) -> Duration {
+        self.timeout.unwrap_or(if brief { DEFAULT_PATIENCE } else { LONG_PATIENCE })
     }
 
     /// Whether the config leaves that to us.
@@ -360,6 +364,8 @@ impl Endpoint {
                 // run whose remote was cut off while it said nothing waits for ever.
                 arguments.push("--sockopts=TCP_NODELAY,SO_KEEPALIVE".into());
                 arguments.push(format!("--contimeout={CONNECT_TIMEOUT}").into());
+                // Its lines would come among those that rsync prints about the run.
+                arguments.push("--no-motd".into());
                 // Never unset: rsync would ask the terminal.
                 environment.push(("RSYNC_PASSWORD", password.as_ref().map_or("", Secret::reveal).into()));
                 let port = port.map_or(String::new(), |port| format!(":{port}"));

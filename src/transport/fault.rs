@@ -24,6 +24,7 @@ pub mod name {
     pub const IO_ERROR: &str = "IoError";
     pub const LINK_LEADS_OUT: &str = "LinkLeadsOut";
     pub const NAME_TOO_LONG: &str = "NameTooLong";
+    pub const NO_ANSWER: &str = "NoAnswer";
     pub const NO_DIRECTORY: &str = "NoDirectory";
     pub const NO_SPACE: &str = "NoSpace";
     pub const OPTION_REFUSED: &str = "OptionRefused";

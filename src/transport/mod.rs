@@ -49,6 +49,7 @@ pub use output::{Progress, Totals};
 pub use places::{Findings, Probed, probe_places, send_probe_on};
 pub use plan::{BULK_BYTES, RootIdentity, Stamp, root_identity};
 pub use probe::{Probe, probe};
+pub use process::Sign;
 pub(crate) use process::end_with_agent;
 pub use script::Chore;
 pub use ssh::SharedConnection;
@@ -157,14 +158,14 @@ pub enum Deed {
 /// So many paths of one run are named.
 const SYNCED_AT_MOST: usize = 100_000;
 
-/// Carries `order` out at `endpoint`. `on_progress` hears of the progress of recursive runs.
+/// Carries `order` out at `endpoint`. `on_sign` gets each sign of life.
 ///
 /// A run that was started `ahead` is taken where it fits, and left there where it does not.
 pub async fn carry_out(
     endpoint: &Endpoint,
     order: Order,
     ahead: &mut Option<Ahead>,
-    on_progress: impl Fn(Progress) + Send + Sync,
+    on_sign: impl Fn(Sign) + Send + Sync,
 ) -> Outcome {
     let (root, identity) = match open(&order) {
         Ok(opened) => opened,
@@ -186,7 +187,7 @@ pub async fn carry_out(
         Err(error) => return Outcome::faulty(&order, local::fault("looking at the batch", &error)),
     };
     let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
-    let mut work = Work::new(endpoint, &order, (root, identity), ruleset, ahead, &on_progress);
+    let mut work = Work::new(endpoint, &order, (root, identity), ruleset, ahead, &on_sign);
     let fault = work.carry_out(&mut plan).await.err();
     if fault.is_some() {
         // A file of ssh's or of the resolver's may be elsewhere by now.
@@ -239,7 +240,7 @@ struct Work<'a> {
     itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
     no_room_for: Option<RelPath>,
-    on_progress: &'a (dyn Fn(Progress) + Send + Sync),
+    on_sign: &'a (dyn Fn(Sign) + Send + Sync),
 }
 
 impl<'a> Work<'a> {
@@ -249,7 +250,7 @@ impl<'a> Work<'a> {
         (root, identity): (Arc<OwnedFd>, RootIdentity),
         ruleset: Ruleset,
         ahead: &'a mut Option<Ahead>,
-        on_progress: &'a (dyn Fn(Progress) + Send + Sync),
+        on_sign: &'a (dyn Fn(Sign) + Send + Sync),
     ) -> Self {
         Self {
             endpoint,
@@ -265,7 +266,7 @@ impl<'a> Work<'a> {
             itemize: false,
             itemized: Vec::new(),
             no_room_for: None,
-            on_progress,
+            on_sign,
             order,
         }
     }

@@ -12,8 +12,8 @@ use super::Work;
 use super::capabilities::Support;
 use super::fault::{Fault, name as fault_name};
 use super::plan::Plan;
-use super::process::{Feed, Run};
-use super::run::not_started;
+use super::process::{Broken, Feed, Limits, Run};
+use super::run::{not_started, run_broken};
 use crate::path::RelPath;
 use std::collections::BTreeSet;
 use std::io;
@@ -100,15 +100,21 @@ impl Work<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::default()),
             Err(error) => return Err(not_started(&error)),
         };
-        let listen = |line: &[u8]| answers.push(line == b"1");
-        let ended = match run.complete(Feed::Whole(list), listen, Some(PATIENCE)).await {
+        // One answer for each move; a remote that sends more has another kind of shell.
+        let listen = |line: &[u8]| {
+            if answers.len() < moves.len() {
+                answers.push(line == b"1");
+            }
+        };
+        let limits = Limits { total: PATIENCE, ..Limits::connected(PATIENCE) };
+        let ended = match run.complete(Feed::Whole(list), listen, limits, &|_| ()).await {
             Ok(ended) => ended,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(Broken::StoodStill(_) | Broken::TooLong(_)) => {
                 self.capabilities.moves = Support::Refused;
                 let message = "a rename on the remote does not come to an end: what was renamed is sent again";
                 return Err(Fault::new(fault_name::TIMEOUT, message));
             }
-            Err(error) => return Err(not_started(&error)),
+            Err(broken) => return Err(run_broken(&broken)),
         };
         if answers.len() >= moves.len() {
             self.capabilities.moves = Support::Accepted;

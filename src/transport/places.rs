@@ -13,8 +13,8 @@
 
 use super::endpoint::Environment;
 use super::fault::{Fault, name as fault_name};
-use super::process::{Feed, Run};
-use super::run::not_started;
+use super::process::{Feed, Limits, Run};
+use super::run::{not_started, run_broken};
 use super::{Complaints, Endpoint, Form, Order, Work, open, output, ruleset};
 use crate::aside::aside;
 use crate::path::RelPath;
@@ -185,8 +185,8 @@ async fn run(remote: &Probed, (arguments, environment): (Vec<OsString>, Environm
     let ruleset = ruleset(&remote.endpoint, &root).await?;
     let run = Run::start("rsync", &arguments, &environment, &root, false, &ruleset);
     let run = run.map_err(|error| not_started(&error))?;
-    let ended = run.complete(Feed::Whole(Vec::new()), |_| (), Some(PLACING));
-    let ended = ended.await.map_err(|error| not_started(&error))?;
+    let ended = run.complete(Feed::Whole(Vec::new()), |_| (), Limits::connected(PLACING), &|_| ());
+    let ended = ended.await.map_err(|broken| run_broken(&broken))?;
     match ended.status.code() {
         Some(0) => Ok(()),
         exit => Err(Fault::from_exit(exit, &ended.stderr)),

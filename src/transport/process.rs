@@ -5,19 +5,98 @@
 
 use super::confinement::Ruleset;
 use super::endpoint::Environment;
+use super::output::Progress;
 use super::spawn::{Child, Program, spawn};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// Above so many bytes rsync's complaints are not kept.
 const STDERR_AT_MOST: usize = 256 * 1024;
+
+/// Maximum length of a line of stdout, in bytes; the rest of a longer one is dropped. A path of 4,096 bytes takes four times
+/// that where rsync escapes each byte.
+const LINE_AT_MOST: usize = 32 * 1024;
+
+/// Maximum time until the remote answers in rsync's protocol, connecting and the greeting of a daemon included.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// Maximum number of bytes that rsync writes before the remote has answered, without the words of its command line, which a
+/// daemon gets too: greeting, module, password, version.
+const HANDSHAKE_BYTES: u64 = 1024;
+
+/// Minimum number of bytes read and written that count as progress. A remote that sends a byte per second makes none.
+const PROGRESS_BYTES: u64 = 1024;
+
+/// Maximum duration of a live run, whatever it moves.
+const LIVE_RUN_TIME: Duration = Duration::from_secs(3600);
+
+/// What a running rsync shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Sign {
+    /// The remote answered in rsync's protocol.
+    Answered,
+    /// Data moved.
+    Moved,
+    /// How far the run is.
+    Progress(Progress),
+}
+
+/// Limits of one run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Time until the remote answers; `None`: it has answered already.
+    pub answer: Option<Duration>,
+    /// Time without progress after that.
+    pub progress: Duration,
+    /// Time in all.
+    pub total: Duration,
+}
+
+impl Limits {
+    /// For a run that may take hours, and makes progress every `progress`.
+    pub fn long(progress: Duration) -> Self {
+        Self { answer: Some(ANSWER_TIME.min(progress)), progress, total: Duration::MAX }
+    }
+
+    /// For a run of live changes.
+    pub fn live(progress: Duration) -> Self {
+        Self { total: LIVE_RUN_TIME, ..Self::long(progress) }
+    }
+
+    /// For a run that is connected already, or sends nothing.
+    pub fn connected(progress: Duration) -> Self {
+        Self { answer: None, progress, total: LIVE_RUN_TIME }
+    }
+}
+
+/// Why a run was ended from here.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The remote did not answer within that time.
+    NoAnswer(Duration),
+    /// Nothing moved for that time.
+    StoodStill(Duration),
+    /// It took longer than that in all.
+    TooLong(Duration),
+    /// It opened a fifo that took the place of a file that it was about to send, and would wait for a writer forever.
+    WaitsForWriter,
+    /// It could not be fed, read or waited for.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 /// The text for a run's stdin.
 pub(super) enum Feed {
@@ -50,6 +129,8 @@ const GENTLE: i32 = 10;
 pub(super) struct Run {
     child: Child,
     group: Option<nix::unistd::Pid>,
+    /// Maximum number of bytes that it writes before the remote has answered.
+    handshake: u64,
 }
 
 /// How a run ended.
@@ -81,7 +162,8 @@ impl Run {
             niceness: if gentle { GENTLE } else { 0 },
             ruleset: ruleset.descriptor(),
         })?;
-        Ok(Self { group: Some(child.id()), child })
+        let words: usize = arguments.iter().map(|word| word.len() + 1).sum();
+        Ok(Self { group: Some(child.id()), child, handshake: HANDSHAKE_BYTES + words as u64 })
     }
 
     /// Whether it has not ended yet.
@@ -89,17 +171,18 @@ impl Run {
         self.child.is_alive()
     }
 
-    /// Feeds the list, hands each line of stdout to `on_line`, and waits for the end.
+    /// Feeds the list, hands each line of stdout to `on_line` and each sign of life to `on_sign`, and waits for the end.
     ///
-    /// With `patience`, a run that neither reads nor writes anything for so long is ended, with an error of the kind
-    /// `TimedOut`. A run that opened a fifo, because one took the place of a file that it was about to send, would wait
-    /// for a writer for ever: it is ended within seconds, with an error of the kind `Interrupted`.
+    /// # Errors
+    ///
+    /// The run exceeded one of its `limits`, or could not be fed or read. Then it is told to end.
     pub async fn complete(
         mut self,
         feed: Feed,
         mut on_line: impl FnMut(&[u8]),
-        patience: Option<Duration>,
-    ) -> io::Result<Ended> {
+        limits: Limits,
+        on_sign: &(dyn Fn(Sign) + Send + Sync),
+    ) -> Result<Ended, Broken> {
         let stdin = self.child.stdin.take();
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
@@ -130,16 +213,16 @@ impl Run {
             over.notify_one();
             complaints
         };
-        let id = self.child.id();
+        let (id, handshake) = (self.child.id(), self.handshake);
         let ending = async {
             let ((), listened, complaints) = tokio::join!(feeding, listening, complaining);
             listened?;
             let (stderr, truncated) = complaints?;
-            Ok::<_, io::Error>((stderr, truncated, self.child.wait().await?))
+            Ok::<_, Broken>((stderr, truncated, self.child.wait().await?))
         };
         let (stderr, truncated, status) = tokio::select! {
             ended = ending => ended?,
-            kind = stand_still(id, patience) => return Err(kind.into()),
+            broken = watch(id, handshake, limits, on_sign) => return Err(broken),
         };
         self.group = None;
         Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), truncated })
@@ -164,29 +247,58 @@ impl Drop for Run {
     }
 }
 
-/// A process that has moved nothing for so long is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between two looks at a process: short until the remote has answered, since other runs to it wait for that.
+const LOOK: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 
-/// Returns when process `id` stands still for good, with what [`Run::complete`] makes of it.
-async fn stand_still(id: nix::unistd::Pid, patience: Option<Duration>) -> io::ErrorKind {
-    let (mut seen, mut since) = (String::new(), Instant::now());
+/// Time after which a remote that does not answer is looked at less often.
+const LOOK_OFTEN: Duration = Duration::from_secs(5);
+
+/// Watches process `id` and returns when it exceeds one of `limits` or waits for a fifo's writer.
+///
+/// Only what it writes shows that the remote has answered: a daemon may send lines of greeting forever, and rsync prints
+/// none of them. `handshake`: see [`Run`].
+async fn watch(id: nix::unistd::Pid, handshake: u64, limits: Limits, on_sign: &(dyn Fn(Sign) + Send + Sync)) -> Broken {
+    let start = Instant::now();
+    let (mut awaited, mut moved, mut since) = (limits.answer, 0, start);
     loop {
-        tokio::time::sleep(LOOK).await;
-        // proc_pid_io(5): the counters of all its reads and writes. Where they cannot be read, nobody can tell.
-        let Ok(counters) = std::fs::read_to_string(format!("/proc/{id}/io")) else { continue };
-        if counters != seen {
-            (seen, since) = (counters, Instant::now());
-            continue;
+        let often = awaited.is_some() && start.elapsed() < LOOK_OFTEN;
+        tokio::time::sleep(LOOK[usize::from(!often)]).await;
+        // Where its counters cannot be read, nobody can tell.
+        let Some((read, written)) = counters(id) else { continue };
+        match awaited {
+            Some(limit) if written <= handshake => {
+                if start.elapsed() >= limit {
+                    return Broken::NoAnswer(limit);
+                }
+                (moved, since) = (read + written, Instant::now());
+            }
+            Some(_) => {
+                (awaited, moved, since) = (None, read + written, Instant::now());
+                on_sign(Sign::Answered);
+            }
+            None if read + written >= moved + PROGRESS_BYTES => {
+                (moved, since) = (read + written, Instant::now());
+                on_sign(Sign::Moved);
+            }
+            None if since.elapsed() >= limits.progress => return Broken::StoodStill(limits.progress),
+            None => {}
+        }
+        if start.elapsed() >= limits.total {
+            return Broken::TooLong(limits.total);
         }
         // proc_pid_wchan(5): the function of the kernel that it sleeps in. This one, of fs/pipe.c, is open(2) of a fifo.
         let waits_for = std::fs::read_to_string(format!("/proc/{id}/wchan")).unwrap_or_default();
         if waits_for == "wait_for_partner" {
-            return io::ErrorKind::Interrupted;
-        }
-        if patience.is_some_and(|patience| since.elapsed() >= patience) {
-            return io::ErrorKind::TimedOut;
+            return Broken::WaitsForWriter;
         }
     }
+}
+
+/// The numbers of bytes that process `id` has read and written, by any system call; proc_pid_io(5).
+fn counters(id: nix::unistd::Pid) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/io")).ok()?;
+    let value = |label: &str| text.lines().find_map(|line| line.strip_prefix(label)?.trim().parse().ok());
+    Some((value("rchar:")?, value("wchar:")?))
 }
 
 /// Progress is read at most so often: rsync tells it again with every few files, and to hear each time of it takes a
@@ -213,7 +325,7 @@ async fn read_lines(
             if matches!(byte, b'\n' | b'\r') {
                 on_line(&held);
                 held.clear();
-            } else {
+            } else if held.len() < LINE_AT_MOST {
                 held.push(*byte);
             }
         }
@@ -237,4 +349,18 @@ async fn read_capped(stderr: Option<impl AsyncRead + Unpin>) -> io::Result<(Vec<
         truncated = true;
     }
     Ok((kept, truncated))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_takes_bounded_memory() {
+        let endless = vec![b'x'; 10 * LINE_AT_MOST];
+        let text = [&endless[..], b"\nnext\n", &endless[..]].concat();
+        let mut lengths = Vec::new();
+        read_lines(&text[..], &Notify::new(), &mut |line: &[u8]| lengths.push(line.len())).await.unwrap();
+        assert_eq!(lengths, [LINE_AT_MOST, 4, LINE_AT_MOST]);
+    }
 }

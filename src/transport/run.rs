@@ -6,7 +6,7 @@ use super::confinement;
 use super::endpoint::Form;
 use super::fault::{self, Fault, name as fault_name};
 use super::output::{self, Complaints, Progress, Totals};
-use super::process::{Ended, Feed, Run};
+use super::process::{Broken, Ended, Feed, Limits, Run, Sign};
 use super::{SYNCED_AT_MOST, Work, local, outcome, plan, shell, synced};
 use crate::filter::EntryKind;
 use crate::pending::{Kind, Lane};
@@ -73,18 +73,21 @@ impl Work<'_> {
                 let told = output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
                 deleted = told.saturating_add(deleted);
                 if let Some(progress) = Progress::from_line(text) {
-                    (self.on_progress)(progress);
+                    (self.on_sign)(Sign::Progress(progress));
                 }
                 if itemize && itemized.len() < SYNCED_AT_MOST {
                     itemized.extend(synced::of_batch(order, text));
                 }
                 on_line(Some(text));
             };
-            let patience = form.is_brief().then(|| self.endpoint.patience());
-            let patience = if is_ahead { patience.map(|patience| patience.min(ahead::PATIENCE)) } else { patience };
-            let ended = match run.complete(list, listen, patience).await {
+            let limits = match form.is_brief() {
+                _ if is_ahead => Limits::connected(self.endpoint.patience(true).min(ahead::PATIENCE)),
+                true => Limits::live(self.endpoint.patience(true)),
+                false => Limits::long(self.endpoint.patience(false)),
+            };
+            let ended = match run.complete(list, listen, limits, self.on_sign).await {
                 Ok(ended) => ended,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                Err(Broken::WaitsForWriter) => {
                     self.totals.add(totals);
                     self.complaints.vanished = self.order.paths.clone();
                     return Ok(effective);
@@ -94,7 +97,7 @@ impl Work<'_> {
                     self.ahead_was_gone = true;
                     continue;
                 }
-                Err(error) => return Err(not_started(&error)),
+                Err(broken) => return Err(run_broken(&broken)),
             };
             if form.is_dry() {
                 totals.entries = 0;
@@ -250,7 +253,35 @@ pub(super) fn not_started(error: &std::io::Error) -> Fault {
             fault_name::RSYNC_MISSING,
             "rsync is not installed here, or not in PATH: install the package `rsync`",
         ),
-        std::io::ErrorKind::TimedOut => Fault::new(fault_name::TIMEOUT, "rsync stood still for too long and was ended"),
         _ => local::fault("rsync could not be run", error),
+    }
+}
+
+/// The fault of a run that was ended from here.
+pub(super) fn run_broken(broken: &Broken) -> Fault {
+    match broken {
+        Broken::NoAnswer(limit) => {
+            let seconds = limit.as_secs();
+            Fault::new(
+                fault_name::NO_ANSWER,
+                format!(
+                    "connected, no answer for {seconds} s: its rsync or ssh is stopped or overloaded, or a firewall \
+                     drops packets; look at the processes and the log there"
+                ),
+            )
+        }
+        Broken::StoodStill(limit) => {
+            let seconds = limit.as_secs();
+            Fault::new(fault_name::TIMEOUT, format!("nothing moved for {seconds} s: rsync was ended"))
+        }
+        Broken::TooLong(limit) => {
+            let minutes = limit.as_secs() / 60;
+            Fault::new(
+                fault_name::TIMEOUT,
+                format!("a run of live changes took more than {minutes} minutes: rsync was ended"),
+            )
+        }
+        Broken::WaitsForWriter => Fault::new(fault_name::RSYNC_FAILED, "rsync opened a fifo and was ended"),
+        Broken::Io(error) => not_started(error),
     }
 }
