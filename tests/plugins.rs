@@ -12,7 +12,7 @@ use support::plugins::{alone, contains, evil, localpath, put_bytes};
 use support::rsyncd::Plan;
 use support::scene::{MODULE, Place, Scene};
 use support::tree::put;
-use support::{SOON, eventually, until};
+use support::{SOON, eventually, is_root, skip, until};
 
 /// A program of the test's own: appends what it is told to the file beside it.
 fn script(place: &Place, name: &str, text: &str) -> PathBuf {
@@ -326,4 +326,35 @@ fn the_shipped_command_runs_what_was_synced() {
         "{}",
         scene.agent.log()
     );
+}
+
+#[test]
+fn a_command_has_no_capability_unless_the_config_says_so() {
+    if !is_root() {
+        return skip("only root can start an agent with the one capability that the unit gives");
+    }
+    const READ_ALL: u64 = 1 << 2;
+    for (attribute, expected) in [("", 0), ("keepCapabilities=\"true\"", READ_ALL)] {
+        let place = Place::new();
+        fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+        let told = place.make("told");
+        fs::set_permissions(&told, fs::Permissions::from_mode(0o777)).unwrap();
+        let show = script(&place, "show", &format!("grep ^Cap /proc/self/status > '{}/capabilities'", told.display()));
+        let inner = command(&show.display().to_string(), "", attribute);
+        let file = Confxml::new(&place.source()).plugin("command", "", &inner).write(&place.path("www.xml"));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let _agent = place.launch().config(&file).argument("-m").argument("command").unprivileged_reader().start();
+        put(&place.source().join("page"), "content");
+        let status = eventually("the capabilities of the command", SOON, || {
+            let status = fs::read_to_string(told.join("capabilities")).unwrap_or_default();
+            if status.contains("CapAmb") { Ok(status) } else { Err(status) }
+        });
+        let set = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(value.trim(), 16).unwrap()
+        };
+        for name in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(set(name), expected, "{name} {attribute:?}: {status}");
+        }
+    }
 }

@@ -69,7 +69,7 @@ pub fn alone_from_command_line(watch: &Path, command: &str, batch: bool) -> Resu
         return Err(CommandLineError::Command("it is empty".to_owned()));
     }
     let calls = Calls::default();
-    let plugin = CommandPlugin { line, ignore_error: false, include: None, batch, calls };
+    let plugin = CommandPlugin { line, ignore_error: false, include: None, keep_capabilities: false, batch, calls };
     let plugins = Plugins { command: Some(plugin), ..Plugins::default() };
     let roots = vec![Root { path: watched(watch)?, remotes: Vec::new() }];
     Ok(Config { plugins, alone: Some(PluginName::Command), ..exact(roots) })

@@ -79,6 +79,8 @@ pub struct CommandPlugin {
     pub ignore_error: bool,
     /// `<filter start="true">`: only absolute paths that one of these regular expressions matches.
     pub include: Option<Vec<String>>,
+    /// It keeps the agent's capabilities, under the unit `CAP_DAC_READ_SEARCH`.
+    pub keep_capabilities: bool,
     /// Started once for many paths, which it reads from its standard input with a NUL byte behind each.
     pub batch: bool,
     /// How it is called.
@@ -226,6 +228,7 @@ fn command(reading: &mut Reading<'_>, plugin: &Element) -> Option<CommandPlugin>
     let param = plugin.child("param");
     let batch = reading.flag(param, "batch", false);
     let ignore_error = reading.flag(param, "ignoreError", false);
+    let keep_capabilities = reading.flag(param, "keepCapabilities", false);
     let attribute = |name| param.and_then(|param| param.attribute(name));
     let text = |name| attribute(name).map_or("", |found| found.value.as_str());
     let line = CommandLine::read(text("prefix"), text("suffix"), batch);
@@ -242,7 +245,7 @@ fn command(reading: &mut Reading<'_>, plugin: &Element) -> Option<CommandPlugin>
         expressions
     });
     match line {
-        Ok(line) => Some(CommandPlugin { line, ignore_error, include, batch, calls }),
+        Ok(line) => Some(CommandPlugin { line, ignore_error, include, keep_capabilities, batch, calls }),
         Err(error) => {
             let at = attribute(if command_words::is_about_suffix(&error) { "suffix" } else { "prefix" });
             let span = at.map_or(plugin.name_span(), |attribute| attribute.value_span.clone());

@@ -103,7 +103,7 @@ pub(super) static HEAD: ElementRule = one(
             "plugin",
             &["name", "timeout", "concurrency", "retries"],
             &[
-                one("param", &["prefix", "suffix", "ignoreError", "batch"], &[]),
+                one("param", &["prefix", "suffix", "ignoreError", "batch", "keepCapabilities"], &[]),
                 one("filter", START, &[many("include", &["expression"], &[])]),
                 many(
                     "localpath",

@@ -12,6 +12,7 @@ use crate::transport::end_with_agent;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use regex::bytes::Regex;
+use rustix::thread::{self as kernel, CapabilitySet, CapabilitySets};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -135,6 +136,9 @@ impl Command {
         command.stdout(piped(self.plugin.line.quiet)).stderr(piped(self.plugin.line.silent));
         command.process_group(0).kill_on_drop(true);
         end_with_agent(&mut command);
+        if !self.plugin.keep_capabilities {
+            drop_capabilities(&mut command);
+        }
         let program = program.to_string_lossy().into_owned();
         let not_run = |error: io::Error| match self.plugin.line.before.is_empty() {
             true => CallError::path(format!("{program} cannot be run: {error}")),
@@ -158,6 +162,21 @@ impl Command {
             return Ok(());
         }
         Err(CallError::path(format!("{program} failed: {status}")))
+    }
+}
+
+/// Has the program start without the capabilities that the agent passes on to rsync: writers of the tree choose the names that
+/// it gets, and what is behind them.
+fn drop_capabilities(command: &mut tokio::process::Command) {
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed. It makes three
+    // system calls, prctl(2), capget(2) and capset(2), without the C library, and neither allocates nor locks.
+    unsafe {
+        command.pre_exec(|| {
+            kernel::clear_ambient_capability_set()?;
+            let own = kernel::capabilities(None)?;
+            let own = CapabilitySets { inheritable: CapabilitySet::empty(), ..own };
+            Ok(kernel::set_capabilities(None, own)?)
+        });
     }
 }
 
