@@ -251,7 +251,7 @@ impl Engine {
         );
 
         // One that was broken off goes on with the next run.
-        let goes_on = outcome.fault.is_none() && outcome.again.iter().any(RelPath::is_root);
+        let goes_on = outcome.fault.is_none() && outcome.again.iter().chain(&outcome.changed).any(RelPath::is_root);
         let full = flight.lane == Lane::Background && !goes_on;
         let full_result = match (&outcome.fault, outcome.failed.len()) {
             (Some(fault), _) => Err(fault.message.clone()),
@@ -267,6 +267,7 @@ impl Engine {
             None => Ending {
                 failed: outcome.failed.into_iter().map(|(path, fault)| (path, Arc::new(fault))).collect(),
                 again: outcome.again,
+                changed: outcome.changed,
                 bulk: outcome.bulk,
                 ..Ending::success(wall, now)
             },

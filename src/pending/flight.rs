@@ -182,8 +182,11 @@ pub(super) enum Verdict {
 pub struct Ending<F> {
     /// These failed by themselves, and are tried again after a pause that grows with each failure.
     pub failed: Vec<(RelPath, Arc<F>)>,
-    /// These changed or vanished while they were sent: pending again at once.
+    /// These were not sent, or may not have been: pending again at once, as old as they were.
     pub again: Vec<RelPath>,
+    /// These changed or vanished while they were sent: pending again at once, as if reported now. Each such change is
+    /// reported by itself, and what it replaced is no more: whoever waits for that does not wait for this.
+    pub changed: Vec<RelPath>,
     /// These are large: not sent, to travel in [`Lane::Bulk`].
     pub bulk: Vec<RelPath>,
     /// The whole run failed with this: all its paths return.
@@ -197,7 +200,7 @@ pub struct Ending<F> {
 impl<F> Ending<F> {
     /// Everything succeeded.
     pub fn success(at: SystemTime, now: Instant) -> Self {
-        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), fault: None, at, now }
+        Self { failed: Vec::new(), again: Vec::new(), changed: Vec::new(), bulk: Vec::new(), fault: None, at, now }
     }
 
     /// Nothing was done.
@@ -265,8 +268,8 @@ impl<F> PendingSet<F> {
         self.flights.get(&id).is_some_and(|flight| flight.entries.iter().all(|(_, entry)| entry.requested))
     }
 
-    /// Ends batch `id`. What failed, vanished or is large returns to the set as old as it was, and so does what it
-    /// shadowed; `seq` is the report of failures below what it had only been asked to compare.
+    /// Ends batch `id`. What failed or is large returns to the set as old as it was, and so does what it shadowed; `seq` is
+    /// the report of what changed meanwhile, and of failures below what it had only been asked to compare.
     pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
@@ -277,6 +280,7 @@ impl<F> PendingSet<F> {
         let longest = self.longest_pause;
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
+        verdicts.extend(ending.changed.into_iter().map(|path| (path, Returns::Changed)));
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
         verdicts.extend(ending.failed.into_iter().map(|(path, fault)| (path, Returns::Failed(fault))));
 
@@ -303,6 +307,10 @@ impl<F> PendingSet<F> {
                     entry.unsettle(ending.now, longest);
                     self.restore(path, entry);
                 }
+                Some(Returns::Changed) => {
+                    entry.unsettle(ending.now, longest);
+                    self.restore(path, Entry { seq, restless: true, ..entry });
+                }
                 Some(Returns::Failed(fault)) => {
                     if entry.failed.is_none() {
                         changes.added.push(path.clone());
@@ -315,7 +323,8 @@ impl<F> PendingSet<F> {
         }
         // What is left was found below a recursive path of the batch.
         for (path, verdict) in verdicts {
-            let (seq, since) = found.remove(&path).unwrap_or((seq, ending.at));
+            let (sent_for, since) = found.remove(&path).unwrap_or((seq, ending.at));
+            let seq = if matches!(verdict, Returns::Changed) { seq } else { sent_for };
             let mut entry = Entry::new(Kind::Entry, seq, since);
             if let Returns::Failed(fault) = verdict {
                 entry.fail(fault, ending.at, Some(ending.now), longest);
@@ -503,6 +512,7 @@ impl<F> PendingSet<F> {
 enum Returns<F> {
     Bulk,
     Again,
+    Changed,
     Failed(Arc<F>),
 }
 
@@ -511,6 +521,7 @@ impl<F> Entry<F> {
     fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>, longest: Duration) {
         let attempts = self.attempts() + 1;
         self.failed = Some(Box::new(Failed { fault, attempts, at }));
+        self.restless = false;
         self.parked = park_at.map(|now| now + backoff(attempts, longest));
     }
 
@@ -518,6 +529,7 @@ impl<F> Entry<F> {
     /// else than a lively writer is behind it, and it has to wait.
     fn unsettle(&mut self, now: Instant, longest: Duration) {
         self.unsettled += 1;
+        self.restless = false;
         let over = self.unsettled.checked_sub(UNSETTLED_AT_MOST);
         self.parked = over.map(|over| now + backoff(over + 1, longest));
     }

@@ -372,6 +372,15 @@ impl<F> PendingSet<F> {
         self.failed
     }
 
+    /// Makes ready what is parked because it changed again and again while it was sent. Returns whether anything was.
+    pub fn try_restless(&mut self) -> bool {
+        let is_restless = |path: &RelPath| self.waiting.get(path).is_some_and(|entry| entry.restless);
+        let restless: Vec<RelPath> =
+            self.parked.iter().map(|(_, path)| path).filter(|path| is_restless(path)).cloned().collect();
+        restless.iter().for_each(|path| self.ready_at_once(path));
+        !restless.is_empty()
+    }
+
     /// Makes what waits for `path` ready, if it is parked.
     pub fn ready_at_once(&mut self, path: &RelPath) {
         if let Some(entry) = self.remove(path) {
@@ -384,7 +393,7 @@ impl<F> PendingSet<F> {
         if self.waiting.get(path).is_some_and(|entry| !entry.moving)
             && let Some(entry) = self.remove(path)
         {
-            self.restore(path.clone(), Entry { parked: Some(until), ..entry });
+            self.restore(path.clone(), Entry { parked: Some(until), restless: false, ..entry });
         }
     }
 

@@ -41,6 +41,7 @@ enum How {
     Failure,
     SomeFailed,
     SomeAgain,
+    SomeChanged,
     SomeBulk,
 }
 
@@ -51,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(How::Failure),
         1 => Just(How::SomeFailed),
         1 => Just(How::SomeAgain),
+        1 => Just(How::SomeChanged),
         1 => Just(How::SomeBulk),
     ];
     prop_oneof![
@@ -245,20 +247,25 @@ impl World {
     fn end(&mut self, at: usize, how: How, bits: &[bool]) {
         let run = self.runs.remove(at);
         let mut ending = Ending::success(SystemTime::UNIX_EPOCH, self.now);
-        let some: Vec<RelPath> =
+        let mut some: Vec<RelPath> =
             run.paths.iter().zip(bits).filter(|(_, chosen)| **chosen).map(|(path, _)| path.clone()).collect();
+        if matches!(how, How::SomeChanged) {
+            // rsync finds out what has changed since it began, and nothing else.
+            some.retain(|path| run.read.get(path) != self.disk.get(path));
+        }
         match how {
             How::Success => {}
             How::Failure => ending = Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, self.now),
             How::SomeFailed => ending.failed = some.iter().map(|path| (path.clone(), Arc::new("bad"))).collect(),
             How::SomeAgain => ending.again = some.clone(),
+            How::SomeChanged => ending.changed = some.clone(),
             How::SomeBulk if run.lane == Lane::Live && run.kind == Kind::Entry => ending.bulk = some.clone(),
             How::SomeBulk => {}
         }
         let undone = |path: &RelPath| match how {
             How::Success => false,
             How::Failure => true,
-            How::SomeFailed | How::SomeAgain => some.contains(path),
+            How::SomeFailed | How::SomeAgain | How::SomeChanged => some.contains(path),
             How::SomeBulk => ending.bulk.contains(path),
         };
         for path in run.paths.iter().filter(|path| !undone(path)) {
@@ -517,6 +524,33 @@ fn what_never_settles_is_not_tried_without_a_pause() {
     assert!(set.next_unpark().is_some_and(|at| at > now));
     set.report(rel("restless"), Kind::Entry, Seq(3), SystemTime::UNIX_EPOCH, false);
     assert!(set.take(Lane::Live, 1, now).is_some(), "a new report is served at once");
+}
+
+#[test]
+fn what_changes_while_it_is_sent_does_not_put_off_who_waits() {
+    let mut world = World::new(100);
+    world.report(rel("a"), Kind::Entry, false);
+    // A caller waits for all that was reported until now.
+    let waits_for = Seq(world.seq);
+    world.take(Lane::Live, 10, false);
+    let mut pauses = 0;
+    for _ in 0..8 {
+        world.step(Step::Wait(400_000));
+        world.newest += 1;
+        world.disk.insert(rel("a"), world.newest);
+        world.end(0, How::SomeChanged, &[true; PATHS.len() + 1]);
+        assert!(world.set.oldest().unwrap().0 > waits_for, "what was there then is no more");
+        assert_eq!(world.set.oldest().unwrap().1, SystemTime::UNIX_EPOCH + Duration::from_secs(1), "but it is late");
+        world.take(Lane::Live, 10, false);
+        if world.runs.is_empty() {
+            pauses += 1;
+            assert!(world.set.try_restless(), "the next caller does not wait for its pause");
+            world.take(Lane::Live, 10, false);
+        }
+    }
+    assert!(pauses > 0 && !world.set.try_restless());
+    world.end(0, How::SomeAgain, &[true; PATHS.len() + 1]);
+    assert!(world.set.next_unpark().is_some() && !world.set.try_restless(), "not sent is not changed");
 }
 
 #[test]

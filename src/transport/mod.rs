@@ -309,7 +309,7 @@ impl Work<'_> {
             Err(_) if self.no_room_for.take().is_some() => Ok(false),
             Err(fault) => Err(fault),
             Ok(()) => {
-                self.complaints.vanished.extend(whole.later);
+                self.complaints.unsent.extend(whole.later);
                 Ok(true)
             }
         }

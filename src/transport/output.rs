@@ -113,8 +113,10 @@ pub(super) fn unescape(printed: &[u8]) -> Vec<u8> {
 pub(super) struct Complaints {
     /// Paths that failed, with the words about them.
     pub failed: Vec<(RelPath, Fault)>,
-    /// Paths that vanished while they were sent.
+    /// Paths that changed or vanished while they were sent.
     pub vanished: Vec<RelPath>,
+    /// Paths that were not sent, or may not have been, without a change of their own.
+    pub unsent: Vec<RelPath>,
     /// A directory could not be read, or deletions were skipped: recursive paths are not done.
     pub trees_incomplete: bool,
     /// There were complaints that do not matter.

@@ -86,7 +86,7 @@ impl Work<'_> {
                 Ok(ended) => ended,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     self.totals.add(totals);
-                    self.complaints.vanished = self.order.paths.clone();
+                    self.complaints.unsent = self.order.paths.clone();
                     return Ok(effective);
                 }
                 // What went wrong with one that was started ahead says nothing of the remote.
@@ -193,7 +193,7 @@ impl Work<'_> {
                 return Ok(found);
             }
             if exit == Some(VANISHED) {
-                found.vanished = self.order.paths.clone();
+                found.unsent = self.order.paths.clone();
                 return Ok(found);
             }
             return Err(Fault::from_exit(exit, stderr));
@@ -234,6 +234,7 @@ impl Complaints {
     fn add(&mut self, other: Self) {
         self.failed.extend(other.failed);
         self.vanished.extend(other.vanished);
+        self.unsent.extend(other.unsent);
         self.trees_incomplete |= other.trees_incomplete;
         self.withheld = self.withheld.saturating_add(other.withheld);
     }

@@ -66,8 +66,14 @@ impl Outcome {
         if !order.name_synced {
             return self;
         }
-        let undone: HashSet<&RelPath> =
-            self.failed.iter().map(|(path, _)| path).chain(&self.again).chain(&self.bulk).collect();
+        let undone: HashSet<&RelPath> = self
+            .failed
+            .iter()
+            .map(|(path, _)| path)
+            .chain(&self.again)
+            .chain(&self.changed)
+            .chain(&self.bulk)
+            .collect();
         // A directory that still holds what would not go is not deleted.
         let holds_undone: HashSet<RelPath> = undone.iter().flat_map(|path| path.ancestors_below_root()).collect();
         let is_done = |synced: &Synced| {
