@@ -15,7 +15,7 @@ use support::rsyncd::{Daemon, Plan};
 use support::scene::{MODULE, Place};
 use support::tree::{Judge, put};
 use support::writer::again_and_again_while;
-use support::{SOON, eventually, until};
+use support::{SOON, eventually, steadily, until};
 use zbus::OwnedObjectPath;
 use zbus::wire::OwnedVariant;
 
@@ -259,6 +259,52 @@ fn pause_holds_changes_and_resume_sends_them() {
     let () = stage.call("Resume", &()).unwrap();
     stage.wait_synced(SOON).unwrap();
     Judge::default().assert_equal_now(&source, &stage.copy(0));
+}
+
+/// In sync, and so long that nothing counts any more that a comparison may have brought.
+fn at_rest(stage: &Stage) {
+    stage.wait_synced(SOON).unwrap();
+    steadily("nothing is pending", SOON, Duration::from_secs(4), || stage.property::<u64>("QueueDepth") == 0);
+}
+
+/// The last change in a directory is a name that no remote hears of.
+#[test]
+fn a_directory_has_its_time_though_a_temporary_name_came_last() {
+    let stage = Stage::start(1);
+    let [source, copy] = [stage.place.source(), stage.copy(0)];
+    let names = ["4913", ".x.swp", "b~", ".#b", "x.dpkg-new", "directory.dpkg-new"];
+    names.iter().for_each(|name| put(&source.join(format!("d/of {name}/file")), "content"));
+    at_rest(&stage);
+    for name in names {
+        let passing = source.join(format!("d/of {name}/{name}"));
+        if name.starts_with("directory") {
+            fs::create_dir(&passing).unwrap();
+            fs::remove_dir(&passing).unwrap();
+        } else {
+            put(&passing, "for a moment");
+            fs::remove_file(&passing).unwrap();
+        }
+    }
+    stage.wait_synced(SOON).unwrap();
+    Judge::default().directory_times().assert_equal_now(&source, &copy);
+}
+
+/// A run that has the name in its list sends what is there by then, though it will be gone again.
+#[test]
+fn a_temporary_name_that_was_sent_on_its_way_is_removed() {
+    let stage = Stage::start(1);
+    let [source, copy] = [stage.place.source().join("x~"), stage.copy(0).join("x~")];
+    put(&source, "first");
+    at_rest(&stage);
+    let () = stage.call("Pause", &()).unwrap();
+    fs::remove_file(&source).unwrap();
+    until("the removal is pending", SOON, || stage.property::<u64>("QueueDepth") > 0);
+    put(&source, "second");
+    let () = stage.call("Resume", &()).unwrap();
+    until("the run has met the new one", SOON, || fs::read(&copy).is_ok_and(|bytes| bytes == b"second"));
+    fs::remove_file(&source).unwrap();
+    stage.wait_synced(SOON).unwrap();
+    assert!(!copy.exists());
 }
 
 #[test]

@@ -5,7 +5,9 @@ use super::{
     Sweep,
 };
 use crate::path::RelPath;
+use crate::watch::is_temporary;
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -189,6 +191,8 @@ pub struct Ending<F> {
     pub changed: Vec<RelPath>,
     /// These are large: not sent, to travel in [`Lane::Bulk`].
     pub bulk: Vec<RelPath>,
+    /// These directories were sent with all that is in them, though the batch is not recursive.
+    pub whole: Vec<RelPath>,
     /// The whole run failed with this: all its paths return.
     pub fault: Option<Arc<F>>,
     /// When it ended, by the wall clock.
@@ -200,7 +204,8 @@ pub struct Ending<F> {
 impl<F> Ending<F> {
     /// Everything succeeded.
     pub fn success(at: SystemTime, now: Instant) -> Self {
-        Self { failed: Vec::new(), again: Vec::new(), changed: Vec::new(), bulk: Vec::new(), fault: None, at, now }
+        let (failed, bulk, whole) = (Vec::new(), Vec::new(), Vec::new());
+        Self { failed, again: Vec::new(), changed: Vec::new(), bulk, whole, fault: None, at, now }
     }
 
     /// Nothing was done.
@@ -209,13 +214,15 @@ impl<F> Ending<F> {
     }
 }
 
-/// What changed in the failure list when a flight ended.
+/// What changed in the failure list when a flight ended, and what else it leaves behind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FailureChanges {
     /// Paths that failed for the first time.
     pub added: Vec<RelPath>,
     /// Paths that had failed and succeeded now.
     pub cleared: Vec<RelPath>,
+    /// It may have brought something that is gone again, and was not reported: see [`PendingSet::all_told`].
+    pub swept: bool,
 }
 
 impl<F> PendingSet<F> {
@@ -273,10 +280,12 @@ impl<F> PendingSet<F> {
     pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
-        if flight.brings_below() {
-            let sweep = Sweep { ended: ending.now, told: false };
-            self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), sweep)));
-        }
+        let sweep = Sweep { ended: ending.now, told: false };
+        let is_swept = |path: &RelPath| flight.brings_below() || may_pass(path);
+        let entries = flight.entries.iter().map(|(path, _)| path).filter(|path| is_swept(path)).cloned();
+        let swept: Vec<RelPath> = entries.chain(ending.whole).collect();
+        changes.swept = !swept.is_empty();
+        self.swept.extend(swept.into_iter().map(|path| (path, sweep)));
         let longest = self.longest_pause;
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
@@ -374,6 +383,13 @@ impl<F> PendingSet<F> {
         self.flights.values().any(|flight| flight.brings_below() && flight.is_above(path))
             || lately(&RelPath::root())
             || path.ancestors_below_root().any(|above| lately(&above))
+    }
+
+    /// Whether a run may have brought what is at `path`, flies or has ended lately.
+    pub(super) fn may_have_been_sent(&self, path: &RelPath) -> bool {
+        self.flights.values().any(|flight| flight.holds(path) || flight.is_above(path))
+            || self.swept.contains_key(path)
+            || self.was_swept(path, |_| true)
     }
 
     /// The classes of `lane` that have something waiting, the one with the oldest report first.
@@ -506,6 +522,11 @@ impl<F> PendingSet<F> {
             }
         }
     }
+}
+
+/// Whether the entry may go again without a report of its own.
+fn may_pass(path: &RelPath) -> bool {
+    !path.is_root() && is_temporary(path.file_name().as_bytes())
 }
 
 /// Why a path of an ended flight returns to the set.

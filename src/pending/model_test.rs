@@ -7,7 +7,7 @@ use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -422,7 +422,8 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     hint(&mut set, "old", Hint::NewDirectory, 3);
     hint(&mut set, "x/4913", Hint::Passed, 4);
     let kinds: BTreeMap<_, _> = set.paths().map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
-    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Pruned)]));
+    let parent_of_what_passed = (rel("x"), Kind::Attributes);
+    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Pruned), parent_of_what_passed]));
 
     // While a run takes all of "old", and just after, it may have brought what is gone again.
     set.report(rel("old"), Kind::Tree, Seq(4), SystemTime::UNIX_EPOCH, false);
@@ -439,7 +440,40 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     let kinds: BTreeMap<_, _> =
         set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
     let entries = ["old/4913", "old/later", "old/held~"].map(|path| (rel(path), Kind::Entry));
-    assert_eq!(kinds, entries.into_iter().chain([(rel("old/sub"), Kind::Pruned)]).collect());
+    let others = [("old/sub", Kind::Pruned), ("x", Kind::Attributes), ("old", Kind::Attributes)];
+    let others = others.map(|(path, kind)| (rel(path), kind));
+    assert_eq!(kinds, entries.into_iter().chain(others).filter(|(path, _)| *path != rel("new")).collect());
+}
+
+#[test]
+fn a_temporary_name_that_a_run_may_have_sent_is_deleted_when_it_has_passed() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    let now = Instant::now();
+    let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+    };
+    for (path, seq) in [("d/x~", 1), ("d/y", 2), ("new", 3), ("e/x~", 4)] {
+        hint(&mut set, path, Hint::Entry, seq);
+    }
+    let batch = set.take(Lane::Live, 10, now).unwrap();
+    let passed = |set: &mut PendingSet<()>, path: &str| {
+        hint(set, path, Hint::Passed, 5);
+        let kinds: Vec<_> = set.waiting.drain().map(|(path, entry)| (path, entry.kind)).collect();
+        set.queues.iter_mut().for_each(BTreeSet::clear);
+        kinds
+    };
+    let deleted = |path: &str| vec![(rel(path), Kind::Entry)];
+    assert_eq!(passed(&mut set, "d/x~"), deleted("d/x~"), "the run may just send it");
+    assert_eq!(passed(&mut set, "new/4913"), deleted("new/4913"), "and what is in a directory with it");
+    assert_eq!(passed(&mut set, "d/4913"), [(rel("d"), Kind::Attributes)]);
+    let ending = Ending { whole: vec![rel("new")], ..Ending::success(SystemTime::UNIX_EPOCH, now) };
+    assert!(set.finish(batch.id, ending, Seq(6)).swept);
+    assert_eq!(passed(&mut set, "d/x~"), deleted("d/x~"));
+    assert_eq!(passed(&mut set, "new/4913"), deleted("new/4913"));
+    assert_eq!(passed(&mut set, "4913"), [], "rsync leaves the time of the root alone");
+    set.all_told(now);
+    set.nothing_held(now);
+    assert_eq!(passed(&mut set, "e/x~"), [(rel("e"), Kind::Attributes)], "not for ever");
 }
 
 #[test]

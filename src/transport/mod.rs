@@ -192,9 +192,9 @@ pub async fn carry_out(
         // A file of ssh's or of the resolver's may be elsewhere by now.
         endpoint.confinement().forget();
     }
-    let Work { capabilities, totals, complaints, itemized, ahead_was_gone, .. } = work;
+    let Work { capabilities, totals, complaints, itemized, ahead_was_gone, sent_whole: whole, .. } = work;
     let outcome = Outcome::new(&order, plan, complaints, fault, capabilities, totals);
-    Outcome { ahead_was_gone, ..outcome.with_synced(&order, known, itemized) }
+    Outcome { ahead_was_gone, whole, ..outcome.with_synced(&order, known, itemized) }
 }
 
 /// The root of `order`, if it is the directory that it has to be.
@@ -228,6 +228,8 @@ struct Work<'a> {
     ruleset: Ruleset,
     ahead: &'a mut Option<Ahead>,
     ahead_was_gone: bool,
+    /// Directories that were sent with all that is in them in a batch that is not recursive.
+    sent_whole: Vec<RelPath>,
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
@@ -258,6 +260,7 @@ impl<'a> Work<'a> {
             ruleset,
             ahead,
             ahead_was_gone: false,
+            sent_whole: Vec::new(),
             capabilities: order.capabilities,
             totals: Totals::default(),
             complaints: Complaints::default(),
@@ -280,7 +283,7 @@ impl Work<'_> {
         }
         let recursive = self.order.kind >= Kind::Tree;
         if let Some(whole) = plan.whole.take()
-            && self.send_whole(whole, &plan.missing).await?
+            && self.send_whole(whole, plan).await?
         {
             return Ok(());
         }
@@ -302,9 +305,20 @@ impl Work<'_> {
 
     /// Sends a batch in which directories stand for all that is in them. Returns `false` where that did not do: nothing
     /// of it counts as sent then.
-    async fn send_whole(&mut self, whole: Whole, missing: &[RelPath]) -> Result<bool, Fault> {
+    async fn send_whole(&mut self, whole: Whole, plan: &Plan) -> Result<bool, Fault> {
         let named: Vec<&RelPath> = whole.named.iter().collect();
-        match self.send_entries(&named, missing, true, true).await {
+        let is_directory = |path: &&&RelPath| plan.directories.binary_search(path).is_ok();
+        self.sent_whole = named.iter().filter(is_directory).copied().cloned().collect();
+        let mut before = std::mem::take(&mut self.complaints);
+        let sent = self.send_entries(&named, &plan.missing, true, true).await;
+        if std::mem::take(&mut self.complaints.trees_incomplete) && sent.is_ok() {
+            // rsync complains of a directory that it could not read and of nothing in it.
+            self.complaints = before;
+            return Ok(false);
+        }
+        before.add(std::mem::take(&mut self.complaints));
+        self.complaints = before;
+        match sent {
             // By their names those that there is room for are told from the others.
             Err(_) if self.no_room_for.take().is_some() => Ok(false),
             Err(fault) => Err(fault),

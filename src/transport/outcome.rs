@@ -18,6 +18,8 @@ pub struct Outcome {
     pub changed: Vec<RelPath>,
     /// Paths that were not sent because they are large and the batch was not.
     pub bulk: Vec<RelPath>,
+    /// Directories that were sent with all that is in them, though the batch is not recursive.
+    pub whole: Vec<RelPath>,
     /// The batch failed as a whole.
     pub fault: Option<Fault>,
     /// What was learned of the remote.
@@ -42,6 +44,7 @@ impl Outcome {
             again: Vec::new(),
             changed: Vec::new(),
             bulk: Vec::new(),
+            whole: Vec::new(),
             fault: Some(fault),
             lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
@@ -90,6 +93,7 @@ impl Outcome {
             again,
             changed,
             bulk,
+            whole: Vec::new(),
             fault,
             lesson,
             totals,

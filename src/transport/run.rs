@@ -231,7 +231,7 @@ impl Work<'_> {
 }
 
 impl Complaints {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.failed.extend(other.failed);
         self.vanished.extend(other.vanished);
         self.unsent.extend(other.unsent);

@@ -172,7 +172,7 @@ impl Engine {
         }
         self.holds.release(path);
         let is_settled = is_unknown && matches!(what, EventMask::DELETE | EventMask::MOVED_FROM);
-        if is_settled && self.spec.events.delete {
+        if is_settled {
             self.report(path.clone(), Hint::Passed);
         }
         is_settled
@@ -617,10 +617,7 @@ impl Engine {
         let gone = matches!(stat, Err(Errno::ENOENT | Errno::ENOTDIR));
         let report = match reason {
             Reason::Temporary { born: true, .. } if gone => {
-                if self.spec.events.delete {
-                    self.report(path, Hint::Passed);
-                }
-                return;
+                return self.report(path, Hint::Passed);
             }
             Reason::Made(parent) => return self.made_after_all(parent, path.file_name()),
             Reason::Temporary { writer: Writer::Seen(key), .. } if !gone => {

@@ -56,6 +56,7 @@ use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 pub use inotify::EventMask;
+pub use names::is_temporary;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -70,8 +71,8 @@ use tokio::sync::mpsc::UnboundedSender;
 /// What may differ at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hint {
-    /// An entry with a temporary name was made and went again unreported. Only a run that took a whole directory
-    /// above meanwhile can have brought it to a remote.
+    /// An entry with a temporary name was made and went again unreported. A run that took its path or a directory above
+    /// meanwhile may have brought it to a remote, and the time of its directory has changed.
     Passed,
     /// A new file that its writer may still have open. Whatever was to be done about its path is obsolete: the path is
     /// reported once more, at the close, removal or rename of the file, or when no writer has it open.
