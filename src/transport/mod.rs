@@ -63,6 +63,7 @@ use moves::Moved;
 use output::Complaints;
 use plan::{Plan, Whole};
 use process::Feed;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -233,6 +234,8 @@ struct Work<'a> {
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// The paths that the next deletion by name is about.
+    missing: HashSet<RelPath>,
     /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
     doubtful_deletion: bool,
     /// A run is to say what it changes.
@@ -264,6 +267,7 @@ impl<'a> Work<'a> {
             capabilities: order.capabilities,
             totals: Totals::default(),
             complaints: Complaints::default(),
+            missing: HashSet::new(),
             doubtful_deletion: false,
             itemize: false,
             itemized: Vec::new(),
@@ -361,6 +365,7 @@ impl Work<'_> {
                 brief: self.order.lane == Lane::Live,
                 whole: self.order.whole_files && self.order.lane == Lane::Live,
             };
+            self.note_missing(missing);
             let accepted = match below {
                 true => {
                     let list = null_separated(named.iter().copied());
@@ -376,6 +381,14 @@ impl Work<'_> {
             }
         }
         if missing.is_empty() { Ok(()) } else { self.delete(missing).await }
+    }
+
+    /// The next run is to delete these by name. Only what is not there during that run can show whether it did.
+    fn note_missing(&mut self, missing: &[RelPath]) {
+        self.missing.clear();
+        if !self.capabilities.deletes_missing() {
+            self.missing.extend(missing.iter().cloned());
+        }
     }
 
     /// rsync ends at the first file that the remote has no room for: the rest may have room yet. One more run finds
