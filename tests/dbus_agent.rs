@@ -430,7 +430,7 @@ fn a_wait_is_answered_under_load_that_never_rests() {
     (0..3).for_each(|nth| fs::create_dir_all(source.join(format!("load{nth}"))).unwrap());
     stage.wait_synced(SOON).unwrap();
     again_and_again_while(restless(&source), || {
-        for round in 0..8 {
+        for round in 0..4 {
             let name = format!("marker {round}");
             put(&source.join(&name), &name);
             stage.wait_synced(SOON).expect("what was written before the call has arrived");
