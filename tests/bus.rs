@@ -134,6 +134,7 @@ async fn commands_reach_the_engine_and_its_errors_come_back_named() {
     for (error, named) in [
         (CommandError::UnknownRemote("x".into(), "web1".into()), "UnknownRemote"),
         (CommandError::TimedOut("web2 is behind".into()), "TimedOut"),
+        (CommandError::Paused("web2 is behind".into()), "Paused"),
         (CommandError::NoConfigFile, "NoConfigFile"),
         (CommandError::Stopping, "Stopping"),
     ] {

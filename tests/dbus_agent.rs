@@ -14,7 +14,8 @@ use support::listener::Listener;
 use support::rsyncd::{Daemon, Plan};
 use support::scene::{MODULE, Place};
 use support::tree::{Judge, put};
-use support::{SOON, eventually, until};
+use support::writer::again_and_again_while;
+use support::{SOON, eventually, steadily, until};
 use zbus::OwnedObjectPath;
 use zbus::wire::OwnedVariant;
 
@@ -248,11 +249,62 @@ fn pause_holds_changes_and_resume_sends_them() {
     put(&source.join("dir/file"), "written during the pause");
     until("a pending path", SOON, || stage.property::<u64>("QueueDepth") > 0);
     assert_eq!(stage.property::<String>("State"), "paused");
-    assert!(stage.wait_synced(Duration::from_millis(300)).is_err(), "nothing can be in sync now");
+    let refused = stage.wait_synced(SOON).unwrap_err().to_string();
+    assert!(refused.contains("org.sersync.Error.Paused") && refused.contains(" pending"), "{refused}");
+    let said = stage.sersyncctl(&["wait", INSTANCE]);
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("is paused") && said.contains("next: sersyncctl --user resume proof"), "{said}");
     assert!(!stage.copy(0).join("dir/file").exists(), "sent in spite of the pause");
     let () = stage.call("Resume", &()).unwrap();
     stage.wait_synced(SOON).unwrap();
     Judge::default().assert_equal_now(&source, &stage.copy(0));
+}
+
+/// In sync, and so long that nothing counts any more that a comparison may have brought.
+fn at_rest(stage: &Stage) {
+    stage.wait_synced(SOON).unwrap();
+    steadily("nothing is pending", SOON, Duration::from_secs(4), || stage.property::<u64>("QueueDepth") == 0);
+}
+
+/// The last change in a directory is a name that no remote hears of.
+#[test]
+fn a_directory_has_its_time_though_a_temporary_name_came_last() {
+    let stage = Stage::start(1);
+    let [source, copy] = [stage.place.source(), stage.copy(0)];
+    let names = ["4913", ".x.swp", "b~", ".#b", "x.dpkg-new", "directory.dpkg-new"];
+    names.iter().for_each(|name| put(&source.join(format!("d/of {name}/file")), "content"));
+    at_rest(&stage);
+    for name in names {
+        let passing = source.join(format!("d/of {name}/{name}"));
+        if name.starts_with("directory") {
+            fs::create_dir(&passing).unwrap();
+            fs::remove_dir(&passing).unwrap();
+        } else {
+            put(&passing, "for a moment");
+            fs::remove_file(&passing).unwrap();
+        }
+    }
+    stage.wait_synced(SOON).unwrap();
+    Judge::default().directory_times().assert_equal_now(&source, &copy);
+}
+
+/// A run that has the name in its list sends what is there by then, though it will be gone again.
+#[test]
+fn a_temporary_name_that_was_sent_on_its_way_is_removed() {
+    let stage = Stage::start(1);
+    let [source, copy] = [stage.place.source().join("x~"), stage.copy(0).join("x~")];
+    put(&source, "first");
+    at_rest(&stage);
+    let () = stage.call("Pause", &()).unwrap();
+    fs::remove_file(&source).unwrap();
+    until("the removal is pending", SOON, || stage.property::<u64>("QueueDepth") > 0);
+    put(&source, "second");
+    let () = stage.call("Resume", &()).unwrap();
+    until("the run has met the new one", SOON, || fs::read(&copy).is_ok_and(|bytes| bytes == b"second"));
+    fs::remove_file(&source).unwrap();
+    stage.wait_synced(SOON).unwrap();
+    assert!(!copy.exists());
 }
 
 #[test]
@@ -347,4 +399,44 @@ fn a_plugin_alone_is_shown_paused_and_reloaded() {
     let row = &failing["plugins"][0];
     assert!(row["waiting"] == 1 && !row["last_error"].as_str().unwrap().is_empty(), "{row}");
     assert_eq!(stage.sersyncctl(&["status", INSTANCE]).status.code(), Some(1));
+}
+
+/// Four writers write and rename at random in one tree, files and directories, and never rest.
+fn restless(root: &Path) -> Vec<impl FnMut() + Send> {
+    let writers = (0..4_u64).map(|nth| {
+        let (root, mut rng) = (root.to_owned(), fastrand::Rng::with_seed(nth));
+        move || {
+            let mut file = || root.join(format!("load{}/{}", rng.u8(..3), rng.u8(..40)));
+            // What another one has renamed meanwhile is not there.
+            let _ = match nth {
+                0 => fs::rename(file(), file()),
+                1 => fs::rename(root.join("load0"), root.join("moved")).and_then(|()| {
+                    fs::write(root.join("moved/new"), "x")?;
+                    fs::rename(root.join("moved"), root.join("load0"))
+                }),
+                _ => fs::write(file(), [b'x'; 3_000]),
+            };
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    });
+    writers.collect()
+}
+
+/// A barrier covers what was written before the call. What is written later does not put off its answer.
+#[test]
+fn a_wait_is_answered_under_load_that_never_rests() {
+    let stage = Stage::start(1);
+    let source = stage.place.source();
+    (0..3).for_each(|nth| fs::create_dir_all(source.join(format!("load{nth}"))).unwrap());
+    stage.wait_synced(SOON).unwrap();
+    again_and_again_while(restless(&source), || {
+        for round in 0..4 {
+            let name = format!("marker {round}");
+            put(&source.join(&name), &name);
+            stage.wait_synced(SOON).expect("what was written before the call has arrived");
+            assert_eq!(fs::read_to_string(stage.copy(0).join(&name)).ok(), Some(name), "round {round}");
+        }
+    });
+    stage.wait_synced(SOON).unwrap();
+    Judge::default().assert_equal_now(&source, &stage.copy(0));
 }

@@ -16,8 +16,9 @@ use nix::unistd::Pid;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use support::config::Confxml;
 use support::rsyncd::Plan;
 use support::scene::{MODULE, Place};
@@ -286,4 +287,125 @@ fn a_directory_that_the_remote_may_not_write_to_is_named_and_mended() {
     until("the other file", SOON, || copy.join("open").exists());
     fs::set_permissions(copy.join("closed"), Permissions::from_mode(0o777)).unwrap();
     until("the file", SOON, || copy.join("closed/file").exists());
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_is_sent_again_and_is_no_failure() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let config = Confxml::new(&place.source()).params("-a --bwlimit=300").daemon(&daemon, MODULE);
+    let launch = place.launch().config(&config.write(&place.path("slow.xml")));
+    let ward = Ward::start(place, launch);
+    ward.put("small");
+    ward.converged();
+    let journal = ward.place.source().join("journal");
+    put(&journal, (0..2 << 20).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
+    until("a transfer", SOON, || {
+        fs::read_dir(ward.place.path("copy")).unwrap().flatten().any(|entry| {
+            let is_draft = entry.file_name().as_encoded_bytes().starts_with(b".journal.");
+            is_draft && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+        })
+    });
+    File::options().write(true).open(&journal).unwrap().set_len(1_000).unwrap();
+    ward.converged();
+    let log = ward.agent.log();
+    assert!(!log.contains("PartialTransfer") && ward.failures().is_empty(), "{log}");
+}
+
+/// An rsync before which a shell does `before`, and after which it does `after`; `$0` is rsync. It works in the root.
+fn rsync_between(place: &Place, before: &str, after: &str) -> std::path::PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    let rsync = std::env::split_paths(&path).map(|bin| bin.join("rsync")).find(|rsync| rsync.exists()).unwrap();
+    let bin = place.make("bin");
+    let script = format!("#!/bin/sh\n{before}\n{} \"$@\"\nend=$?\n{after}\nexit $end\n", rsync.display());
+    fs::write(bin.join("rsync"), script).unwrap();
+    fs::set_permissions(bin.join("rsync"), Permissions::from_mode(0o755)).unwrap();
+    bin
+}
+
+/// `PATH` with `bin` first.
+fn path_with(bin: &std::path::Path) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::join_paths([bin.to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap()
+}
+
+/// What is gone when a batch is looked at, there when rsync looks, and gone again, says nothing of the remote.
+#[test]
+fn a_path_that_comes_back_between_two_runs_is_no_proof_of_a_refused_option() {
+    let place = Place::new();
+    let mut daemon = place.plan(&[]).start();
+    let gates = ["by-name", "by-pattern"].map(|gate| place.path(gate));
+    let wait = |gate: &Path| format!("while test -e '{}'; do sleep 0.01; done", gate.display());
+    let before = format!(
+        "case \"$*\" in\n*--include-from*) {} ;;\n*--delete-missing-args*) {} ;;\nesac",
+        wait(&gates[1]),
+        wait(&gates[0])
+    );
+    let bin = rsync_between(&place, &before, "");
+    let launch = place.launch().environment("PATH", path_with(&bin)).mirror(&place.source(), [daemon.url(MODULE)]);
+    let ward = Ward::start(place, launch);
+    let here = ward.place.source().join("here");
+    let runs = |option: &str| ward.agent.children().iter().any(|child| child.command_line().contains(option));
+    let is_idle = || ward.ask("status")[0]["state"] == "idle";
+    for _ in 0..2 {
+        // What a remote accepts is learned anew after a lost connection.
+        until("a rest", SOON, is_idle);
+        daemon.stop();
+        put(&here, "for a while");
+        ward.down("ConnectionRefused");
+        daemon.start();
+        ward.converged();
+        until("a rest", SOON, is_idle);
+        gates.iter().for_each(|gate| fs::write(gate, "").unwrap());
+        fs::remove_file(&here).unwrap();
+        until("the deletion by name", SOON, || runs("--delete-missing-args"));
+        put(&here, "back");
+        fs::remove_file(&gates[0]).unwrap();
+        until("what is back", SOON, || fs::read(ward.place.path("copy/here")).is_ok_and(|bytes| bytes == b"back"));
+        let mut idle_since = None;
+        until("a deletion by pattern, or none", SOON, || {
+            idle_since = if is_idle() { idle_since.or_else(|| Some(Instant::now())) } else { None };
+            runs("--include-from") || idle_since.is_some_and(|since| since.elapsed() > Duration::from_millis(500))
+        });
+        fs::remove_file(&here).unwrap();
+        fs::remove_file(&gates[1]).unwrap();
+        ward.converged();
+    }
+    until("a rest", SOON, is_idle);
+    let log = ward.agent.log();
+    assert!(!log.contains("does not accept"), "{log}");
+    assert!(ward.ask("status")[0]["remotes"][0]["refused_options"].as_array().is_none_or(Vec::is_empty));
+}
+
+/// In a batch where directories stand for all that is in them, rsync complains of a directory that it cannot read, and of
+/// nothing in it.
+#[test]
+fn files_in_a_directory_that_could_not_be_read_for_a_moment_are_sent() {
+    if !is_root() {
+        return skip("it takes another user than the tests' own");
+    }
+    let place = Place::new();
+    fs::set_permissions(place.path(""), Permissions::from_mode(0o755)).unwrap();
+    let mut daemon = place.plan(&[]).start();
+    let is_closing = place.path("is closing");
+    let close = format!("test ! -e '{}' || chmod 0 tree/1", is_closing.display());
+    let bin = rsync_between(&place, &close, "chmod 755 tree/1 2> /dev/null");
+    let launch = place.launch().unprivileged().environment("PATH", path_with(&bin)).argument("--debug");
+    let launch = launch.mirror(&place.source(), [daemon.url(MODULE)]);
+    let ward = Ward::start(place, launch);
+    until("the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
+    daemon.stop();
+    for (directory, nth) in (0..10).flat_map(|directory| (0..40).map(move |nth| (directory, nth))) {
+        ward.put(&format!("tree/{directory}/a name of some length {nth}"));
+    }
+    const NOBODY: u32 = 65_534;
+    chown(ward.place.source().join("tree/1"), Some(NOBODY), None).unwrap();
+    until("all files are reported", SOON, || ward.agent.log().matches("(Entry) (path=tree/").count() >= 10 * 40);
+    fs::write(&is_closing, "").unwrap();
+    daemon.start();
+    until("what can be read", SOON, || ward.place.path("copy/tree/2/a name of some length 39").exists());
+    fs::remove_file(&is_closing).unwrap();
+    ward.converged();
+    let log = ward.agent.log();
+    assert!(log.contains("--recursive --ignore-times"), "no directory stood for what is in it: {log}");
 }

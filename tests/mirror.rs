@@ -444,6 +444,20 @@ fn an_editors_save_sends_the_file_and_no_temporary_name() {
     }
 }
 
+/// truncate(2) by name causes IN_MODIFY alone: no close follows.
+#[test]
+fn files_truncated_by_name_arrive() {
+    let prepare = |source: &Path| (0..3).for_each(|nth| fs::create_dir_all(source.join(nth.to_string())).unwrap());
+    let scene = Scene::configured(|source, _| prepare(source), |config| config);
+    let files: Vec<String> = (0..20).map(|nth| format!("{}/{nth}", nth % 3)).collect();
+    files.iter().for_each(|file| put(&scene.at(file), "of a certain length"));
+    scene.converged();
+    for (nth, file) in files.iter().enumerate() {
+        nix::unistd::truncate(&scene.at(file), nth as i64).unwrap();
+    }
+    scene.converged();
+}
+
 #[test]
 fn the_root_goes_and_comes_back() {
     let scene = Scene::prepared(|source, _| put(&source.join("old/file"), "of the first root"));

@@ -72,6 +72,14 @@ impl Barriers {
         waiting.collect()
     }
 
+    /// Answers everybody who waits for a remote, since the instance is paused. `behind` names the remotes that are behind.
+    pub fn paused(&mut self, oldest: Option<Seq>, behind: impl Fn() -> String) {
+        let waits = |barrier: &mut Barrier| barrier.upto.is_some() && !barrier.is_reached(oldest);
+        for barrier in self.waiting.extract_if(.., waits) {
+            let _ = barrier.answer.send(Err(CommandError::Paused(behind())));
+        }
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -144,7 +144,7 @@ impl Engine {
             self.publish(now);
         }
         let remotes = &self.remotes;
-        self.barriers.settle(oldest, now, || {
+        let behind = || {
             let behind = remotes.iter().filter(|remote| remote.set.oldest().is_some()).map(|remote| {
                 let paths = remote.set.waiting() + remote.set.in_flight();
                 match remote.backoff.last() {
@@ -153,6 +153,11 @@ impl Engine {
                 }
             });
             behind.collect::<Vec<_>>().join("; ")
-        });
+        };
+        // What is in flight may be all that is missing.
+        if self.paused && self.runs.is_empty() {
+            self.barriers.paused(oldest, behind);
+        }
+        self.barriers.settle(oldest, now, behind);
     }
 }

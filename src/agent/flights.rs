@@ -202,9 +202,9 @@ impl Engine {
         if !remote.set.is_only_requested(batch) {
             ending.again = flight.batch.paths.clone();
         }
-        remote.set.finish(batch, ending, seq);
+        let swept = remote.set.finish(batch, ending, seq).swept;
         remote.flight_ended(&flight, now);
-        self.mark(at, &flight, now);
+        self.mark(at, swept, now);
         if flight.lane == Lane::Background {
             // A job that was canceled has ended already.
             let name = self.remotes[at].name.clone();
@@ -213,12 +213,10 @@ impl Engine {
         }
     }
 
-    /// What a recursive run may have brought ends with what is reported of the time before its end.
-    fn mark(&mut self, at: usize, flight: &Flight, now: Instant) {
+    /// What a run may have brought unreported ends with what is reported of the time before its end.
+    fn mark(&mut self, at: usize, swept: bool, now: Instant) {
         let root = &self.remotes[at].root;
-        if flight.batch.kind >= Kind::Tree
-            && let Some(root) = self.roots.iter_mut().find(|known| known.path == *root)
-        {
+        if swept && let Some(root) = self.roots.iter_mut().find(|known| known.path == *root) {
             root.mark(now);
         }
     }
@@ -271,7 +269,7 @@ impl Engine {
         );
 
         // One that was broken off goes on with the next run.
-        let goes_on = outcome.fault.is_none() && outcome.again.iter().any(RelPath::is_root);
+        let goes_on = outcome.fault.is_none() && outcome.again.iter().chain(&outcome.changed).any(RelPath::is_root);
         let full = flight.lane == Lane::Background && !goes_on;
         let full_result = match (&outcome.fault, outcome.failed.len()) {
             (Some(fault), _) => Err(fault.message.clone()),
@@ -283,11 +281,13 @@ impl Engine {
             (None, failed) => Err(format!("{failed} paths failed, see `sersyncctl failures`")),
         };
         let ending = match &outcome.fault {
-            Some(fault) => Ending::failure(Arc::new(fault.clone()), wall, now),
+            Some(fault) => Ending { whole: outcome.whole, ..Ending::failure(Arc::new(fault.clone()), wall, now) },
             None => Ending {
                 failed: outcome.failed.into_iter().map(|(path, fault)| (path, Arc::new(fault))).collect(),
                 again: outcome.again,
+                changed: outcome.changed,
                 bulk: outcome.bulk,
+                whole: outcome.whole,
                 ..Ending::success(wall, now)
             },
         };
@@ -296,7 +296,7 @@ impl Engine {
             self.wait_for_round(at, &flight.batch.paths, now);
         }
         self.remotes[at].flight_ended(&flight, now);
-        self.mark(at, &flight, now);
+        self.mark(at, changes.swept, now);
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
             None if nothing_sent => {}

@@ -22,6 +22,9 @@ pub enum CommandError {
     /// The time ran out; the text names the remotes that are behind.
     #[error("not in sync in time: {0}")]
     TimedOut(String),
+    /// The instance is paused; the text names the remotes that are behind.
+    #[error("the instance is paused, and nothing is sent until `sersyncctl resume`: {0}")]
+    Paused(String),
     /// The new config has mistakes; the old one stays in force.
     #[error("the config was not reloaded, the old one stays in force:\n{0}")]
     BadConfig(String),

@@ -436,6 +436,13 @@ impl Remote {
         failed
     }
 
+    /// Tries what waits because it changed again and again while it was sent.
+    pub fn try_restless(&mut self, now: Instant) {
+        if self.set.try_restless() {
+            self.changed(now);
+        }
+    }
+
     /// `entry`, if it failed, as one of the failure list.
     pub fn failure(
         &self,

@@ -87,7 +87,12 @@ impl Engine {
                     self.mirrors_of(at).for_each(|remote| remote.set.nothing_held(told));
                 }
             }
-            Report::Drained(token) => self.barriers.drained(watch, token, self.seq),
+            Report::Drained(token) => {
+                self.barriers.drained(watch, token, self.seq);
+                // The caller does not wait for a pause that a path has for changing again and again.
+                let now = Instant::now();
+                self.remotes.iter_mut().for_each(|remote| remote.try_restless(now));
+            }
         }
     }
 

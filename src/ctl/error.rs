@@ -111,6 +111,7 @@ fn after_answer(scope: Scope, instance: &str, error: &bus::Error) -> String {
         bus::Error::UnknownRemote(_) | bus::Error::UnknownJob(_) | bus::Error::TimedOut(_) => {
             scope.ctl("status", instance)
         }
+        bus::Error::Paused(_) => scope.ctl("resume", instance),
         bus::Error::BadConfig(_) => scope.ctl("check", instance),
         bus::Error::NoConfigFile(_) => scope.systemctl("enable --now", instance),
         bus::Error::Stopping(_) => scope.systemctl("start", instance),
@@ -149,6 +150,7 @@ mod tests {
             (answered(user, bus::Error::NotAuthorized("no".into())), "systemctl --user status sersync@www"),
             (answered(system, bus::Error::InvalidValue("no".into())), "journalctl -u sersync@www -xe"),
             (answered(system, bus::Error::UnknownJob("no job 3".into())), "sersyncctl status www"),
+            (answered(system, bus::Error::Paused("web2 has 3 pending".into())), "sersyncctl resume www"),
             (ended("failed"), "sersyncctl status www"),
             (ended("canceled"), "sersyncctl resync www"),
             (CtlError::Bus(zbus::Error::InvalidReply), "systemctl status dbus"),

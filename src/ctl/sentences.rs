@@ -20,6 +20,11 @@ fn known(error: &bus::Error) -> Option<String> {
         bus::Error::TimedOut(said) => {
             said.strip_prefix("not in sync in time: ").map(|remotes| tr!("not in sync in time: {remotes}", remotes))
         }
+        bus::Error::Paused(said) => said
+            .strip_prefix("the instance is paused, and nothing is sent until `sersyncctl resume`: ")
+            .map(|remotes| {
+                tr!("the instance is paused, and nothing is sent until `sersyncctl resume`: {remotes}", remotes)
+            }),
         bus::Error::BadConfig(said) => said
             .strip_prefix("the config was not reloaded, the old one stays in force:\n")
             .map(|mistakes| tr!("the config was not reloaded, the old one stays in force:\n{mistakes}", mistakes)),
@@ -65,6 +70,7 @@ mod tests {
             CommandError::UnknownRemote("a".into(), "b, c".into()),
             CommandError::NoRemotes,
             CommandError::TimedOut("b".into()),
+            CommandError::Paused("b".into()),
             CommandError::BadConfig("b".into()),
             CommandError::NoConfigFile,
             CommandError::Stopping,

@@ -60,6 +60,8 @@ pub struct Entry<F> {
     pub(super) scheduled: bool,
     /// How often in a row a run found it changed or gone while it was sent.
     pub(super) unsettled: u32,
+    /// It changed while it was sent the last time: no more than that speaks for a pause.
+    pub(super) restless: bool,
     /// So large that it travels in a run of its own.
     pub bulk: bool,
     /// It is one end of a move that waits.
@@ -80,6 +82,7 @@ impl<F> Entry<F> {
             asked: false,
             scheduled: false,
             unsettled: 0,
+            restless: false,
             bulk: false,
             moving: false,
             failed: None,

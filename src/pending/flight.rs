@@ -5,7 +5,9 @@ use super::{
     Sweep,
 };
 use crate::path::RelPath;
+use crate::watch::is_temporary;
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -182,10 +184,15 @@ pub(super) enum Verdict {
 pub struct Ending<F> {
     /// These failed by themselves, and are tried again after a pause that grows with each failure.
     pub failed: Vec<(RelPath, Arc<F>)>,
-    /// These changed or vanished while they were sent: pending again at once.
+    /// These were not sent, or may not have been: pending again at once, as old as they were.
     pub again: Vec<RelPath>,
+    /// These changed or vanished while they were sent: pending again at once, as if reported now. Each such change is
+    /// reported by itself, and what it replaced is no more: whoever waits for that does not wait for this.
+    pub changed: Vec<RelPath>,
     /// These are large: not sent, to travel in [`Lane::Bulk`].
     pub bulk: Vec<RelPath>,
+    /// These directories were sent with all that is in them, though the batch is not recursive.
+    pub whole: Vec<RelPath>,
     /// The whole run failed with this: all its paths return.
     pub fault: Option<Arc<F>>,
     /// When it ended, by the wall clock.
@@ -197,7 +204,8 @@ pub struct Ending<F> {
 impl<F> Ending<F> {
     /// Everything succeeded.
     pub fn success(at: SystemTime, now: Instant) -> Self {
-        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), fault: None, at, now }
+        let (failed, bulk, whole) = (Vec::new(), Vec::new(), Vec::new());
+        Self { failed, again: Vec::new(), changed: Vec::new(), bulk, whole, fault: None, at, now }
     }
 
     /// Nothing was done.
@@ -206,13 +214,15 @@ impl<F> Ending<F> {
     }
 }
 
-/// What changed in the failure list when a flight ended.
+/// What changed in the failure list when a flight ended, and what else it leaves behind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FailureChanges {
     /// Paths that failed for the first time.
     pub added: Vec<RelPath>,
     /// Paths that had failed and succeeded now.
     pub cleared: Vec<RelPath>,
+    /// It may have brought something that is gone again, and was not reported: see [`PendingSet::all_told`].
+    pub swept: bool,
 }
 
 impl<F> PendingSet<F> {
@@ -265,18 +275,21 @@ impl<F> PendingSet<F> {
         self.flights.get(&id).is_some_and(|flight| flight.entries.iter().all(|(_, entry)| entry.requested))
     }
 
-    /// Ends batch `id`. What failed, vanished or is large returns to the set as old as it was, and so does what it
-    /// shadowed; `seq` is the report of failures below what it had only been asked to compare.
+    /// Ends batch `id`. What failed or is large returns to the set as old as it was, and so does what it shadowed; `seq` is
+    /// the report of what changed meanwhile, and of failures below what it had only been asked to compare.
     pub fn finish(&mut self, id: BatchId, ending: Ending<F>, seq: Seq) -> FailureChanges {
         let mut changes = FailureChanges::default();
         let Some(flight) = self.flights.remove(&id) else { return changes };
-        if flight.brings_below() {
-            let sweep = Sweep { ended: ending.now, told: false };
-            self.swept.extend(flight.entries.iter().map(|(path, _)| (path.clone(), sweep)));
-        }
+        let sweep = Sweep { ended: ending.now, told: false };
+        let is_swept = |path: &RelPath| flight.brings_below() || may_pass(path);
+        let entries = flight.entries.iter().map(|(path, _)| path).filter(|path| is_swept(path)).cloned();
+        let swept: Vec<RelPath> = entries.chain(ending.whole).collect();
+        changes.swept = !swept.is_empty();
+        self.swept.extend(swept.into_iter().map(|path| (path, sweep)));
         let longest = self.longest_pause;
         let mut verdicts: BTreeMap<RelPath, Returns<F>> = BTreeMap::new();
         verdicts.extend(ending.bulk.into_iter().map(|path| (path, Returns::Bulk)));
+        verdicts.extend(ending.changed.into_iter().map(|path| (path, Returns::Changed)));
         verdicts.extend(ending.again.into_iter().map(|path| (path, Returns::Again)));
         verdicts.extend(ending.failed.into_iter().map(|(path, fault)| (path, Returns::Failed(fault))));
 
@@ -303,6 +316,10 @@ impl<F> PendingSet<F> {
                     entry.unsettle(ending.now, longest);
                     self.restore(path, entry);
                 }
+                Some(Returns::Changed) => {
+                    entry.unsettle(ending.now, longest);
+                    self.restore(path, Entry { seq, restless: true, ..entry });
+                }
                 Some(Returns::Failed(fault)) => {
                     if entry.failed.is_none() {
                         changes.added.push(path.clone());
@@ -315,7 +332,8 @@ impl<F> PendingSet<F> {
         }
         // What is left was found below a recursive path of the batch.
         for (path, verdict) in verdicts {
-            let (seq, since) = found.remove(&path).unwrap_or((seq, ending.at));
+            let (sent_for, since) = found.remove(&path).unwrap_or((seq, ending.at));
+            let seq = if matches!(verdict, Returns::Changed) { seq } else { sent_for };
             let mut entry = Entry::new(Kind::Entry, seq, since);
             if let Returns::Failed(fault) = verdict {
                 entry.fail(fault, ending.at, Some(ending.now), longest);
@@ -365,6 +383,13 @@ impl<F> PendingSet<F> {
         self.flights.values().any(|flight| flight.brings_below() && flight.is_above(path))
             || lately(&RelPath::root())
             || path.ancestors_below_root().any(|above| lately(&above))
+    }
+
+    /// Whether a run may have brought what is at `path`, flies or has ended lately.
+    pub(super) fn may_have_been_sent(&self, path: &RelPath) -> bool {
+        self.flights.values().any(|flight| flight.holds(path) || flight.is_above(path))
+            || self.swept.contains_key(path)
+            || self.was_swept(path, |_| true)
     }
 
     /// The classes of `lane` that have something waiting, the one with the oldest report first.
@@ -499,10 +524,16 @@ impl<F> PendingSet<F> {
     }
 }
 
+/// Whether the entry may go again without a report of its own.
+fn may_pass(path: &RelPath) -> bool {
+    !path.is_root() && is_temporary(path.file_name().as_bytes())
+}
+
 /// Why a path of an ended flight returns to the set.
 enum Returns<F> {
     Bulk,
     Again,
+    Changed,
     Failed(Arc<F>),
 }
 
@@ -511,6 +542,7 @@ impl<F> Entry<F> {
     fn fail(&mut self, fault: Arc<F>, at: SystemTime, park_at: Option<Instant>, longest: Duration) {
         let attempts = self.attempts() + 1;
         self.failed = Some(Box::new(Failed { fault, attempts, at }));
+        self.restless = false;
         self.parked = park_at.map(|now| now + backoff(attempts, longest));
     }
 
@@ -518,6 +550,7 @@ impl<F> Entry<F> {
     /// else than a lively writer is behind it, and it has to wait.
     fn unsettle(&mut self, now: Instant, longest: Duration) {
         self.unsettled += 1;
+        self.restless = false;
         let over = self.unsettled.checked_sub(UNSETTLED_AT_MOST);
         self.parked = over.map(|over| now + backoff(over + 1, longest));
     }

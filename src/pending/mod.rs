@@ -67,8 +67,8 @@ const GIVES_WAY: u32 = 16;
 /// A recursive run this old lets paths below it pass.
 const PASS_AFTER: Duration = Duration::from_secs(1);
 
-/// A recursive flight has ended, and may have brought what it saw in the midst of it. It is forgotten once all that
-/// happened before its end has been reported, even what was held back for a while.
+/// A flight has ended, and may have brought what it saw in the midst of it: below a directory, or under a temporary name.
+/// It is forgotten once all that happened before its end has been reported, even what was held back for a while.
 #[derive(Debug, Clone, Copy)]
 struct Sweep {
     ended: Instant,
@@ -99,7 +99,8 @@ pub struct PendingSet<F> {
     /// The longest pause after a failure.
     longest_pause: Duration,
     folds: u64,
-    /// The directories of recursive flights that ended lately.
+    /// The directories that flights took with all that is in them, and the temporary names that they took, of those that
+    /// ended lately.
     swept: HashMap<RelPath, Sweep>,
     /// The moves that wait.
     moves: Moves,
@@ -184,8 +185,9 @@ impl<F> PendingSet<F> {
     /// Puts `path` into the set for the change that `hint` names.
     pub fn hint(&mut self, path: RelPath, hint: Hint, seq: Seq, since: SystemTime) {
         let kind = match hint {
-            Hint::Passed if self.was_swept(&path, |_| true) => Kind::Entry,
-            Hint::Passed => return,
+            Hint::Passed if self.may_have_been_sent(&path) => Kind::Entry,
+            // The time of the directory is not what it was when something in it was sent the last time.
+            Hint::Passed => return self.directory_changed(&path, seq, since),
             Hint::BeingWritten => return self.withdraw_entry(&path),
             Hint::Attributes => Kind::Attributes,
             Hint::Entry | Hint::Removed => Kind::Entry,
@@ -200,6 +202,13 @@ impl<F> PendingSet<F> {
             Hint::Arrived => Kind::VerifiedTree,
         };
         self.report(path, kind, seq, since, false);
+    }
+
+    /// Nothing but the time of the directory that holds `path` has changed. rsync leaves the time of the root alone.
+    fn directory_changed(&mut self, path: &RelPath, seq: Seq, since: SystemTime) {
+        if let Some(directory) = path.parent().filter(|directory| !directory.is_root()) {
+            self.report(directory, Kind::Attributes, seq, since, false);
+        }
     }
 
     /// Puts `path` into the set. `requested`: no change is known, somebody asked.
@@ -372,6 +381,15 @@ impl<F> PendingSet<F> {
         self.failed
     }
 
+    /// Makes ready what is parked because it changed again and again while it was sent. Returns whether anything was.
+    pub fn try_restless(&mut self) -> bool {
+        let is_restless = |path: &RelPath| self.waiting.get(path).is_some_and(|entry| entry.restless);
+        let restless: Vec<RelPath> =
+            self.parked.iter().map(|(_, path)| path).filter(|path| is_restless(path)).cloned().collect();
+        restless.iter().for_each(|path| self.ready_at_once(path));
+        !restless.is_empty()
+    }
+
     /// Makes what waits for `path` ready, if it is parked.
     pub fn ready_at_once(&mut self, path: &RelPath) {
         if let Some(entry) = self.remove(path) {
@@ -384,7 +402,7 @@ impl<F> PendingSet<F> {
         if self.waiting.get(path).is_some_and(|entry| !entry.moving)
             && let Some(entry) = self.remove(path)
         {
-            self.restore(path.clone(), Entry { parked: Some(until), ..entry });
+            self.restore(path.clone(), Entry { parked: Some(until), restless: false, ..entry });
         }
     }
 

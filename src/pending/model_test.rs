@@ -7,7 +7,7 @@ use crate::filter::EntryKind;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -41,6 +41,7 @@ enum How {
     Failure,
     SomeFailed,
     SomeAgain,
+    SomeChanged,
     SomeBulk,
 }
 
@@ -51,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(How::Failure),
         1 => Just(How::SomeFailed),
         1 => Just(How::SomeAgain),
+        1 => Just(How::SomeChanged),
         1 => Just(How::SomeBulk),
     ];
     prop_oneof![
@@ -245,20 +247,25 @@ impl World {
     fn end(&mut self, at: usize, how: How, bits: &[bool]) {
         let run = self.runs.remove(at);
         let mut ending = Ending::success(SystemTime::UNIX_EPOCH, self.now);
-        let some: Vec<RelPath> =
+        let mut some: Vec<RelPath> =
             run.paths.iter().zip(bits).filter(|(_, chosen)| **chosen).map(|(path, _)| path.clone()).collect();
+        if matches!(how, How::SomeChanged) {
+            // rsync finds out what has changed since it began, and nothing else.
+            some.retain(|path| run.read.get(path) != self.disk.get(path));
+        }
         match how {
             How::Success => {}
             How::Failure => ending = Ending::failure(Arc::new("down"), SystemTime::UNIX_EPOCH, self.now),
             How::SomeFailed => ending.failed = some.iter().map(|path| (path.clone(), Arc::new("bad"))).collect(),
             How::SomeAgain => ending.again = some.clone(),
+            How::SomeChanged => ending.changed = some.clone(),
             How::SomeBulk if run.lane == Lane::Live && run.kind == Kind::Entry => ending.bulk = some.clone(),
             How::SomeBulk => {}
         }
         let undone = |path: &RelPath| match how {
             How::Success => false,
             How::Failure => true,
-            How::SomeFailed | How::SomeAgain => some.contains(path),
+            How::SomeFailed | How::SomeAgain | How::SomeChanged => some.contains(path),
             How::SomeBulk => ending.bulk.contains(path),
         };
         for path in run.paths.iter().filter(|path| !undone(path)) {
@@ -415,7 +422,8 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     hint(&mut set, "old", Hint::NewDirectory, 3);
     hint(&mut set, "x/4913", Hint::Passed, 4);
     let kinds: BTreeMap<_, _> = set.paths().map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
-    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Pruned)]));
+    let parent_of_what_passed = (rel("x"), Kind::Attributes);
+    assert_eq!(kinds, BTreeMap::from([(rel("new"), Kind::Entry), (rel("old"), Kind::Pruned), parent_of_what_passed]));
 
     // While a run takes all of "old", and just after, it may have brought what is gone again.
     set.report(rel("old"), Kind::Tree, Seq(4), SystemTime::UNIX_EPOCH, false);
@@ -432,7 +440,40 @@ fn a_directory_made_anew_is_compared_only_where_the_remote_may_have_something() 
     let kinds: BTreeMap<_, _> =
         set.paths().filter(|(_, _, flies)| !flies).map(|(path, entry, _)| (path.clone(), entry.kind)).collect();
     let entries = ["old/4913", "old/later", "old/held~"].map(|path| (rel(path), Kind::Entry));
-    assert_eq!(kinds, entries.into_iter().chain([(rel("old/sub"), Kind::Pruned)]).collect());
+    let others = [("old/sub", Kind::Pruned), ("x", Kind::Attributes), ("old", Kind::Attributes)];
+    let others = others.map(|(path, kind)| (rel(path), kind));
+    assert_eq!(kinds, entries.into_iter().chain(others).filter(|(path, _)| *path != rel("new")).collect());
+}
+
+#[test]
+fn a_temporary_name_that_a_run_may_have_sent_is_deleted_when_it_has_passed() {
+    let mut set: PendingSet<()> = PendingSet::new(100);
+    let now = Instant::now();
+    let hint = |set: &mut PendingSet<()>, path: &str, hint, seq| {
+        set.hint(rel(path), hint, Seq(seq), SystemTime::UNIX_EPOCH);
+    };
+    for (path, seq) in [("d/x~", 1), ("d/y", 2), ("new", 3), ("e/x~", 4)] {
+        hint(&mut set, path, Hint::Entry, seq);
+    }
+    let batch = set.take(Lane::Live, 10, now).unwrap();
+    let passed = |set: &mut PendingSet<()>, path: &str| {
+        hint(set, path, Hint::Passed, 5);
+        let kinds: Vec<_> = set.waiting.drain().map(|(path, entry)| (path, entry.kind)).collect();
+        set.queues.iter_mut().for_each(BTreeSet::clear);
+        kinds
+    };
+    let deleted = |path: &str| vec![(rel(path), Kind::Entry)];
+    assert_eq!(passed(&mut set, "d/x~"), deleted("d/x~"), "the run may just send it");
+    assert_eq!(passed(&mut set, "new/4913"), deleted("new/4913"), "and what is in a directory with it");
+    assert_eq!(passed(&mut set, "d/4913"), [(rel("d"), Kind::Attributes)]);
+    let ending = Ending { whole: vec![rel("new")], ..Ending::success(SystemTime::UNIX_EPOCH, now) };
+    assert!(set.finish(batch.id, ending, Seq(6)).swept);
+    assert_eq!(passed(&mut set, "d/x~"), deleted("d/x~"));
+    assert_eq!(passed(&mut set, "new/4913"), deleted("new/4913"));
+    assert_eq!(passed(&mut set, "4913"), [], "rsync leaves the time of the root alone");
+    set.all_told(now);
+    set.nothing_held(now);
+    assert_eq!(passed(&mut set, "e/x~"), [(rel("e"), Kind::Attributes)], "not for ever");
 }
 
 #[test]
@@ -517,6 +558,33 @@ fn what_never_settles_is_not_tried_without_a_pause() {
     assert!(set.next_unpark().is_some_and(|at| at > now));
     set.report(rel("restless"), Kind::Entry, Seq(3), SystemTime::UNIX_EPOCH, false);
     assert!(set.take(Lane::Live, 1, now).is_some(), "a new report is served at once");
+}
+
+#[test]
+fn what_changes_while_it_is_sent_does_not_put_off_who_waits() {
+    let mut world = World::new(100);
+    world.report(rel("a"), Kind::Entry, false);
+    // A caller waits for all that was reported until now.
+    let waits_for = Seq(world.seq);
+    world.take(Lane::Live, 10, false);
+    let mut pauses = 0;
+    for _ in 0..8 {
+        world.step(Step::Wait(400_000));
+        world.newest += 1;
+        world.disk.insert(rel("a"), world.newest);
+        world.end(0, How::SomeChanged, &[true; PATHS.len() + 1]);
+        assert!(world.set.oldest().unwrap().0 > waits_for, "what was there then is no more");
+        assert_eq!(world.set.oldest().unwrap().1, SystemTime::UNIX_EPOCH + Duration::from_secs(1), "but it is late");
+        world.take(Lane::Live, 10, false);
+        if world.runs.is_empty() {
+            pauses += 1;
+            assert!(world.set.try_restless(), "the next caller does not wait for its pause");
+            world.take(Lane::Live, 10, false);
+        }
+    }
+    assert!(pauses > 0 && !world.set.try_restless());
+    world.end(0, How::SomeAgain, &[true; PATHS.len() + 1]);
+    assert!(world.set.next_unpark().is_some() && !world.set.try_restless(), "not sent is not changed");
 }
 
 #[test]

@@ -30,7 +30,8 @@ impl Support {
         matches!(self, Self::Unknown | Self::Suspected)
     }
 
-    fn blame(self) -> Self {
+    /// One more run speaks against the option.
+    pub(super) fn blame(self) -> Self {
         if matches!(self, Self::Suspected | Self::Refused) { Self::Refused } else { Self::Suspected }
     }
 }

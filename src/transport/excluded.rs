@@ -234,6 +234,7 @@ impl Work<'_> {
                 brief: false,
                 whole: false,
             };
+            self.note_missing(&by_name);
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {
                 true => self.run(form, || Feed::Whole(list.clone()), |_| ()).await?,
                 false => self.capabilities,

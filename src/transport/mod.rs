@@ -64,6 +64,7 @@ use moves::Moved;
 use output::Complaints;
 use plan::{Plan, Whole};
 use process::Feed;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -193,9 +194,9 @@ pub async fn carry_out(
         // A file of ssh's or of the resolver's may be elsewhere by now.
         endpoint.confinement().forget();
     }
-    let Work { capabilities, totals, complaints, itemized, ahead_was_gone, .. } = work;
+    let Work { capabilities, totals, complaints, itemized, ahead_was_gone, sent_whole: whole, .. } = work;
     let outcome = Outcome::new(&order, plan, complaints, fault, capabilities, totals);
-    Outcome { ahead_was_gone, ..outcome.with_synced(&order, known, itemized) }
+    Outcome { ahead_was_gone, whole, ..outcome.with_synced(&order, known, itemized) }
 }
 
 /// The root of `order`, if it is the directory that it has to be.
@@ -229,9 +230,13 @@ struct Work<'a> {
     ruleset: Ruleset,
     ahead: &'a mut Option<Ahead>,
     ahead_was_gone: bool,
+    /// Directories that were sent with all that is in them in a batch that is not recursive.
+    sent_whole: Vec<RelPath>,
     capabilities: Capabilities,
     totals: Totals,
     complaints: Complaints,
+    /// The paths that the next deletion by name is about.
+    missing: HashSet<RelPath>,
     /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
     doubtful_deletion: bool,
     /// A run is to say what it changes.
@@ -259,9 +264,11 @@ impl<'a> Work<'a> {
             ruleset,
             ahead,
             ahead_was_gone: false,
+            sent_whole: Vec::new(),
             capabilities: order.capabilities,
             totals: Totals::default(),
             complaints: Complaints::default(),
+            missing: HashSet::new(),
             doubtful_deletion: false,
             itemize: false,
             itemized: Vec::new(),
@@ -281,7 +288,7 @@ impl Work<'_> {
         }
         let recursive = self.order.kind >= Kind::Tree;
         if let Some(whole) = plan.whole.take()
-            && self.send_whole(whole, &plan.missing).await?
+            && self.send_whole(whole, plan).await?
         {
             return Ok(());
         }
@@ -303,14 +310,25 @@ impl Work<'_> {
 
     /// Sends a batch in which directories stand for all that is in them. Returns `false` where that did not do: nothing
     /// of it counts as sent then.
-    async fn send_whole(&mut self, whole: Whole, missing: &[RelPath]) -> Result<bool, Fault> {
+    async fn send_whole(&mut self, whole: Whole, plan: &Plan) -> Result<bool, Fault> {
         let named: Vec<&RelPath> = whole.named.iter().collect();
-        match self.send_entries(&named, missing, true, true).await {
+        let is_directory = |path: &&&RelPath| plan.directories.binary_search(path).is_ok();
+        self.sent_whole = named.iter().filter(is_directory).copied().cloned().collect();
+        let mut before = std::mem::take(&mut self.complaints);
+        let sent = self.send_entries(&named, &plan.missing, true, true).await;
+        if std::mem::take(&mut self.complaints.trees_incomplete) && sent.is_ok() {
+            // rsync complains of a directory that it could not read and of nothing in it.
+            self.complaints = before;
+            return Ok(false);
+        }
+        before.add(std::mem::take(&mut self.complaints));
+        self.complaints = before;
+        match sent {
             // By their names those that there is room for are told from the others.
             Err(_) if self.no_room_for.take().is_some() => Ok(false),
             Err(fault) => Err(fault),
             Ok(()) => {
-                self.complaints.vanished.extend(whole.later);
+                self.complaints.unsent.extend(whole.later);
                 Ok(true)
             }
         }
@@ -348,6 +366,7 @@ impl Work<'_> {
                 brief: self.order.lane == Lane::Live,
                 whole: self.order.whole_files && self.order.lane == Lane::Live,
             };
+            self.note_missing(missing);
             let accepted = match below {
                 true => {
                     let list = null_separated(named.iter().copied());
@@ -363,6 +382,14 @@ impl Work<'_> {
             }
         }
         if missing.is_empty() { Ok(()) } else { self.delete(missing).await }
+    }
+
+    /// The next run is to delete these by name. Only what is not there during that run can show whether it did.
+    fn note_missing(&mut self, missing: &[RelPath]) {
+        self.missing.clear();
+        if !self.capabilities.deletes_missing() {
+            self.missing.extend(missing.iter().cloned());
+        }
     }
 
     /// rsync ends at the first file that the remote has no room for: the rest may have room yet. One more run finds

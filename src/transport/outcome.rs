@@ -12,10 +12,14 @@ use std::collections::BTreeSet;
 pub struct Outcome {
     /// Paths that failed by themselves; some may lie below a path of the batch.
     pub failed: Vec<(RelPath, Fault)>,
-    /// Paths that vanished on the way.
+    /// Paths that were not sent, or may not have been, without a change of their own.
     pub again: Vec<RelPath>,
+    /// Paths that changed or vanished while they were sent; each such change is reported by itself, too.
+    pub changed: Vec<RelPath>,
     /// Paths that were not sent because they are large and the batch was not.
     pub bulk: Vec<RelPath>,
+    /// Directories that were sent with all that is in them, though the batch is not recursive.
+    pub whole: Vec<RelPath>,
     /// The batch failed as a whole.
     pub fault: Option<Fault>,
     /// What was learned of the remote.
@@ -38,7 +42,9 @@ impl Outcome {
         Self {
             failed: Vec::new(),
             again: Vec::new(),
+            changed: Vec::new(),
             bulk: Vec::new(),
+            whole: Vec::new(),
             fault: Some(fault),
             lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
@@ -59,22 +65,43 @@ impl Outcome {
         totals: Totals,
     ) -> Self {
         let mut failed: Vec<(RelPath, Fault)> = Vec::new();
-        let mut again = BTreeSet::new();
+        let (mut again, mut changed) = (BTreeSet::new(), BTreeSet::new());
         let withheld = complaints.withheld;
         for (path, fault) in complaints.failed {
             let owners = owners(order, &path);
             failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
         }
         for path in complaints.vanished {
+            // What is above it has not changed.
+            let (above, owners): (Vec<_>, Vec<_>) =
+                owners(order, &path).into_iter().partition(|owner| path.is_inside(owner));
+            again.extend(above);
+            changed.extend(owners);
+        }
+        for path in complaints.unsent {
             again.extend(owners(order, &path));
         }
         failed.sort_by(|a, b| a.0.cmp(&b.0));
         failed.dedup_by(|a, b| a.0 == b.0);
-        let again =
-            again.into_iter().filter(|path| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_err()).collect();
+        let is_bad = |path: &RelPath| failed.binary_search_by(|(bad, _)| bad.cmp(path)).is_ok();
+        let changed = changed.into_iter().filter(|path| !is_bad(path) && !again.contains(path)).collect();
+        let again = again.iter().filter(|path| !is_bad(path)).cloned().collect();
         let lesson = Lesson { before: order.capabilities, after: capabilities };
         let (bulk, stamps) = (plan.bulk, plan.stamps);
-        Self { failed, again, bulk, fault, lesson, totals, synced: Vec::new(), stamps, ahead_was_gone: false, withheld }
+        Self {
+            failed,
+            again,
+            changed,
+            bulk,
+            whole: Vec::new(),
+            fault,
+            lesson,
+            totals,
+            synced: Vec::new(),
+            stamps,
+            ahead_was_gone: false,
+            withheld,
+        }
     }
 }
 

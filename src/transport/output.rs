@@ -113,8 +113,10 @@ pub(super) fn unescape(printed: &[u8]) -> Vec<u8> {
 pub(super) struct Complaints {
     /// Paths that failed, with the words about them.
     pub failed: Vec<(RelPath, Fault)>,
-    /// Paths that vanished while they were sent.
+    /// Paths that changed or vanished while they were sent.
     pub vanished: Vec<RelPath>,
+    /// Paths that were not sent, or may not have been, without a change of their own.
+    pub unsent: Vec<RelPath>,
     /// A directory could not be read, or deletions were skipped: recursive paths are not done.
     pub trees_incomplete: bool,
     /// There were complaints that do not matter.
@@ -163,10 +165,12 @@ impl Reader<'_> {
             // A name may hold any words: only those around it are rsync's.
             let name = name_in(line);
             let frame = name.as_ref().map_or(line.to_owned(), |name| [&line[..name.start], &line[name.end..]].concat());
-            let paths = name.map(|name| self.paths(&line[name], &frame)).unwrap_or_default();
+            let path = name.and_then(|name| self.path(&line[name], &frame));
+            let paths = path.as_ref().map(|path| self.paths(path, &frame)).unwrap_or_default();
             // The path went, became something else between our look and rsync's (ENOENT, ENOTDIR, EISDIR, ELOOP), or was
-            // written while it was sent.
-            let changed = ["(2)", "(20)", "(21)", "(40)"].iter().any(|errno| frame.ends_with(errno));
+            // written while it was sent: rsync reports a file that became shorter as ENODATA.
+            let changed = ["(2)", "(20)", "(21)", "(40)"].iter().any(|errno| frame.ends_with(errno))
+                || frame.contains("read errors mapping") && frame.ends_with("(61)");
             let vanished = frame.starts_with("file has vanished: ")
                 || frame.starts_with("directory has vanished: ")
                 || frame.contains("failed verification -- update discarded.")
@@ -175,7 +179,9 @@ impl Reader<'_> {
                 found.vanished.extend(paths);
                 continue;
             }
-            if !paths.is_empty() && paths.iter().all(self.overlook) {
+            // rsync looks at all that is beside what it was asked for. What went there is none of this run's concern.
+            let is_of_others = vanished && path.is_some_and(|path| !(self.concerns)(&path));
+            if is_of_others || !paths.is_empty() && paths.iter().all(self.overlook) {
                 found.overlooked = true;
                 continue;
             }
@@ -194,8 +200,8 @@ impl Reader<'_> {
         found
     }
 
-    /// The paths of ours that a printed name may stand for; none, if that cannot be told.
-    fn paths(&self, printed: &str, frame: &str) -> Vec<RelPath> {
+    /// The path that a printed name stands for, or of which it is a temporary name; `None`, if that cannot be told.
+    fn path(&self, printed: &str, frame: &str) -> Option<RelPath> {
         let bytes = unescape(printed.as_bytes());
         let of_the_remote = ["[receiver]", "[generator]", " (in "].iter().any(|mark| frame.contains(mark));
         let below = match bytes.strip_prefix(self.root.as_os_str().as_encoded_bytes()) {
@@ -206,15 +212,21 @@ impl Reader<'_> {
                 None => Some(bytes.as_slice()),
             },
         };
-        let path = below.and_then(|below| RelPath::new(below.strip_suffix(b"/").unwrap_or(below)).ok());
-        let Some(path) = path.filter(|path| (self.concerns)(path)) else { return Vec::new() };
+        below.and_then(|below| RelPath::new(below.strip_suffix(b"/").unwrap_or(below)).ok())
+    }
+
+    /// The paths of ours that `path` may stand for; none, if this run has nothing to do with it.
+    fn paths(&self, path: &RelPath, frame: &str) -> Vec<RelPath> {
+        if !(self.concerns)(path) {
+            return Vec::new();
+        }
         let mut originals = match frame.contains("[sender]") {
             true => Vec::new(),
-            false => originals(&path),
+            false => originals(path),
         };
         originals.retain(|original| (self.concerns)(original));
-        if originals.is_empty() || (self.exists)(&path) {
-            return vec![path];
+        if originals.is_empty() || (self.exists)(path) {
+            return vec![path.clone()];
         }
         if originals.iter().any(|original| (self.exists)(original)) {
             originals.retain(|original| (self.exists)(original));
@@ -355,6 +367,7 @@ cannot delete non-empty directory: was a directory
 could not make way for new regular file: was a directory
 ERROR: daemon refused to receive file "for\#001bidden"
 file has vanished: "/data/www/gone"
+rsync: [sender] read errors mapping "/data/www/journal": No data available (61)
 rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338) [sender=3.5.0]"#;
         let found = complaints(stderr, b"");
         let failed: Vec<_> = found.failed.iter().map(|(path, fault)| (path.clone(), fault.name)).collect();
@@ -369,7 +382,7 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
                 (rel("for\u{1}bidden"), name::PERMISSION_DENIED),
             ]
         );
-        assert_eq!(found.vanished, [rel("now/a/file"), rel("busy: file"), rel("gone")]);
+        assert_eq!(found.vanished, [rel("now/a/file"), rel("busy: file"), rel("gone"), rel("journal")]);
         assert_eq!((found.trees_incomplete, found.unnamed), (false, None));
     }
 
@@ -415,6 +428,23 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
             assert_eq!((found.failed[0].0.clone(), found.failed[0].1.name), (rel(name), name::PERMISSION_DENIED));
             assert!(!found.trees_incomplete);
         }
+    }
+
+    #[test]
+    fn what_vanished_beside_the_paths_of_a_run_is_no_failure_of_theirs() {
+        let stderr = "file has vanished: \"/data/www/d/other\"\nrsync: [sender] link_stat \"/data/www/d/third\" failed: No such file or directory (2)\n";
+        let concerns = |path: &RelPath| *path == rel("d/mine");
+        let reader = Reader {
+            root: Path::new("/data/www"),
+            prefix: b"",
+            concerns: &concerns,
+            overlook: &|_| false,
+            exists: &|_| false,
+        };
+        let found = reader.complaints(stderr);
+        assert_eq!(found, Complaints { overlooked: true, ..Complaints::default() });
+        let unreadable = "rsync: [sender] opendir \"/data/www/d/other\" failed: Permission denied (13)\n";
+        assert!(reader.complaints(unreadable).unnamed.is_some(), "it may hide something");
     }
 
     #[test]

@@ -20,7 +20,7 @@ impl Work<'_> {
     /// A daemon of 3.5.0 with `refuse options = delete-missing-args` leaves the option out without a word, and where
     /// the missing path comes first in the list the run succeeds and deletes nothing (measured). So a deletion by name
     /// that deleted nothing does not count as made use of, until one has been seen that did. When a deletion by
-    /// pattern finds what such a one left, that proves it.
+    /// pattern finds what such a one left, twice, that proves it: once, another run may have brought it in between.
     pub(super) async fn run(
         &mut self,
         form: Form,
@@ -65,13 +65,14 @@ impl Work<'_> {
                 })?,
             };
             let mut totals = Totals::default();
-            let (mut deletions_skipped, mut deleted) = (false, 0_u64);
-            let (itemized, order) = (&mut self.itemized, self.order);
+            let (mut deletions_skipped, mut deleted, mut came_back) = (false, 0_u64, false);
+            let (itemized, order, missing) = (&mut self.itemized, self.order, &self.missing);
             let listen = |text: &[u8]| {
                 totals.take_line(text);
                 deletions_skipped |= text == output::DELETIONS_SKIPPED;
                 let told = output::deleted(text).unwrap_or_else(|| u64::from(output::deletion(text).is_some()));
                 deleted = told.saturating_add(deleted);
+                came_back |= !missing.is_empty() && synced::is_sent(text, missing);
                 if let Some(progress) = Progress::from_line(text) {
                     (self.on_sign)(Sign::Progress(progress));
                 }
@@ -89,7 +90,7 @@ impl Work<'_> {
                 Ok(ended) => ended,
                 Err(Broken::WaitsForWriter) => {
                     self.totals.add(totals);
-                    self.complaints.vanished = self.order.paths.clone();
+                    self.complaints.unsent = self.order.paths.clone();
                     return Ok(effective);
                 }
                 // What went wrong with one that was started ahead says nothing of the remote.
@@ -110,14 +111,15 @@ impl Work<'_> {
                     self.capabilities.learn(first_failure.map(|(_, used)| used), line.used);
                     self.complaints.add(complaints);
                     if line.used.delete_missing_args {
-                        self.doubtful_deletion = deleted == 0 && before != Support::Accepted;
+                        // What has come back was sent: there was nothing to delete.
+                        self.doubtful_deletion = deleted == 0 && before != Support::Accepted && !came_back;
                         if self.doubtful_deletion {
                             self.capabilities.delete_missing_args = before;
                             effective.delete_missing_args = Support::Refused;
                         }
                     } else if form == Form::DeleteMatching && deleted > 0 && std::mem::take(&mut self.doubtful_deletion)
                     {
-                        self.capabilities.delete_missing_args = Support::Refused;
+                        self.capabilities.delete_missing_args = before.blame();
                     }
                     return Ok(effective);
                 }
@@ -196,7 +198,7 @@ impl Work<'_> {
                 return Ok(found);
             }
             if exit == Some(VANISHED) {
-                found.vanished = self.order.paths.clone();
+                found.unsent = self.order.paths.clone();
                 return Ok(found);
             }
             return Err(Fault::from_exit(exit, stderr));
@@ -234,9 +236,10 @@ impl Work<'_> {
 }
 
 impl Complaints {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.failed.extend(other.failed);
         self.vanished.extend(other.vanished);
+        self.unsent.extend(other.unsent);
         self.trees_incomplete |= other.trees_incomplete;
         self.withheld = self.withheld.saturating_add(other.withheld);
     }

@@ -4,7 +4,7 @@
 //! asked to itemize, which costs a line for each entry that differed, and only when somebody listens.
 
 use super::output::unescape;
-use super::plan::Plan;
+use super::plan::{Plan, is_within};
 use super::{Deed, Order, Outcome, SYNCED_AT_MOST, Synced, outcome};
 use crate::path::RelPath;
 use crate::pending::Kind;
@@ -34,6 +34,11 @@ pub(super) fn of_plan(order: &Order, plan: &Plan) -> Vec<Synced> {
 /// rest of the tree by that.
 pub(super) fn of_batch(order: &Order, line: &[u8]) -> Option<Synced> {
     from_line(line).filter(|synced| outcome::concerns(order, &synced.path))
+}
+
+/// Whether a line of output says that one of `paths`, or what is below it, was sent.
+pub(super) fn is_sent(line: &[u8], paths: &HashSet<RelPath>) -> bool {
+    from_line(line).is_some_and(|synced| synced.deed == Deed::Sent && is_within(&synced.path, paths))
 }
 
 /// An entry that differed, from a line of output.
@@ -66,8 +71,14 @@ impl Outcome {
         if !order.name_synced {
             return self;
         }
-        let undone: HashSet<&RelPath> =
-            self.failed.iter().map(|(path, _)| path).chain(&self.again).chain(&self.bulk).collect();
+        let undone: HashSet<&RelPath> = self
+            .failed
+            .iter()
+            .map(|(path, _)| path)
+            .chain(&self.again)
+            .chain(&self.changed)
+            .chain(&self.bulk)
+            .collect();
         // A directory that still holds what would not go is not deleted.
         let holds_undone: HashSet<RelPath> = undone.iter().flat_map(|path| path.ancestors_below_root()).collect();
         let is_done = |synced: &Synced| {

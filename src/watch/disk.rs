@@ -4,11 +4,13 @@
 //! it is looked at is not there, rather than elsewhere.
 //! The descriptor is closed whenever the watch has nothing to do, so that the file system can be unmounted.
 
+use super::rescan::WallTime;
 use crate::beneath;
 use crate::path::RelPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, fstat};
+use rustix::fs::{AtFlags, StatxFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -51,6 +53,15 @@ impl Disk {
     pub fn stat(&mut self, path: &RelPath) -> Result<FileStat, Errno> {
         let found = beneath::stat(self.root()?.as_fd(), path);
         found.map_err(|error| if beneath::is_elsewhere(error) { Errno::ENOENT } else { error })
+    }
+
+    /// When the file at `path` was made, by the wall clock; `None` where there is none, or its file system does not record
+    /// that.
+    pub fn born(&mut self, path: &RelPath) -> Option<WallTime> {
+        let file = beneath::open(self.root().ok()?.as_fd(), path, OFlag::O_PATH).ok()?;
+        let stat = rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+        let is_recorded = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        is_recorded.then(|| stat.stx_btime.tv_sec.saturating_mul(1_000_000_000) + i64::from(stat.stx_btime.tv_nsec))
     }
 
     fn root(&mut self) -> Result<&OwnedFd, Errno> {

@@ -17,6 +17,7 @@ use super::root::Root;
 use super::settle::Settling;
 use super::spool::Spool;
 use super::tree::{NodeId, Tree};
+use super::unclosed::Unclosed;
 use super::unwatched::Unwatched;
 use super::walk::{Mode, Step};
 use super::{Change, Control, Counters, EventMask, Hint, Report, Spec};
@@ -41,6 +42,9 @@ const SLICE: usize = 32;
 const REPORT: usize = 4096;
 /// Events kept in memory during one long step; above that they count as lost.
 const BACKLOG: usize = 1_000_000;
+/// Maximum time during which events wait for the walk that somebody waits for, and maximum number of these events.
+const WALKED_FOR: Duration = Duration::from_secs(1);
+const WAITING_FOR_WALK: usize = 100_000;
 /// So long nothing is tried with a descriptor that could not be read.
 const UNREADABLE: Duration = Duration::from_millis(500);
 /// The second half of a rename is waited for so many milliseconds at most: nothing lies between them in the kernel but
@@ -82,8 +86,33 @@ pub struct Limbo {
 #[derive(Debug)]
 struct Drain {
     token: u64,
-    /// When it is known of each file that was held whether a writer has it open; `None` until the queue was read.
-    until: Option<Instant>,
+    phase: Phase,
+}
+
+/// How far the answer to a caller is.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// Events that were queued at its call are being read, up to this byte.
+    Reading(u64),
+    /// All of them were interpreted at that time; what follows from them is being done.
+    Walking(Instant),
+    /// What is held back is waited for.
+    Holding {
+        /// It is known by then of each file whether a writer has it open.
+        until: Instant,
+        /// The last of [`Engine::holds`].
+        holds: u64,
+        /// The last of [`Engine::unclosed`].
+        unclosed: u64,
+    },
+}
+
+/// A moment after which everything that happened before it has been read: once so many bytes were.
+#[derive(Debug, Clone, Copy)]
+struct Milestone {
+    bytes: u64,
+    wall: WallTime,
+    at: Instant,
 }
 
 /// The state of one watched root.
@@ -115,6 +144,13 @@ pub struct Engine {
     pub(super) holds: Holds,
     pub(super) hold_times: HoldTimes,
     pub(super) open_files: OpenFiles,
+    pub(super) unclosed: Unclosed,
+    /// From when on no close was missed; see [`Engine::may_be_new`].
+    pub(super) closes_known_since: SystemTime,
+    /// When events were last read.
+    pub(super) read_at: Instant,
+    /// There were none at the last read.
+    is_queue_empty: bool,
     pub(super) rescans: Rescans,
     pub(super) unwatched: Unwatched,
     pub(super) shared: Arc<Shared>,
@@ -127,11 +163,13 @@ pub struct Engine {
     control: mpsc::Receiver<Control>,
     drains: Vec<Drain>,
     naps: Naps,
-    /// So many marks are to be set behind what happened before.
-    marks: usize,
+    /// Marks to be set once so many bytes were read and interpreted.
+    marks: Vec<u64>,
+    /// Where the queue ended a while ago, while it is never seen empty.
+    milestone: Option<Milestone>,
     /// When all has ended that was held at a mark.
     marks_of_holds: VecDeque<Instant>,
-    /// When the kernel's queue was last seen empty.
+    /// Up to when everything that happened has been read.
     pub(super) caught_up: WallTime,
     /// The same by the clock that holds go by.
     pub(super) emptied: Instant,
@@ -171,7 +209,7 @@ impl Engine {
         };
         Self {
             disk: Disk::new(spec.root.clone()),
-            descriptor: Descriptor::new(descriptor, spool, spec.events, spec.awaits_close()),
+            descriptor: Descriptor::new(descriptor, spool, spec.events, spec.watches_writes()),
             tree: Tree::new(),
             root: Root::new(spec.root.clone()),
             backlog,
@@ -188,6 +226,10 @@ impl Engine {
             holds: Holds::default(),
             hold_times: HoldTimes::USUAL,
             open_files: OpenFiles::default(),
+            unclosed: Unclosed::default(),
+            closes_known_since: SystemTime::now(),
+            read_at: Instant::now(),
+            is_queue_empty: false,
             rescans: Rescans::new(),
             unwatched: Unwatched::new(),
             // Without /proc/self/mountinfo, mounts below the root are noticed by the next rescan.
@@ -199,7 +241,8 @@ impl Engine {
             control,
             drains: Vec::new(),
             naps: Naps::default(),
-            marks: 0,
+            marks: Vec::new(),
+            milestone: None,
             marks_of_holds: VecDeque::new(),
             caught_up,
             emptied: Instant::now(),
@@ -248,12 +291,14 @@ impl Engine {
             self.half = last.mask.contains(EventMask::MOVED_FROM);
         }
         // Events of a process before name watches: they mean nothing before all is watched again.
-        while !self.settling.resuming
-            && let Some(event) = self.backlog.pop_front()
-        {
+        let may_interpret = !self.settling.resuming && !self.walks_for_drains(now);
+        while may_interpret && let Some(event) = self.backlog.pop_front() {
             self.interpret(event);
         }
-        self.end_holds();
+        if self.backlog.is_empty() {
+            self.end_holds();
+            self.drains_were_read();
+        }
         for _ in 0..SLICE {
             if self.is_stopped() {
                 return Turn::Ended;
@@ -270,15 +315,14 @@ impl Engine {
         if !busy && self.is_between_halves() {
             return Turn::Busy;
         }
-        if !busy {
-            for _ in 0..std::mem::take(&mut self.marks) {
+        if self.backlog.is_empty() && self.steps.is_empty() {
+            let read = self.bytes_read();
+            for _ in self.marks.extract_if(.., |bytes| *bytes <= read).collect::<Vec<_>>() {
                 self.send(Report::Marked);
                 self.marks_of_holds.push_back(Instant::now() + self.hold_times.longest());
             }
         }
-        if !busy && !self.rescans.is_owed() {
-            self.answer_drains();
-        }
+        self.answer_drains();
         self.flush();
         self.say_whether_complete();
         self.count_directories();
@@ -421,11 +465,39 @@ impl Engine {
             self.lost_since.get_or_insert(self.caught_up);
         }
         // While events of before wait, nothing is caught up with.
-        if !more && !self.settling.resuming {
-            (self.caught_up, self.emptied) = (before, now);
-            self.descriptor.spool.set_caught_up(before);
+        self.is_queue_empty = !more;
+        if fresh > 0 {
+            self.read_at = Instant::now();
+        }
+        if !self.settling.resuming {
+            let read = self.descriptor.spool.bytes_read;
+            let passed = match self.milestone {
+                _ if !more => Some((before, now)),
+                Some(Milestone { bytes, wall, at }) if bytes <= read => Some((wall, at)),
+                _ => None,
+            };
+            if let Some((wall, at)) = passed {
+                (self.caught_up, self.emptied, self.milestone) = (wall, at, None);
+                self.descriptor.spool.set_caught_up(wall);
+            }
+            if more && self.milestone.is_none() {
+                let (wall, at) = (wall_time(SystemTime::now()), Instant::now());
+                self.milestone = Some(Milestone { bytes: self.bytes_queued(), wall, at });
+            }
         }
         Ok(more)
+    }
+
+    /// The number of bytes read; where the queue was empty, any number.
+    fn bytes_read(&self) -> u64 {
+        if self.is_queue_empty { u64::MAX } else { self.descriptor.spool.bytes_read }
+    }
+
+    /// The number of bytes that will have been read when all events queued now are.
+    fn bytes_queued(&self) -> u64 {
+        // Without an answer an empty queue is waited for.
+        let queued = rustix::io::ioctl_fionread(&self.descriptor).unwrap_or(u64::MAX);
+        self.descriptor.spool.bytes_read.saturating_add(queued)
     }
 
     /// Empties the kernel's queue into memory, in the middle of something long.
@@ -445,6 +517,7 @@ impl Engine {
         let since = self.lost_since.take().unwrap_or(self.caught_up);
         self.shared.counters.overflows.fetch_add(1, Ordering::Relaxed);
         self.open_files.clear();
+        self.closes_known_since = SystemTime::now();
         self.send(Report::Overflowed);
         if self.root.is_present() {
             self.rescans.overflowed(Instant::now(), with_slack(since));
@@ -470,8 +543,10 @@ impl Engine {
     fn obey(&mut self) {
         while let Ok(control) = self.control.try_recv() {
             match control {
-                Control::Drain(token) => self.drains.push(Drain { token, until: None }),
-                Control::Mark => self.marks += 1,
+                Control::Drain(token) => {
+                    self.drains.push(Drain { token, phase: Phase::Reading(self.bytes_queued()) });
+                }
+                Control::Mark => self.marks.push(self.bytes_queued()),
                 Control::Rescan if self.root.is_present() => {
                     self.rescans.asked(Instant::now(), with_slack(self.caught_up));
                 }
@@ -508,38 +583,63 @@ impl Engine {
         while let Some((path, reason)) = self.holds.due(self.emptied) {
             self.hold_ended(path, reason);
         }
+        while let Some(due) = self.unclosed.due(self.emptied) {
+            self.unclosed_ended(due);
+        }
         while self.marks_of_holds.front().is_some_and(|until| *until <= self.emptied) {
             self.marks_of_holds.pop_front();
             self.send(Report::MarkedHeld);
         }
     }
 
-    /// The queue was empty after the drains were asked for, and all of it is interpreted: what is held back is
-    /// all that is left.
+    /// Whether events wait until the walk is done that follows from those before a drain: a writer that never rests could
+    /// put it off without end.
+    fn walks_for_drains(&self, now: Instant) -> bool {
+        let walks = |drain: &Drain| matches!(drain.phase, Phase::Walking(since) if now < since + WALKED_FOR);
+        self.drains.iter().any(walks) && !self.rescans.is_owed() && self.backlog.len() < WAITING_FOR_WALK
+    }
+
+    /// Whether a caller waits for what is held back.
+    pub(super) fn is_drained_for(&self) -> bool {
+        self.drains.iter().any(|drain| matches!(drain.phase, Phase::Holding { .. }))
+    }
+
+    /// All that was read is interpreted.
+    fn drains_were_read(&mut self) {
+        let (now, read) = (Instant::now(), self.bytes_read());
+        for drain in &mut self.drains {
+            if matches!(drain.phase, Phase::Reading(bytes) if bytes <= read) {
+                drain.phase = Phase::Walking(now);
+            }
+        }
+    }
+
+    /// Answers those callers for whom all is done but for what a writer has open.
     fn answer_drains(&mut self) {
-        if self.drains.is_empty() {
-            return;
+        let walks = |drain: &Drain| matches!(drain.phase, Phase::Walking(_));
+        if self.rescans.is_owed() {
+            let now = Instant::now();
+            self.drains.iter_mut().filter(|drain| walks(drain)).for_each(|drain| drain.phase = Phase::Walking(now));
         }
-        self.end_limbo(Instant::now() + Duration::from_secs(60));
-        if !self.steps.is_empty() {
-            return;
+        if self.drains.iter().any(walks) && self.steps.is_empty() && !self.rescans.is_owed() {
+            self.end_limbo(Instant::now() + Duration::from_secs(60));
+            if self.steps.is_empty() {
+                for (path, reason) in self.holds.take_closed() {
+                    self.hold_ended(path, reason);
+                }
+            }
+            if self.steps.is_empty() {
+                let now = Instant::now();
+                self.unclosed.hurry(now, self.hold_times.content);
+                let (holds, unclosed) = (self.holds.last_number(), self.unclosed.last());
+                let phase = Phase::Holding { until: now + self.hold_times.longest(), holds, unclosed };
+                self.drains.iter_mut().filter(|drain| walks(drain)).for_each(|drain| drain.phase = phase);
+            }
         }
-        if self.drains.iter().any(|drain| drain.until.is_none()) {
-            for (path, reason) in self.holds.take_closed() {
-                self.hold_ended(path, reason);
-            }
-            if !self.steps.is_empty() {
-                return;
-            }
-        }
-        let last = self.holds.last().unwrap_or(self.emptied);
-        for drain in std::mem::take(&mut self.drains) {
-            let until = drain.until.unwrap_or(last).min(last);
-            if until <= self.emptied {
-                self.send(Report::Drained(drain.token));
-            } else {
-                self.drains.push(Drain { until: Some(until), ..drain });
-            }
+        let (held, unclosed, emptied) = (self.holds.oldest(), self.unclosed.oldest(), self.emptied);
+        let is_done = |drain: &mut Drain| drain.is_done(held, unclosed, emptied);
+        for drain in self.drains.extract_if(.., is_done).collect::<Vec<_>>() {
+            self.send(Report::Drained(drain.token));
         }
     }
 
@@ -547,13 +647,36 @@ impl Engine {
         let limbo = self.limbo.values().flatten().map(|limbo| limbo.until).min();
         let times = [
             self.holds.next(),
+            self.unclosed.next(),
             self.marks_of_holds.front().copied(),
-            self.drains.iter().filter_map(|drain| drain.until).min(),
+            self.drains.iter().filter_map(Drain::until).min(),
             limbo,
             self.unwatched.next(),
             self.rescans.next(),
         ];
         times.into_iter().flatten().fold(self.root.next_look(), Instant::min)
+    }
+}
+
+impl Drain {
+    /// When it is answered at the latest.
+    fn until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Holding { until, .. } => Some(until),
+            Phase::Reading(_) | Phase::Walking(_) => None,
+        }
+    }
+
+    /// Whether nothing is left of what was held back, given the oldest of what is held back now.
+    fn is_done(&self, held: Option<u64>, unclosed: Option<u64>, emptied: Instant) -> bool {
+        match self.phase {
+            Phase::Holding { until, holds: last_hold, unclosed: last_unclosed } => {
+                let none_left = held.is_none_or(|oldest| oldest > last_hold)
+                    && unclosed.is_none_or(|oldest| oldest > last_unclosed);
+                none_left || until <= emptied
+            }
+            Phase::Reading(_) | Phase::Walking(_) => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::tree::NodeId;
 use crate::path::RelPath;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// How long paths are held.
@@ -67,17 +67,18 @@ pub enum Reason {
     /// not know it: all of it is looked at when the hold ends. The number is that of the directory above, which is at
     /// its path as long as something in it is held for this reason.
     Made(NodeId),
-    /// It is a regular file that was just created, or was found in a new directory just after it was modified. If a
-    /// writer has it open, its close will be reported; this covers a file without a writer. The stamp shows whether it is
-    /// still being written.
+    /// It is a regular file that was just created. If a writer has it open, its close will be reported; this covers a file
+    /// without a writer. The stamp shows whether it is still being written.
     Created(Stamp),
+    /// It is a regular file that was found in a new directory just after it was modified: its writer may have closed it.
+    Found(Stamp),
 }
 
 impl Reason {
     /// Whether a writer may have the file open, so that it must not be reported before its time.
     pub fn may_be_open(&self) -> bool {
         match self {
-            Self::Created(_) => true,
+            Self::Created(_) | Self::Found(_) => true,
             Self::Temporary { writer, .. } => *writer != Writer::None,
             Self::SetAside | Self::Made(_) => false,
         }
@@ -109,6 +110,8 @@ pub struct Stamp {
 pub struct Holds {
     held: HashMap<RelPath, (Reason, Turn)>,
     turns: BTreeMap<Turn, RelPath>,
+    /// The numbers of all turns.
+    numbers: BTreeSet<u64>,
     sequence: u64,
 }
 
@@ -125,6 +128,7 @@ impl Holds {
         }
         self.sequence += 1;
         let turn = (until, self.sequence);
+        self.numbers.insert(self.sequence);
         self.turns.insert(turn, path.clone());
         self.held.insert(path, (reason, turn));
         true
@@ -144,6 +148,7 @@ impl Holds {
     pub fn release(&mut self, path: &RelPath) -> Option<Reason> {
         let (reason, turn) = self.held.remove(path)?;
         self.turns.remove(&turn);
+        self.numbers.remove(&turn.1);
         Some(reason)
     }
 
@@ -173,7 +178,8 @@ impl Holds {
     }
 
     fn take(&mut self) -> Option<(RelPath, Reason)> {
-        let (_, path) = self.turns.pop_first()?;
+        let ((_, number), path) = self.turns.pop_first()?;
+        self.numbers.remove(&number);
         let (reason, _) = self.held.remove(&path)?;
         Some((path, reason))
     }
@@ -183,15 +189,21 @@ impl Holds {
         self.turns.first_key_value().map(|((until, _), _)| *until)
     }
 
-    /// When the time of all paths held now has come.
-    pub fn last(&self) -> Option<Instant> {
-        self.turns.last_key_value().map(|((until, _), _)| *until)
+    /// The number of the path that has been held the longest; those that are held later have greater numbers.
+    pub fn oldest(&self) -> Option<u64> {
+        self.numbers.first().copied()
+    }
+
+    /// The number of the path that was held last.
+    pub fn last_number(&self) -> u64 {
+        self.sequence
     }
 
     /// Lets go of all.
     pub fn clear(&mut self) {
         self.held.clear();
         self.turns.clear();
+        self.numbers.clear();
     }
 }
 
@@ -207,17 +219,19 @@ mod tests {
         let mut holds = Holds::default();
         assert!(holds.hold(path("a"), reason, start + second));
         assert!(holds.hold(path("b"), reason, start + second));
+        assert_eq!((holds.oldest(), holds.last_number()), (Some(1), 2));
         assert!(holds.hold(path("a"), reason, start + 2 * second), "a is held anew, and longer");
+        assert_eq!(holds.oldest(), Some(2), "it counts as a later one");
         assert_eq!(holds.due(start), None);
         assert_eq!(holds.due(start + second), Some((path("b"), reason)));
         assert_eq!(holds.due(start + second), None);
         assert_eq!(holds.next(), Some(start + 2 * second));
         assert_eq!(holds.release(&path("a")), Some(reason));
-        assert_eq!((holds.next(), holds.take()), (None, None));
+        assert_eq!((holds.next(), holds.take(), holds.oldest()), (None, None, None));
 
         let may_be_open = Reason::Created(Stamp { size: 1, modified: 1 });
         assert!(holds.hold(path("a"), may_be_open, start) && holds.hold(path("b"), Reason::SetAside, start + second));
         assert_eq!(holds.take_closed(), [(path("b"), Reason::SetAside)]);
-        assert_eq!(holds.last(), Some(start));
+        assert_eq!(holds.next(), Some(start));
     }
 }

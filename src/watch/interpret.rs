@@ -10,10 +10,13 @@
 //! remotes for good.
 
 use super::descriptor::Event;
+use super::engine::wall_time;
 use super::engine::{Engine, Limbo};
 use super::hold::{Reason, Stamp, Writer};
 use super::names::{Treatment, is_unpacked, treatment};
+use super::rescan::WallTime;
 use super::tree::NodeId;
+use super::unclosed::{Due, LONGEST};
 use super::walk::{Found, Mode, Step, kind};
 use super::{EventMask, Hint};
 use crate::filter::EntryKind;
@@ -30,6 +33,12 @@ const PAIRING: Duration = Duration::from_millis(50);
 /// Maximum number of events between a creation and the close that is looked for right behind it.
 const FEW: usize = 8;
 
+/// Maximum age of a file that counts as new, in nanoseconds.
+const NEW: WallTime = 600_000_000_000;
+
+/// The kernel's clock for files is behind by at most so many nanoseconds.
+const COARSE: WallTime = 20_000_000;
+
 /// The kernel's words, `CREATE,ISDIR`.
 fn words(mask: EventMask) -> String {
     mask.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(",")
@@ -43,9 +52,10 @@ impl Engine {
         }
         if event.mask.contains(EventMask::IGNORED) {
             self.open_files.watch_ended(event.key);
+            self.unclosed.watch_ended(event.key);
         }
-        // Subscribed to for the files that are held. A log that is written to costs no more than this.
-        if event.mask == EventMask::MODIFY && !self.spec.events.modify && self.holds.next().is_none() {
+        // A log that is written to costs no more than this.
+        if event.mask == EventMask::MODIFY && !self.spec.events.modify && self.is_writing(&event) {
             return;
         }
         // Mostly one. None for a watch that was ended while its last events waited.
@@ -162,7 +172,7 @@ impl Engine {
         }
         self.holds.release(path);
         let is_settled = is_unknown && matches!(what, EventMask::DELETE | EventMask::MOVED_FROM);
-        if is_settled && self.spec.events.delete {
+        if is_settled {
             self.report(path.clone(), Hint::Passed);
         }
         is_settled
@@ -379,16 +389,14 @@ impl Engine {
         }
         let counts = self.counts(event.mask);
         let ends = !event.mask.intersects(EventMask::MODIFY | EventMask::ATTRIB);
-        let was_open = ends && self.open_files.remove(event.key, path.file_name());
+        let was_open = ends && {
+            let was_new = self.open_files.remove(event.key, path.file_name());
+            self.unclosed.remove(event.key, path.file_name()) || was_new
+        };
         match treatment(name, self.spec.temporary_names) {
             Treatment::Skip => {}
+            _ if event.mask == EventMask::MODIFY && !counts => self.file_modified(path, event, counts),
             Treatment::Hold => self.temporary_event(path, event, counts),
-            Treatment::Report if event.mask == EventMask::MODIFY && !counts => {
-                if matches!(self.holds.reason(&path), Some(Reason::Created(_))) {
-                    self.holds.release(&path);
-                    self.open_files.add(event.key, path.file_name());
-                }
-            }
             Treatment::Report if !counts => {}
             Treatment::Report => self.ordinary_event(path, event, was_open),
         }
@@ -407,6 +415,69 @@ impl Engine {
             // The rest is only told by the kernel if it was asked to.
             _ => true,
         }
+    }
+
+    /// Whether the event is one more modification of a file of which that is known.
+    fn is_writing(&mut self, event: &Event) -> bool {
+        let Some(name) = &event.name else { return false };
+        let renumber = self.is_drained_for();
+        self.unclosed.touch(event.key, name, self.read_at, renumber) || self.open_files.contains(event.key, name)
+    }
+
+    /// A file was modified, and modifications are not reported as such (`modify="false"`): its close is, or else the end
+    /// of a pause.
+    fn file_modified(&mut self, path: RelPath, event: &Event, counts: bool) {
+        let (key, name) = (event.key, path.file_name());
+        match self.holds.reason(&path) {
+            Some(Reason::Created(_)) => {
+                self.holds.release(&path);
+                self.open_files.add(key, name);
+            }
+            Some(Reason::Found(_)) => {
+                self.holds.release(&path);
+                if !self.unclosed.new_modified(key, name, self.read_at) {
+                    self.open_files.add(key, name);
+                }
+            }
+            Some(Reason::Temporary { .. }) => self.temporary_event(path, event, counts),
+            _ if !self.unclosed.modified(key, name, self.read_at, self.hold_times.content) => {
+                self.report(path, Hint::Entry);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the file is a new one that its writer has modified and not closed.
+    fn is_open(&self, key: i32, name: &OsStr) -> bool {
+        self.open_files.contains(key, name) || self.unclosed.is_new(key, name)
+    }
+
+    /// Nothing has modified a file for a while, and no close was reported.
+    pub(super) fn unclosed_ended(&mut self, due: Due) {
+        let owners = self.tree.watched_by(due.key).filter(|owner| self.tree.watch_key(*owner) == Some(due.key));
+        let mut paths = Vec::new();
+        for owner in owners.collect::<Vec<_>>() {
+            match self.tree.path(owner) {
+                Some(directory) => paths.push(directory.join(&due.name)),
+                None => self.overlook(owner),
+            }
+        }
+        // What became of a file that is gone is an event of its own.
+        let Some(stat) = paths.first().and_then(|path| self.disk.stat(path).ok()) else { return };
+        if due.pause < self.hold_times.empty && stat.st_size == 0 {
+            return self.unclosed.put_back(due, self.hold_times.empty, false);
+        }
+        if due.pause < LONGEST && paths.first().is_some_and(|path| self.may_be_new(path)) {
+            return self.unclosed.put_back(due, LONGEST, true);
+        }
+        paths.into_iter().for_each(|path| self.report(path, Hint::Entry));
+    }
+
+    /// Whether the file may be a new one that its writer has not closed yet: it was born shortly before closes were
+    /// missed, by the end of another process or an overflow.
+    fn may_be_new(&mut self, path: &RelPath) -> bool {
+        let since = wall_time(self.closes_known_since) - COARSE;
+        self.disk.born(path).is_some_and(|born| born < since && since - born < NEW)
     }
 
     fn temporary_event(&mut self, path: RelPath, event: &Event, counts: bool) {
@@ -431,7 +502,7 @@ impl Engine {
             return;
         }
         // The close of a file that is open is reported.
-        let is_open = event.mask == EventMask::ATTRIB && self.open_files.contains(event.key, path.file_name());
+        let is_open = event.mask == EventMask::ATTRIB && self.is_open(event.key, path.file_name());
         if born || counts && !is_open {
             let writer = fresh.unwrap_or(Writer::None);
             self.hold(path, Reason::Temporary { born, counts, writer }, self.hold_times.of_name(writer));
@@ -450,7 +521,7 @@ impl Engine {
             }
             EventMask::ATTRIB => {
                 // A file that is held is reported whole, later, and so is one that is open.
-                let is_open = self.open_files.contains(event.key, path.file_name());
+                let is_open = self.is_open(event.key, path.file_name());
                 if !is_open && self.holds.reason(&path).is_none() {
                     self.report(path, Hint::Attributes);
                 }
@@ -546,10 +617,7 @@ impl Engine {
         let gone = matches!(stat, Err(Errno::ENOENT | Errno::ENOTDIR));
         let report = match reason {
             Reason::Temporary { born: true, .. } if gone => {
-                if self.spec.events.delete {
-                    self.report(path, Hint::Passed);
-                }
-                return;
+                return self.report(path, Hint::Passed);
             }
             Reason::Made(parent) => return self.made_after_all(parent, path.file_name()),
             Reason::Temporary { writer: Writer::Seen(key), .. } if !gone => {
@@ -557,8 +625,8 @@ impl Engine {
             }
             Reason::Temporary { counts, .. } => counts,
             Reason::SetAside => true,
-            Reason::Created(_) if gone => false,
-            Reason::Created(before) => match stat.ok().as_ref().and_then(writable) {
+            Reason::Created(_) | Reason::Found(_) if gone => false,
+            Reason::Created(before) | Reason::Found(before) => match stat.ok().as_ref().and_then(writable) {
                 // Somebody writes in a way of which the kernel does not tell.
                 Some(stamp) if stamp != before => {
                     let patience = self.hold_times.content;

@@ -16,7 +16,8 @@
 //!   disk decides. So the tree and the disk agree in the end, whatever the order in which they are seen.
 //! * `engine` does both in turns, so that neither waits long for the other; `descriptor` and `disk` talk to the kernel.
 //! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file, and new
-//!   files whose writer has not closed them; `open_files` knows those that are being written.
+//!   files whose writer has not closed them; `open_files` knows those that are being written. `unclosed` has the older
+//!   files that were modified and not closed.
 //! * `rescan` and `unwatched` remember what is owed: a walk after the kernel's queue overflowed, directories that
 //!   could not be watched.
 //! * `spool` and `settle` keep the events that were read until what follows from them is written down, also for a
@@ -25,8 +26,9 @@
 //!
 //! # What inotify does not tell
 //!
-//! Writes through a memory mapping, the close of a file that was linked into place while it was open, truncate(2) by path unless `modify` is on, writes to a file through another of its
-//! hard links than the one in the tree, changes made by other hosts of a network file system. The full sync is for them.
+//! Writes through a memory mapping, the close of a file that was linked into place while it was open, writes to a file
+//! through another of its hard links than the one in the tree, changes made by other hosts of a network file system. The
+//! full sync is for them.
 
 mod descriptor;
 mod disk;
@@ -43,6 +45,7 @@ mod settle;
 mod spool;
 mod table;
 mod tree;
+mod unclosed;
 mod unwatched;
 mod walk;
 
@@ -53,6 +56,7 @@ use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 pub use inotify::EventMask;
+pub use names::is_temporary;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -67,8 +71,8 @@ use tokio::sync::mpsc::UnboundedSender;
 /// What may differ at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hint {
-    /// An entry with a temporary name was made and went again unreported. Only a run that took a whole directory
-    /// above meanwhile can have brought it to a remote.
+    /// An entry with a temporary name was made and went again unreported. A run that took its path or a directory above
+    /// meanwhile may have brought it to a remote, and the time of its directory has changed.
     Passed,
     /// A new file that its writer may still have open. Whatever was to be done about its path is obsolete: the path is
     /// reported once more, at the close, removal or rename of the file, or when no writer has it open.
@@ -194,8 +198,14 @@ const FAREWELL: Duration = Duration::from_secs(2);
 impl Spec {
     /// Whether a new file that its writer has open is reported at its close, and no earlier.
     fn awaits_close(&self) -> bool {
+        self.watches_writes() && !self.events.create_file
+    }
+
+    /// Whether writes are watched although closes are what is reported: a new file that was written to is waited for,
+    /// and a modification that no close follows is reported after a while.
+    fn watches_writes(&self) -> bool {
         let events = &self.events;
-        events.close_write && !events.create_file && !events.modify && !self.raw
+        events.close_write && !events.modify && !self.raw
     }
 
     /// What a process to come must watch in the same way, to make something of the events of this one.

@@ -22,9 +22,9 @@ pub fn treatment(name: &[u8], setting: TemporaryNames) -> Treatment {
     }
 }
 
-/// vim's probe `4913` and swap files, backups, Emacs' locks, GLib's and rsync's files in the making, what dpkg and rpm
+/// Whether `name` is one that a program may use for a moment: vim's probe `4913` and swap files, backups, Emacs' locks, GLib's and rsync's files in the making, what dpkg and rpm
 /// unpack before they put it in its place, NFS's removed files that are still open.
-fn is_temporary(name: &[u8]) -> bool {
+pub fn is_temporary(name: &[u8]) -> bool {
     if name == b"4913" || name.ends_with(b"~") || has_unpacked_form(name) {
         return true;
     }

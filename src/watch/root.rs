@@ -170,6 +170,7 @@ impl Engine {
         self.steps.clear();
         self.holds.clear();
         self.open_files.clear();
+        self.unclosed.clear();
         self.rescans.forget();
         if self.root.present.take().is_some() {
             self.root.lost_at = self.caught_up;

@@ -64,8 +64,12 @@ impl Engine {
         // Every hold that began with an event has ended by then, unless it was extended. Files that a writer has open
         // need no event of before: the kernel will report their close.
         let all_ended = switched + 2 * self.hold_times.longest();
+        if self.emptied >= all_ended {
+            self.unclosed.hurry(switched, self.hold_times.content);
+        }
         match self.settling.settled_with {
             None if self.emptied >= all_ended
+                && !self.unclosed.waits_since(switched)
                 && self.settling.extended.is_none_or(|until| until <= self.emptied)
                 && self.steps.is_empty()
                 && self.changes.is_empty() =>
@@ -88,6 +92,7 @@ impl Engine {
             && self.overlooked.is_empty()
             && self.changes.is_empty()
             && self.holds.next().is_none()
+            && self.unclosed.is_empty()
             && !self.rescans.is_owed()
     }
 

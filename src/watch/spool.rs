@@ -60,6 +60,8 @@ pub struct Spool {
     turn: u64,
     /// Events were given up that may not be settled.
     is_lossy: bool,
+    /// The number of bytes read from the descriptor by this process.
+    pub bytes_read: u64,
 }
 
 impl Spool {
@@ -94,7 +96,7 @@ impl Spool {
     }
 
     fn around(map: MmapMut) -> Self {
-        let mut spool = Self { map, current: 0, used: [0; 2], turn: 0, is_lossy: false };
+        let mut spool = Self { map, current: 0, used: [0; 2], turn: 0, is_lossy: false, bytes_read: 0 };
         let [first, second] = [0, 1].map(|segment| spool.turn_of(segment));
         spool.current = usize::from(second > first);
         spool.turn = first.max(second);
@@ -140,6 +142,7 @@ impl Spool {
         match nix::unistd::read(descriptor.as_fd(), &mut self.map[start..start + room]) {
             Ok(length) => {
                 self.used[self.current] += length;
+                self.bytes_read += length as u64;
                 parse(&self.map[start..start + length], |event| events.push_back(event));
                 Ok(length > 0)
             }

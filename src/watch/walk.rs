@@ -401,7 +401,7 @@ impl Engine {
         match treatment(name.to_bytes(), self.spec.temporary_names) {
             Treatment::Skip => {}
             Treatment::Report => match self.may_be_open(directory, name, mode) {
-                Some((stamp, rest)) => self.hold(path, Reason::Created(stamp), rest),
+                Some((stamp, rest)) => self.hold(path, Reason::Found(stamp), rest),
                 None => self.report(path, Hint::Entry),
             },
             Treatment::Hold => {

@@ -136,6 +136,32 @@ fn temporary_names_are_held_and_dropped_only_if_born_and_gone() {
 }
 
 #[test]
+fn what_is_asked_for_and_held_back_is_told_though_the_queue_is_never_empty() {
+    let mut rig = Rig::new(|_| {});
+    rig.engine.hold_times = HoldTimes { name: Duration::from_millis(200), ..BRIEF };
+    let count = std::cell::Cell::new(0_u32);
+    let writer = rig.root.clone();
+    // Before each read a file is made, and a directory that has to be walked.
+    let writes = |rig: &Rig, told: &str| {
+        let nth = count.replace(count.get() + 1);
+        fs::create_dir(writer.join(format!("d{nth}"))).unwrap();
+        fs::rename(writer.join(format!("d{nth}")), writer.join(format!("e{nth}"))).unwrap();
+        fs::write(writer.join(format!("e{nth}/file")), "x").unwrap();
+        rig.told.iter().any(|known| known == told)
+    };
+    fs::write(rig.root.join("kept~"), "x").unwrap();
+    rig.control.send(Control::Mark).unwrap();
+    rig.turn_until(|rig| writes(rig, "Marked"));
+    rig.turn_until(|rig| writes(rig, "MarkedHeld"));
+    assert!(hint_at(&rig, "kept~", Hint::Entry), "its time was over");
+    fs::write(rig.root.join("before"), "x").unwrap();
+    fs::write(rig.root.join("before~"), "x").unwrap();
+    rig.control.send(Control::Drain(7)).unwrap();
+    rig.turn_until(|rig| writes(rig, "Drained(7)"));
+    assert!(hint_at(&rig, "before", Hint::Entry) && hint_at(&rig, "before~", Hint::Entry));
+}
+
+#[test]
 fn a_mark_is_answered_at_once_and_again_when_what_was_held_is_told() {
     let mut rig = Rig::new(|_| {});
     fs::write(rig.root.join("4913"), "").unwrap();

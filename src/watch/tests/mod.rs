@@ -11,6 +11,7 @@ mod resume;
 mod root;
 mod thread;
 mod tree;
+mod unclosed;
 
 use super::engine::{Engine, Shared, Turn};
 use super::hold::HoldTimes;
