@@ -71,6 +71,7 @@ async fn shows_the_snapshot() {
         snapshot.remotes[1] = down("web2:/srv/www");
         snapshot.state = State::Degraded;
         snapshot.problems.push("web2 does not answer".into());
+        snapshot.never_sent.push("`-C`: object files".into());
     });
     let _agent = at(&bus, &engine).await;
     let client = client(&bus).await;
@@ -88,6 +89,7 @@ async fn shows_the_snapshot() {
     assert_eq!(number("NextFullSyncAt"), 0);
     assert!(number("LastSyncAt") > 1_600_000_000_000_000, "microseconds since 1970");
     assert!((185_000_000..250_000_000).contains(&number("LagUSec")), "{}", number("LagUSec"));
+    assert_eq!(Vec::<String>::try_from(properties["NeverSent"].clone()).unwrap(), ["`-C`: object files"]);
     assert_eq!(Vec::<String>::try_from(properties["Problems"].clone()).unwrap(), ["web2 does not answer"]);
 
     let manager = ObjectManagerProxy::builder(&client).destination(WWW).path(WWW_PATH).build().await.unwrap();
@@ -198,7 +200,7 @@ async fn a_long_wait_holds_up_nobody() {
     let Command::WaitSynced(timeout, answer) = engine.command().await else { panic!("not a wait") };
     assert_eq!(timeout, Duration::MAX, "0 waits for ever");
 
-    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 21);
+    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 22);
     let agent = agent(&client).await;
     let pause = async { agent.call::<_, _, ()>("Pause", &()).await };
     let play = async {

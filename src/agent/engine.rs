@@ -184,6 +184,7 @@ impl Engine {
             started_at,
             started_from: StartedFrom::Full,
             confinement: Protection::of_kernel(),
+            never_sent: Vec::new(),
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub started_from: StartedFrom,
     /// The confinement that keeps rsync and ssh from reading outside the watched directories.
     pub confinement: Protection,
+    /// Options of the config that keep entries from the remotes, each with what never arrives.
+    pub never_sent: Vec<String>,
     /// When a run last succeeded.
     pub last_sync_at: Option<SystemTime>,
     /// When a full sync of all remotes last succeeded.

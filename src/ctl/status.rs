@@ -254,6 +254,9 @@ fn running(text: &mut String, view: &View) {
     );
     line(text, &tr!("Started"), &started);
     line(text, &tr!("Confined"), &words::confinement(agent.confinement.as_deref()));
+    for selection in agent.never_sent.iter().flatten() {
+        line(text, &tr!("Never sent"), &format!("{BUSY}{}{BUSY:#}", safe(selection)));
+    }
     let pending = match agent.queue_depth {
         0 => count(0),
         some => tr!("{paths}, the oldest for {time}", paths = count(some), time = lag(agent.lag_usec)),

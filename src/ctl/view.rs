@@ -29,6 +29,8 @@ pub struct Agent {
     pub(super) started_from: String,
     /// An older agent has none.
     pub(super) confinement: Option<String>,
+    /// An older agent has none.
+    pub(super) never_sent: Option<Vec<String>>,
     pub(super) last_sync_at: u64,
     pub(super) last_full_sync_at: u64,
     pub(super) next_full_sync_at: u64,
@@ -155,6 +157,7 @@ impl View {
             "started_at": time_json(agent.started_at),
             "started_from": agent.started_from,
             "confinement": agent.confinement.as_deref().unwrap_or("none"),
+            "never_sent": agent.never_sent.as_deref().unwrap_or_default(),
             "last_sync_at": time_json(agent.last_sync_at),
             "last_full_sync_at": time_json(agent.last_full_sync_at),
             "next_full_sync_at": time_json(agent.next_full_sync_at),

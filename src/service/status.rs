@@ -145,6 +145,7 @@ mod tests {
             started_at: now(),
             started_from: StartedFrom::Full,
             confinement: Protection::Landlock,
+            never_sent: Vec::new(),
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,

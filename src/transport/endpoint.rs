@@ -460,6 +460,7 @@ mod tests {
             destination,
             &RsyncOptions {
                 params,
+                selections: Vec::new(),
                 ssh: vec!["-o".into(), "ProxyCommand=nc %h 22".into()],
                 timeout,
                 password_file: None,

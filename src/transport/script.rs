@@ -167,6 +167,7 @@ mod tests {
         };
         let options = RsyncOptions {
             params: vec!["-a".into()],
+            selections: Vec::new(),
             ssh: Vec::new(),
             timeout: None,
             password_file: None,

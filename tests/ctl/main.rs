@@ -35,6 +35,7 @@ async fn status_answers_with_its_exit_code() {
     blog.change(|snapshot| {
         snapshot.state = State::Degraded;
         snapshot.remotes[1] = down("web2:/srv/www");
+        snapshot.never_sent = vec!["`--max-size=1g`: files larger than that".into()];
     });
     let _blog = on(&bus, blog.handle.clone()).await;
     let all = run(&bus, &["status"]).await;
@@ -46,6 +47,7 @@ async fn status_answers_with_its_exit_code() {
     assert_eq!(both.code, 1);
     assert!(both.out.contains("www - idle\n") && both.out.contains("my-blog - degraded\n"), "{}", both.out);
     assert!(both.out.contains("web2:/srv/www: ConnectionRefused, failing for 3 min, 7 tries"), "{}", both.out);
+    assert!(both.out.contains(" Never sent: `--max-size=1g`: files larger than that\n"), "{}", both.out);
     assert!(both.out.contains("    failed to connect to web2\n    check rsyncd\n"), "{}", both.out);
     assert!(!both.out.contains('●') && !both.out.contains('\x1b'), "no decoration in a pipe");
 

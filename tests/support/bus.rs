@@ -259,6 +259,7 @@ pub fn snapshot(instance: &str) -> Snapshot {
         started_at: SystemTime::now() - Duration::from_secs(3600),
         started_from: StartedFrom::Resumed,
         confinement: Protection::Landlock,
+        never_sent: Vec::new(),
         last_sync_at: Some(SystemTime::now()),
         last_full_sync_at: None,
         next_full_sync_at: None,
