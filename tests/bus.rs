@@ -69,6 +69,7 @@ async fn shows_the_snapshot() {
     let engine = Engine::new(snapshot("www"));
     engine.change(|snapshot| {
         snapshot.remotes[1] = down("web2:/srv/www");
+        (snapshot.remotes[1].queue_depth, snapshot.remotes[1].in_flight) = (500, 12);
         snapshot.state = State::Degraded;
         snapshot.problems.push("web2 does not answer".into());
         snapshot.never_sent.push("`-C`: object files".into());
@@ -106,6 +107,8 @@ async fn shows_the_snapshot() {
     assert_eq!(String::try_from(web2["State"].clone()).unwrap(), "waiting");
     assert_eq!(String::try_from(web2["LastErrorName"].clone()).unwrap(), "ConnectionRefused");
     assert_eq!(u32::try_from(web2["Attempts"].clone()).unwrap(), 7);
+    let number = |name: &str| u64::try_from(web2[name].clone()).unwrap();
+    assert_eq!((number("QueueDepth"), number("InFlight")), (512, 12), "of an instance and of a remote alike");
 }
 
 #[tokio::test]

@@ -233,6 +233,10 @@ pub struct Job {
     pub state: JobState,
     /// From 0.0 to 1.0, over all its remotes; rsync's own estimate.
     pub progress: f64,
+    /// Entries compared so far, over all its remotes.
+    pub entries_checked: u64,
+    /// Entries to compare, as far as rsync has listed them; 0: unknown.
+    pub entries_total: u64,
     /// Bytes sent so far.
     pub bytes_sent: u64,
     /// When it was asked for.

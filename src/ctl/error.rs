@@ -143,7 +143,7 @@ mod tests {
             (CtlError::NoBus(system, zbus::Error::InvalidReply), "systemctl status dbus.socket"),
             (CtlError::NoInstance(user, "www".into()), "sersyncctl --user list"),
             (stopped(system, "stopped (enabled)"), "systemctl start sersync@www"),
-            (stopped(user, "stopped (disabled)"), "systemctl --user enable --now sersync@www"),
+            (stopped(user, "disabled"), "systemctl --user enable --now sersync@www"),
             (stopped(system, "failed"), "journalctl -u sersync@www -xe"),
             (CtlError::Gone(system, "www".into()), "systemctl status sersync@www"),
             (answered(user, bus::Error::NotAuthorized("no".into())), "systemctl --user status sersync@www"),

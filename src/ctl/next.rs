@@ -1,6 +1,8 @@
 //! [`Scope`]: whose instances are asked, and so how the next command to type is written. Whatever is wrong, the last line
 //! says how to go on, and that line can be copied into a shell as it stands.
 
+use super::instances::DISABLED;
+
 /// Whose instances these are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -38,7 +40,9 @@ impl Scope {
     pub fn bring_up(self, instance: &str, state: &str) -> String {
         match state {
             "stopped (enabled)" | "stopped (enabled-runtime)" => self.systemctl("start", instance),
-            stopped if stopped.starts_with("stopped") => self.systemctl("enable --now", instance),
+            stopped if stopped == DISABLED || stopped.starts_with("stopped") => {
+                self.systemctl("enable --now", instance)
+            }
             // It was started, and why it is not there is written down.
             _ => self.journal(instance),
         }
@@ -77,7 +81,7 @@ mod tests {
     fn what_brings_an_instance_up_depends_on_why_it_is_down() {
         for (state, command) in [
             ("stopped (enabled)", "systemctl start sersync@www"),
-            ("stopped (disabled)", "systemctl enable --now sersync@www"),
+            ("disabled", "systemctl enable --now sersync@www"),
             ("stopped", "systemctl enable --now sersync@www"),
             ("failed", "journalctl -u sersync@www -xe"),
             ("running without the bus", "journalctl -u sersync@www -xe"),

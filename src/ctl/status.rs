@@ -63,7 +63,9 @@ pub async fn run(session: &Session, names: &[String]) -> Result<ExitCode, CtlErr
         let error = CtlError::NoInstance(session.scope, (*name).clone());
         writeln!(anstream::stderr(), "sersyncctl: {error}")?;
     }
-    let worst = found.iter().map(verdict).max();
+    // Without names, instances that are not meant to run are shown and do not count.
+    let counts = |instance: &&Instance| !names.is_empty() || !is_disabled(instance);
+    let worst = found.iter().filter(counts).map(verdict).max();
     let verdict = if unknown.is_empty() { worst.unwrap_or(Verdict::NotRunning) } else { Verdict::NoSuchInstance };
     Ok(ExitCode::from(verdict as u8))
 }
@@ -94,6 +96,10 @@ pub async fn list(session: &Session) -> Result<(), CtlError> {
     }
     write!(out, "{table}")?;
     Ok(())
+}
+
+fn is_disabled(instance: &Instance) -> bool {
+    matches!(&instance.presence, Presence::Stopped(state) if state == instances::DISABLED)
 }
 
 fn verdict(instance: &Instance) -> Verdict {
@@ -179,7 +185,8 @@ fn overview(found: &[Instance], session: &Session) -> String {
         table.row(row);
     }
     let mut text = table.to_string();
-    let attention = found.iter().filter(|instance| verdict(instance) != Verdict::InSync).map(|one| quoted(&one.name));
+    let attention = found.iter().filter(|instance| verdict(instance) != Verdict::InSync && !is_disabled(instance));
+    let attention = attention.map(|one| quoted(&one.name));
     let attention: Vec<String> = attention.collect();
     if !attention.is_empty() {
         let command = format!("sersyncctl{} status {}", session.scope.flag(), attention.join(" "));
@@ -273,10 +280,7 @@ fn running(text: &mut String, view: &View) {
     };
     line(text, &tr!("Full sync"), &full_sync);
     for job in &view.jobs {
-        let percent = (job.progress * 100.0).floor();
-        let (state, bytes) = (words::state(&job.state), bytes(job.bytes_sent));
-        let said = tr!("{id} {state}, {percent} %, {bytes} sent", id = job.id, state, percent, bytes);
-        line(text, &tr!("Job"), &said);
+        line(text, &tr!("Job"), &format!("{} {}, {}", job.id, words::state(&job.state), words::progress(job)));
     }
     let sent = tr!(
         "{changes} change, {bytes}" | "{changes} changes, {bytes}" % agent.files_synced,
@@ -346,7 +350,7 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
         table.row([
             safe(&remote.name).into(),
             Cell::from(words::state(&remote.state)).styled(style),
-            Cell::from(count(remote.waiting())).right(),
+            Cell::from(count(remote.queue_depth)).right(),
             Cell::from(count(remote.failure_count)).right(),
             Cell::from(lag(remote.lag_usec)).right(),
             when(remote.last_success_at, now).into(),

@@ -72,6 +72,9 @@ pub struct Job {
     pub(super) remotes: Vec<String>,
     pub(super) state: String,
     pub(super) progress: f64,
+    /// An older agent has neither count.
+    pub(super) entries_checked: Option<u64>,
+    pub(super) entries_total: Option<u64>,
     pub(super) bytes_sent: u64,
     pub(super) created_at: u64,
     pub(super) finished_at: u64,
@@ -172,15 +175,10 @@ impl View {
 impl Remote {
     /// Whether it has all there is.
     pub fn is_in_sync(&self) -> bool {
-        self.waiting() == 0
+        self.queue_depth == 0
             && self.failure_count == 0
             && self.last_error_name.is_empty()
             && self.deletions_withheld == 0
-    }
-
-    /// Paths that it has not got yet.
-    pub fn waiting(&self) -> u64 {
-        self.queue_depth + self.in_flight
     }
 
     fn to_json(&self) -> Value {
@@ -226,6 +224,8 @@ impl Job {
             "remotes": self.remotes,
             "state": self.state,
             "progress": self.progress,
+            "entries_checked": self.entries_checked.unwrap_or(0),
+            "entries_total": self.entries_total.unwrap_or(0),
             "bytes_sent": self.bytes_sent,
             "created_at": time_json(self.created_at),
             "finished_at": time_json(self.finished_at),

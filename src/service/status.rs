@@ -208,6 +208,8 @@ mod tests {
             remotes: vec!["web1".into()],
             state: JobState::Running,
             progress: 0.429,
+            entries_checked: 0,
+            entries_total: 0,
             bytes_sent: 0,
             created_at: now(),
             finished_at: None,

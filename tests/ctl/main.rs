@@ -106,6 +106,37 @@ async fn user_instances_are_on_the_users_bus() {
 }
 
 #[tokio::test]
+async fn a_config_that_is_not_enabled_is_shown_as_disabled() {
+    let bus = PrivateBus::start();
+    let engine = Engine::new(snapshot("notes"));
+    let _agent = on(&bus, engine.handle.clone()).await;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("sersync")).unwrap();
+    std::fs::write(home.path().join("sersync/blog.xml"), "<head/>").unwrap();
+    let run = async |arguments: &[&str]| {
+        let mut command = ctl(&bus, &[&["--user"], arguments].concat());
+        command.env("DBUS_SESSION_BUS_ADDRESS", &bus.address).env("XDG_CONFIG_HOME", home.path());
+        finish(command).await
+    };
+    let list = run(&["list"]).await;
+    let lines: Vec<_> = list.out.lines().collect();
+    assert!(list.code == 0 && lines[1] == "blog   disabled" && lines[2].starts_with("notes  idle "), "{}", list.out);
+    let all = run(&["status"]).await;
+    assert_eq!(all.code, 0, "what is not meant to run is no fault: {}", all.out);
+    assert!(all.out.lines().any(|line| line == "blog   disabled") && !all.out.contains("next:"), "{}", all.out);
+    let one = run(&["status", "blog"]).await;
+    assert_eq!(one.code, 3);
+    assert!(one.out.starts_with("blog - disabled\n"), "{}", one.out);
+    let next = "next: systemctl --user enable --now sersync@blog\n";
+    assert!(format!("{}{}", one.out, one.err).contains(next), "{}{}", one.out, one.err);
+    let pause = run(&["pause", "blog"]).await;
+    assert!(pause.code == 1 && pause.err.contains("blog is not running: disabled") && pause.err.ends_with(next));
+    let value: serde_json::Value = serde_json::from_str(&run(&["list", "--json"]).await.out).unwrap();
+    assert_eq!((&value[0]["instance"], &value[0]["state"]), (&"blog".into(), &"disabled".into()));
+    assert_eq!(run(&["status", "nope"]).await.code, 4);
+}
+
+#[tokio::test]
 async fn commands_do_their_work_or_say_what_to_do() {
     let bus = PrivateBus::start();
     let engine = Engine::new(snapshot("www")).answer_well();
@@ -143,6 +174,12 @@ async fn resync_follows_its_job() {
     assert_eq!(lines.next_line().await.unwrap().unwrap(), "full sync 2: running, 0 %, 0 B sent");
     engine.change(|snapshot| (snapshot.jobs[1].progress, snapshot.jobs[1].bytes_sent) = (0.42, 2048));
     assert_eq!(lines.next_line().await.unwrap().unwrap(), "full sync 2: running, 42 %, 2.0 KiB sent");
+    engine.change(|snapshot| {
+        let job = &mut snapshot.jobs[1];
+        (job.progress, job.entries_checked, job.entries_total) = (0.5, 1500, 3000);
+    });
+    let line = lines.next_line().await.unwrap().unwrap();
+    assert_eq!(line, "full sync 2: running, 50 %, 1 500 of 3 000 entries checked, 2.0 KiB sent");
     engine.change(|snapshot| {
         (snapshot.jobs[1].state, snapshot.jobs[1].result) = (JobState::Done, "2 remotes are equal".into());
     });

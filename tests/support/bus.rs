@@ -198,6 +198,8 @@ pub fn job(id: JobId, remotes: Vec<String>) -> Job {
         remotes,
         state: JobState::Running,
         progress: 0.0,
+        entries_checked: 0,
+        entries_total: 0,
         bytes_sent: 0,
         created_at: SystemTime::now(),
         finished_at: None,
