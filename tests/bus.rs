@@ -419,7 +419,7 @@ async fn the_log_level_is_set_as_systemctl_does_it() {
     log.set_property("LogLevel", "debug").await.unwrap();
     assert_eq!(control.level(), "debug");
     assert!(log.set_property("LogLevel", "loud").await.is_err());
-    assert_eq!(log.get_property::<String>("SyslogIdentifier").await.unwrap(), "sersync");
+    assert_eq!(log.get_property::<String>("SyslogIdentifier").await.unwrap(), "sersync@www");
     assert_eq!(log.get_property::<String>("LogTarget").await.unwrap(), "console");
 }
 
@@ -472,11 +472,11 @@ async fn others_may_read_properties_and_change_nothing() {
     for (member, arguments) in refused {
         let call = [&["call", WWW, WWW_PATH, names::AGENT, member], arguments].concat();
         let (done, text) = nobody(&call).await;
-        assert!(!done && text.contains("user 65534 may not call"), "{member}: {text}");
+        assert!(!done && text.contains("user nobody may not call"), "{member}: {text}");
     }
     let level = ["set-property", WWW, names::LOG_CONTROL_PATH, "org.freedesktop.LogControl1", "LogLevel", "s", "debug"];
     let (done, text) = nobody(&level).await;
-    assert!(!done && text.contains("user 65534 may not"), "{text}");
+    assert!(!done && text.contains("user nobody may not"), "{text}");
     assert_eq!(engine.handle.snapshot().state, State::Idle);
     let dbus = "org.freedesktop.DBus";
     let name = "org.sersync.Agent1.other";

@@ -18,6 +18,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5 * 60);
 /// The wall clock may be set: what depends on it is looked at so often, at least.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// Two times of the next full sync that are closer than this are shown as one.
+const JITTER: Duration = Duration::from_secs(1);
+
 /// When the next full sync is due.
 #[derive(Debug)]
 pub struct Clock {
@@ -29,6 +32,8 @@ pub struct Clock {
     looked: SystemTime,
     /// It was told that one was left out, and none has begun since.
     told: bool,
+    /// The time that was shown last.
+    shown: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,7 +47,7 @@ enum Next {
 impl Clock {
     /// A clock that is started now.
     pub fn new(when: When, share: f64, now: Instant, wall: SystemTime) -> Self {
-        let mut clock = Self { when, share, next: Next::Never, looked: wall, told: false };
+        let mut clock = Self { when, share, next: Next::Never, looked: wall, told: false, shown: None };
         clock.next = match &clock.when {
             When::Every(interval) => Next::In(now + *interval + clock.delay(*interval)),
             When::At(_) => clock.next_named(wall),
@@ -51,12 +56,22 @@ impl Clock {
     }
 
     /// When the next one is due, by the wall clock.
-    pub fn next(&self, now: Instant, wall: SystemTime) -> Option<SystemTime> {
-        match self.next {
+    ///
+    /// The two clocks are never read at one moment: a difference below [`JITTER`] is no news, and would be a signal on
+    /// the bus each time.
+    pub fn next(&mut self, now: Instant, wall: SystemTime) -> Option<SystemTime> {
+        let next = match self.next {
             Next::In(at) => Some(wall + at.saturating_duration_since(now)),
             Next::At(at) => Some(at),
             Next::Never => None,
+        };
+        let is_same = |next: SystemTime, shown: SystemTime| {
+            next.duration_since(shown).or_else(|_| shown.duration_since(next)).is_ok_and(|apart| apart < JITTER)
+        };
+        if !next.zip(self.shown).is_some_and(|(next, shown)| is_same(next, shown)) {
+            self.shown = next;
         }
+        self.shown
     }
 
     /// When to look again.
@@ -200,11 +215,24 @@ mod tests {
         assert_eq!(clock.wake(now, first + HOUR), Some(now));
         let late = Clock::new(daily(), 0.999, now, wall).next(now, wall).unwrap();
         assert!(late > first + 4 * MINUTE && late < first + 5 * MINUTE);
-        let often = Clock::new(When::At("*:*:0/1 UTC".parse().unwrap()), 0.999, now, wall);
+        let mut often = Clock::new(When::At("*:*:0/1 UTC".parse().unwrap()), 0.999, now, wall);
         assert!(
             often.next(now, wall).unwrap() < wall + Duration::from_millis(1_100),
             "a tenth of the time between two"
         );
+    }
+
+    #[test]
+    fn the_time_of_the_next_full_sync_does_not_jitter() {
+        let (now, wall) = start();
+        let mut clock = Clock::new(When::Every(HOUR), 0.0, now, wall);
+        let shown = clock.next(now, wall);
+        for (late, wall_late) in [(0, 3), (1_000_000, 1_000_900), (2_000_007, 2_000_000)] {
+            let micros = Duration::from_micros;
+            assert_eq!(clock.next(now + micros(late), wall + micros(wall_late)), shown);
+        }
+        assert_eq!(clock.next(now, wall + MINUTE), Some(wall + MINUTE + HOUR), "the wall clock was set");
+        assert_eq!(clock.next(now, wall), shown);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::write_down::{Found, Ledger};
 use crate::config::overlap::Mirror;
 use crate::config::{Config, FullSyncAtStart};
 use crate::heap;
+use crate::human;
 use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
@@ -438,7 +439,12 @@ impl Engine {
             && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.write_last(orderly, since);
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
-        tracing::info!(message_id = message_ids::AGENT_STOPPED, sersync_paths = left, "stopped, {left} paths pending");
+        tracing::info!(
+            message_id = message_ids::AGENT_STOPPED,
+            sersync_paths = left,
+            "stopped, {} pending",
+            human::plural(left as u64, "path", "paths")
+        );
     }
 }
 

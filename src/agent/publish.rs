@@ -63,7 +63,7 @@ impl Engine {
             never_sent: self.config.rsync.selections.clone(),
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
-            next_full_sync_at: self.clock.as_ref().and_then(|clock| clock.next(now, SystemTime::now())),
+            next_full_sync_at: self.clock.as_mut().and_then(|clock| clock.next(now, SystemTime::now())),
             remotes,
             jobs: self.jobs.snapshot(),
             plugins,

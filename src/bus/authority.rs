@@ -6,7 +6,7 @@
 
 use super::Which;
 use super::error::Error;
-use super::polkit::{Answer, Polkit, Question};
+use super::polkit::{Answer, Polkit, Question, user_name};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use zbus::Connection;
@@ -88,6 +88,7 @@ impl Authority {
             }
         };
         let id = action.id();
+        let user = user_name(user);
         Err(match answer {
             Answer::Yes => return Ok(()),
             Answer::No => Error::NotAuthorized(format!(

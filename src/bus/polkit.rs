@@ -111,7 +111,8 @@ impl Polkit {
             "" => CheckAuthorizationFlags::empty(),
             _ => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
         };
-        let details = HashMap::from([("instance", question.instance)]);
+        let user = user_name(question.user);
+        let details = HashMap::from([("instance", question.instance), ("user", user.as_str())]);
         let body = (subject, question.action, details, flags, cancellation);
         let polkit = authority(question.bus).await?;
         // Not its method `check_authorization`: the connection's time limit is too short for people.
@@ -131,6 +132,12 @@ impl Polkit {
         // The map is whole after any panic: every change to it is one call.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Name of a user, or the number of one without a name.
+pub(super) fn user_name(user: u32) -> String {
+    let known = nix::unistd::User::from_uid(user.into()).ok().flatten();
+    known.map_or_else(|| user.to_string(), |known| known.name)
 }
 
 async fn authority(bus: &Connection) -> zbus::Result<AuthorityProxy<'static>> {

@@ -7,7 +7,8 @@ use super::error::{CtlError, is_absent};
 use super::proxy::{SystemdProxy, UnitRow};
 use super::view::View;
 use crate::bus::names;
-use std::collections::BTreeMap;
+use glob::Pattern;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use zbus::Connection;
 use zbus::fdo::DBusProxy;
@@ -60,6 +61,56 @@ pub async fn all(session: &Session) -> Result<Vec<Instance>, CtlError> {
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// The instances that `words` mean, each once: a name, a unit such as `sersync@www.service`, or a pattern of names, in
+/// which `*`, `?` and `[…]` are what they are in a shell. A pattern that matches none is an error.
+pub async fn meant(session: &Session, words: &[String]) -> Result<Vec<String>, CtlError> {
+    let mut found: Vec<String> = Vec::new();
+    for word in words {
+        let word = instance_of_word(word);
+        let matching = match word.contains(['*', '?', '[']).then(|| Pattern::new(word)) {
+            Some(Ok(pattern)) => known(session).await?.into_iter().filter(|name| pattern.matches(name)).collect(),
+            _ => vec![word.to_owned()],
+        };
+        if matching.is_empty() {
+            return Err(CtlError::NoInstance(session.scope, word.to_owned()));
+        }
+        for name in matching {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The one instance that `word` means, for a command that takes one.
+pub async fn only(session: &Session, word: &str) -> Result<String, CtlError> {
+    let mut found = meant(session, &[word.to_owned()]).await?;
+    match found.pop() {
+        Some(name) if found.is_empty() => Ok(name),
+        last => {
+            found.extend(last);
+            Err(CtlError::Several(session.scope, word.to_owned(), found))
+        }
+    }
+}
+
+/// Names of all instances.
+async fn known(session: &Session) -> Result<BTreeSet<String>, CtlError> {
+    let owned = DBusProxy::new(&session.bus).await?.list_names().await.map_err(zbus::Error::from)?;
+    let mut found: BTreeSet<String> = owned.iter().filter_map(|name| names::instance_of(name.as_str())).collect();
+    found.extend(names_of_units(&session.bus).await);
+    found.extend(configured(&configs_of(session.scope)));
+    Ok(found)
+}
+
+/// The name in a word that may be a unit's.
+pub fn instance_of_word(word: &str) -> &str {
+    let Some(name) = word.strip_prefix("sersync@") else { return word };
+    let name = name.strip_suffix(".service").unwrap_or(name);
+    if name.is_empty() { word } else { name }
 }
 
 /// One instance by its name; `None` when nobody knows it.
@@ -165,6 +216,10 @@ mod tests {
         assert_eq!(instance_of_unit("sersync@www.service").as_deref(), Some("www"));
         assert_eq!(instance_of_unit(&unit_of("a.b-c")).as_deref(), Some("a.b-c"));
         assert_eq!(instance_of_unit("sersync@.service"), None);
+        for word in ["www", "sersync@www", "sersync@www.service"] {
+            assert_eq!(instance_of_word(word), "www");
+        }
+        assert_eq!(instance_of_word("sersync@"), "sersync@");
         assert_eq!(instance_of_unit("sersync.target"), None);
     }
 }

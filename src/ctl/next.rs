@@ -59,6 +59,28 @@ pub fn quoted(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
 }
 
+/// The command of systemd for the verb that was typed, if it has one: for `start www`, `systemctl start sersync@www`.
+pub fn of_systemd() -> Option<String> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let scope = if words.iter().any(|word| word == "--user") { Scope::User } else { Scope::System };
+    let mut words = words.iter().filter(|word| !word.starts_with('-'));
+    for_verb(scope, words.next()?, words.next().map_or("NAME", String::as_str))
+}
+
+fn for_verb(scope: Scope, verb: &str, instance: &str) -> Option<String> {
+    let instance = super::instances::instance_of_word(instance);
+    Some(match verb {
+        "start" | "stop" | "restart" | "enable" | "disable" => scope.systemctl(verb, instance),
+        "log" | "logs" | "journal" => format!("journalctl{} -u {}", scope.flag(), unit(instance)),
+        "edit" => {
+            let file = super::check::configs_of(scope).join(format!("{instance}.xml"));
+            let editor = if scope == Scope::System { "sudoedit" } else { "${EDITOR:-vi}" };
+            format!("{editor} {}", quoted(&file.to_string_lossy()))
+        }
+        _ => return None,
+    })
+}
+
 /// The command that was typed, once more as root.
 pub fn as_root() -> String {
     let words = std::env::args().skip(1).map(|word| quoted(&word));
@@ -75,6 +97,19 @@ mod tests {
         assert_eq!(Scope::User.ctl("reload", "a b"), "sersyncctl --user reload 'a b'");
         assert_eq!(Scope::User.systemctl("start", "a;b"), "systemctl --user start 'sersync@a;b'");
         assert_eq!(Scope::System.journal("www"), "journalctl -u sersync@www -xe");
+    }
+
+    #[test]
+    fn verbs_of_systemd_lead_to_it() {
+        for (verb, command) in [
+            ("start", "systemctl start sersync@www"),
+            ("stop", "systemctl stop sersync@www"),
+            ("logs", "journalctl -u sersync@www"),
+            ("edit", "sudoedit /etc/sersync/www.xml"),
+        ] {
+            assert_eq!(for_verb(Scope::System, verb, "sersync@www").as_deref(), Some(command));
+        }
+        assert_eq!(for_verb(Scope::System, "bogus", "www"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub use report::{Finding, Level};
 
 use super::error::CtlError;
 use super::next::{Scope, quoted};
+use super::words;
 use crate::config::overlap::{self, Places};
 use crate::config::{self, Config, Severity};
 use crate::transport::Endpoint;
@@ -67,13 +68,16 @@ pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, 
         let again = format!("sersyncctl{} check {}", scope.flag(), quoted(given));
         let report = match is_of_the_system(scope, &file) && !nix::unistd::geteuid().is_root() {
             // Only root can check what the service can do.
-            true => report.end(format!("sudo {again}"), format!("sudo {again}")),
-            false => report.end(again, start(scope, &file)),
+            true => report.end(edit("sudoedit", &file), format!("sudo {again}")),
+            false => report.end(edit("${EDITOR:-vi}", &file), start(scope, &file)),
         };
         worst = worst.max(report.worst());
         match json {
             true => all.push(report.to_json()),
-            false => write!(anstream::stdout(), "{report}")?,
+            false => {
+                write!(anstream::stdout(), "{report}")?;
+                writeln!(anstream::stderr(), "{}", words::next(report.next()))?;
+            }
         }
     }
     if json {
@@ -101,6 +105,11 @@ pub fn configs_of(scope: Scope) -> PathBuf {
         Scope::System => PathBuf::from("/etc/sersync"),
         Scope::User => user_configs(),
     }
+}
+
+/// What opens a config, to correct it.
+fn edit(editor: &str, file: &Path) -> String {
+    format!("{editor} {}", quoted(&file.to_string_lossy()))
 }
 
 /// What starts an instance with this config.
