@@ -78,7 +78,7 @@ pub struct Cli {
     watch: Option<PathBuf>,
 
     #[arg(long, value_name = "DEST", requires = "watch", num_args = 1..)]
-    #[arg(help = "Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR or /DIR")]
+    #[arg(help = "Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR, ssh://[USER@]HOST:PORT/DIR or /DIR")]
     to: Vec<String>,
 
     /// Where pending paths are kept over a restart
