@@ -105,7 +105,8 @@ pub fn main() -> ExitCode {
     // Before anything else opens descriptors.
     let store = FdStore::from_env();
     let command = help::in_language(Cli::command(), Language::of_environment());
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&command.get_matches_from(print::translated(std::env::args_os())))
+        .unwrap_or_else(|error| error.exit());
     if let Some(watch) = cli.watch.as_ref().filter(|_| cli.print.print) {
         return print::run(watch, &cli.print);
     }

@@ -218,9 +218,7 @@ impl Sync {
         let found = fields.iter().find(|field| field.name.as_deref() == Some(name));
         match found.map(|field| (&field.value, field.line)) {
             Some((Value::Text(text), _)) if !text.is_empty() => return Some(text.clone()),
-            Some((value, line)) => {
-                self.lost(line, tr!("{name} is {value}: expected a text in quotes", name, value))
-            }
+            Some((value, line)) => self.lost(line, tr!("{name} is {value}: expected a text in quotes", name, value)),
             None => self.lost(line, tr!("{name} is missing", name)),
         }
         None
@@ -251,10 +249,7 @@ impl Sync {
                 for pattern in patterns {
                     match &pattern.value {
                         Value::Text(text) => self.exclude(pattern.line, text),
-                        other => self.lost(
-                            pattern.line,
-                            tr!("{other} in exclude: expected a text in quotes", other),
-                        ),
+                        other => self.lost(pattern.line, tr!("{other} in exclude: expected a text in quotes", other)),
                     }
                 }
             }
@@ -323,10 +318,7 @@ impl Sync {
             return match value {
                 Value::Text(value) => self.sketch.params.push(format!("{word}={value}")),
                 Value::Number(value) => self.sketch.params.push(format!("{word}={value}")),
-                other => self.lost(
-                    *line,
-                    tr!("{name} is {other}: expected a text in quotes or a number", name, other),
-                ),
+                other => self.lost(*line, tr!("{name} is {other}: expected a text in quotes or a number", name, other)),
             };
         }
         let hyphened = name.replace('_', "-");
@@ -368,8 +360,7 @@ impl Sync {
         for word in words {
             match &word.value {
                 Value::Text(text) => texts.push(text.clone()),
-                other => self
-                    .lost(word.line, tr!("{other} in rsync's options: expected a text in quotes", other)),
+                other => self.lost(word.line, tr!("{other} in rsync's options: expected a text in quotes", other)),
             }
         }
         self.extra(line, &texts);
@@ -414,10 +405,9 @@ impl Sync {
                 for word in words {
                     match &word.value {
                         Value::Text(text) => self.sketch.ssh.options.push(text.clone()),
-                        other => self.lost(
-                            word.line,
-                            tr!("{other} in ssh's options: expected a text in quotes", other),
-                        ),
+                        other => {
+                            self.lost(word.line, tr!("{other} in ssh's options: expected a text in quotes", other))
+                        }
                     }
                 }
             }
