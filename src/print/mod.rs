@@ -330,7 +330,8 @@ impl Printer {
     fn format_all(&self, text: &mut Vec<u8>, events: &[Event]) {
         for event in events {
             let is_printed = self.selection.has(event.mask) && self.paths.has(&self.directory, &event.path);
-            if is_printed && !(self.is_single && !text.is_empty()) {
+            let is_over = self.is_single && !text.is_empty();
+            if is_printed && !is_over {
                 self.format.write(text, &self.directory, event);
             }
         }

@@ -68,8 +68,8 @@ pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, 
         let again = format!("sersyncctl{} check {}", scope.flag(), quoted(given));
         let report = match is_of_the_system(scope, &file) && !nix::unistd::geteuid().is_root() {
             // Only root can check what the service can do.
-            true => report.end(edit("sudoedit", &file), format!("sudo {again}")),
-            false => report.end(edit("${EDITOR:-vi}", &file), start(scope, &file)),
+            true => report.end(format!("sudo {again}"), format!("sudo {again}")),
+            false => report.end(edit(&file), start(scope, &file)),
         };
         worst = worst.max(report.worst());
         match json {
@@ -108,8 +108,8 @@ pub fn configs_of(scope: Scope) -> PathBuf {
 }
 
 /// What opens a config, to correct it.
-fn edit(editor: &str, file: &Path) -> String {
-    format!("{editor} {}", quoted(&file.to_string_lossy()))
+fn edit(file: &Path) -> String {
+    format!("${{EDITOR:-vi}} {}", quoted(&file.to_string_lossy()))
 }
 
 /// What starts an instance with this config.
