@@ -90,13 +90,16 @@ systemd does not start it again then. All else is 1.
 .BR inotify (7)
 "#;
 
-const CLIENT_MORE: &str = r#".SH "SEE ALSO"
+const CLIENT_MORE: &str = concat!(
+    include_str!("sersyncctl.roff"),
+    r#".SH "SEE ALSO"
 .BR sersync (8),
 .BR sersync.xml (5),
 .BR sersync@.service (8),
 .BR journalctl (1),
 .BR systemctl (1)
-"#;
+"#
+);
 
 const VERB_MORE: &str = r#".SH "SEE ALSO"
 .BR sersyncctl (1)

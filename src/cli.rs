@@ -11,7 +11,8 @@ use crate::print;
 use crate::service::fd_store::FdStore;
 use crate::service::state_lock::StateLock;
 use crate::service::{log, notify, status};
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueHint};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,11 +50,11 @@ pub struct Cli {
     workers: Option<u16>,
 
     /// The config [default: ./confxml.xml]
-    #[arg(short = 'o', value_name = "FILE", conflicts_with = "watch")]
+    #[arg(short = 'o', value_name = "FILE", conflicts_with = "watch", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
 
     /// No rsync: tell this plugin of every change (command, socket, http, refreshCDN)
-    #[arg(short = 'm', value_name = "PLUGIN", value_parser = plugin_name)]
+    #[arg(short = 'm', value_name = "PLUGIN", value_parser = plugin_names(), ignore_case = true)]
     plugin: Option<PluginName>,
 
     /// What `-m command` runs, with the path behind it; in place of a config, with --watch
@@ -73,15 +74,15 @@ pub struct Cli {
     user: bool,
 
     /// Watch this directory; no config is read
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     watch: Option<PathBuf>,
 
     #[arg(long, value_name = "DEST", requires = "watch", num_args = 1..)]
-    #[arg(help = "Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR or /DIR")]
+    #[arg(help = "Mirror it to [USER@]HOST::MODULE, [USER@]HOST:DIR, ssh://[USER@]HOST:PORT/DIR or /DIR")]
     to: Vec<String>,
 
     /// Where pending paths are kept over a restart
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state_dir: Option<PathBuf>,
 
     /// Start one rsync a remote ahead of the next change, and replace it after so long; 0: none
@@ -104,7 +105,8 @@ pub fn main() -> ExitCode {
     // Before anything else opens descriptors.
     let store = FdStore::from_env();
     let command = help::in_language(Cli::command(), Language::of_environment());
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&command.get_matches_from(print::translated(std::env::args_os())))
+        .unwrap_or_else(|error| error.exit());
     if let Some(watch) = cli.watch.as_ref().filter(|_| cli.print.print) {
         return print::run(watch, &cli.print);
     }
@@ -217,10 +219,12 @@ fn load(file: &Path, alone: Option<PluginName>) -> Result<config::Loaded, config
     }
 }
 
-fn plugin_name(text: &str) -> Result<PluginName, String> {
-    let known = PluginName::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
-    let names = || PluginName::ALL.map(|(name, _)| name).join(", ");
-    known.map(|(_, plugin)| *plugin).ok_or_else(|| format!("the plugins are: {}", names()))
+/// Plugins by their names, which completions offer.
+fn plugin_names() -> impl TypedValueParser<Value = PluginName> {
+    PossibleValuesParser::new(PluginName::ALL.map(|(name, _)| name)).try_map(|name| {
+        let known = PluginName::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name));
+        known.map(|(_, plugin)| *plugin).ok_or("unknown plugin")
+    })
 }
 
 /// Settings of the command line. They go before those of the config, at start and at each reload.

@@ -4,17 +4,28 @@
 use std::time::Duration;
 use tr::tr;
 
-/// `1 204`: thousands parted by a space, as SI does.
+/// `1204`: digits alone, so that `cut` and `awk` see one word.
 pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
+    number.to_string()
+}
+
+/// rsync's words about `path`, without the quoted name of that path: a line that names it already.
+pub fn without_path(message: &str, path: &[u8]) -> String {
+    let path = String::from_utf8_lossy(path);
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    // rsync writes `failed to open "/srv/www/a": Permission denied` and `"/a" (in www)`.
+    while let Some((before, quoted)) = rest.split_once('"') {
+        let Some((name, behind)) = quoted.split_once('"') else { break };
+        text.push_str(before);
+        match name.strip_suffix(&*path) {
+            Some("") | Some("/") => text.push_str("it"),
+            Some(root) if root.ends_with('/') => text.push_str("it"),
+            _ => text.extend(["\"", name, "\""]),
         }
-        text.push(digit);
+        rest = behind;
     }
-    text
+    text + rest
 }
 
 /// `1 remote`, `3 remotes`.
@@ -77,12 +88,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_message_does_not_name_a_path_twice() {
+        for (message, said) in [
+            ("open \"/srv/www/d/a\": Permission denied (13)", "open it: Permission denied (13)"),
+            ("open \"d/a\" (in www): denied", "open it (in www): denied"),
+            ("mkdir \"/srv/xd/a\" failed", "mkdir \"/srv/xd/a\" failed"),
+            ("rename \"/srv/.a.x\" -> \"d/a\": no", "rename \"/srv/.a.x\" -> it: no"),
+            ("a \" alone", "a \" alone"),
+        ] {
+            assert_eq!(without_path(message, b"d/a"), said);
+        }
+    }
+
+    #[test]
     fn numbers_read_well() {
-        for (number, text) in [(0, "0"), (999, "999"), (1204, "1 204"), (1_000_000, "1 000 000")] {
+        for (number, text) in [(0, "0"), (999, "999"), (1204, "1204"), (1_000_000, "1000000")] {
             assert_eq!(count(number), text);
         }
         assert_eq!(plural(1, "remote", "remotes"), "1 remote");
-        assert_eq!(plural(1204, "directory", "directories"), "1 204 directories");
+        assert_eq!(plural(1204, "directory", "directories"), "1204 directories");
     }
 
     #[test]

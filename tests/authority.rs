@@ -294,8 +294,8 @@ fn each_caller_may_do_what_polkit_says_and_no_more() {
 
 fn a_password_is_asked_for(ground: &Ground, place: &Path) {
     for (language, words, paused) in [
-        ("C.UTF-8", "required to manage a mirror", "www is paused"),
-        ("zh_CN.UTF-8", "管理同步实例需要认证", "www 已暂停"),
+        ("C.UTF-8", "required for alice to manage the mirror www", "www is paused"),
+        ("zh_CN.UTF-8", "用户 alice 管理同步实例 www 需要认证", "www 已暂停"),
     ] {
         let mut terminal = Terminal::start(ground, place, "alice", language, "sersyncctl pause www");
         terminal.awaits("assword");

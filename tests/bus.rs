@@ -69,8 +69,10 @@ async fn shows_the_snapshot() {
     let engine = Engine::new(snapshot("www"));
     engine.change(|snapshot| {
         snapshot.remotes[1] = down("web2:/srv/www");
+        (snapshot.remotes[1].queue_depth, snapshot.remotes[1].in_flight) = (500, 12);
         snapshot.state = State::Degraded;
         snapshot.problems.push("web2 does not answer".into());
+        snapshot.never_sent.push("`-C`: object files".into());
     });
     let _agent = at(&bus, &engine).await;
     let client = client(&bus).await;
@@ -88,6 +90,7 @@ async fn shows_the_snapshot() {
     assert_eq!(number("NextFullSyncAt"), 0);
     assert!(number("LastSyncAt") > 1_600_000_000_000_000, "microseconds since 1970");
     assert!((185_000_000..250_000_000).contains(&number("LagUSec")), "{}", number("LagUSec"));
+    assert_eq!(Vec::<String>::try_from(properties["NeverSent"].clone()).unwrap(), ["`-C`: object files"]);
     assert_eq!(Vec::<String>::try_from(properties["Problems"].clone()).unwrap(), ["web2 does not answer"]);
 
     let manager = ObjectManagerProxy::builder(&client).destination(WWW).path(WWW_PATH).build().await.unwrap();
@@ -104,6 +107,8 @@ async fn shows_the_snapshot() {
     assert_eq!(String::try_from(web2["State"].clone()).unwrap(), "waiting");
     assert_eq!(String::try_from(web2["LastErrorName"].clone()).unwrap(), "ConnectionRefused");
     assert_eq!(u32::try_from(web2["Attempts"].clone()).unwrap(), 7);
+    let number = |name: &str| u64::try_from(web2[name].clone()).unwrap();
+    assert_eq!((number("QueueDepth"), number("InFlight")), (512, 12), "of an instance and of a remote alike");
 }
 
 #[tokio::test]
@@ -199,7 +204,7 @@ async fn a_long_wait_holds_up_nobody() {
     let Command::WaitSynced(timeout, answer) = engine.command().await else { panic!("not a wait") };
     assert_eq!(timeout, Duration::MAX, "0 waits for ever");
 
-    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 23);
+    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 24);
     let agent = agent(&client).await;
     let pause = async { agent.call::<_, _, ()>("Pause", &()).await };
     let play = async {
@@ -415,7 +420,7 @@ async fn the_log_level_is_set_as_systemctl_does_it() {
     log.set_property("LogLevel", "debug").await.unwrap();
     assert_eq!(control.level(), "debug");
     assert!(log.set_property("LogLevel", "loud").await.is_err());
-    assert_eq!(log.get_property::<String>("SyslogIdentifier").await.unwrap(), "sersync");
+    assert_eq!(log.get_property::<String>("SyslogIdentifier").await.unwrap(), "sersync@www");
     assert_eq!(log.get_property::<String>("LogTarget").await.unwrap(), "console");
 }
 
@@ -468,11 +473,11 @@ async fn others_may_read_properties_and_change_nothing() {
     for (member, arguments) in refused {
         let call = [&["call", WWW, WWW_PATH, names::AGENT, member], arguments].concat();
         let (done, text) = nobody(&call).await;
-        assert!(!done && text.contains("user 65534 may not call"), "{member}: {text}");
+        assert!(!done && text.contains("user nobody may not call"), "{member}: {text}");
     }
     let level = ["set-property", WWW, names::LOG_CONTROL_PATH, "org.freedesktop.LogControl1", "LogLevel", "s", "debug"];
     let (done, text) = nobody(&level).await;
-    assert!(!done && text.contains("user 65534 may not"), "{text}");
+    assert!(!done && text.contains("user nobody may not"), "{text}");
     assert_eq!(engine.handle.snapshot().state, State::Idle);
     let dbus = "org.freedesktop.DBus";
     let name = "org.sersync.Agent1.other";

@@ -440,3 +440,29 @@ fn a_wait_is_answered_under_load_that_never_rests() {
     stage.wait_synced(SOON).unwrap();
     Judge::default().assert_equal_now(&source, &stage.copy(0));
 }
+
+#[test]
+fn a_full_sync_under_a_filter_shows_how_far_it_is() {
+    let stage = Stage::launched(1, |launch, place, daemons| {
+        for number in 0..20 {
+            put(&place.source().join(format!("f{number}")), [b'x'; 100_000]);
+        }
+        put(&place.source().join("left.out"), "x");
+        let config = Confxml::new(&place.source()).daemon(&daemons[0], MODULE).exclude(r"\.out$");
+        let config = config.params("-a --bwlimit=1000").agent(r#"<fullSync atStart="never"/>"#);
+        launch.config(&config.write(&place.path("proof.xml")))
+    });
+    let output = stage.sersyncctl(&["resync", INSTANCE, "--json"]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let steps: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(steps.last().unwrap()["state"], "done", "{lines}");
+    let is_midway = |step: &&serde_json::Value| {
+        let fraction = step["progress"].as_f64().unwrap();
+        let (checked, total) = (step["entries_checked"].as_u64().unwrap(), step["entries_total"].as_u64().unwrap());
+        fraction > 0.0 && fraction < 1.0 && checked > 0 && checked < total && total >= 20 && step["bytes_sent"] != 0
+    };
+    assert!(steps.iter().any(|step| is_midway(&step)), "{lines}");
+    let last = steps.last().unwrap();
+    assert_eq!(last["entries_checked"], last["entries_total"], "{lines}");
+    assert!(last["entries_total"].as_u64().unwrap() >= 20, "{lines}");
+}

@@ -223,3 +223,31 @@ fn the_tests_that_are_named_are_there() {
     }
     assert!(named > 40, "docs/reliability.md names more tests than {named}");
 }
+
+/// The words of `text` between `start` and `end`, for each occurrence.
+fn between<'t>(text: &'t str, start: &'t str, end: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(start).skip(1).filter_map(move |rest| rest.split_once(end).map(|(found, _)| found))
+}
+
+#[test]
+fn the_manual_page_explains_each_state_and_each_column() {
+    let page = read("packaging/sersyncctl.roff");
+    let explained: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix(".B ")).collect();
+    let mut wanted = BTreeSet::new();
+    let schema = read("docs/json-schema.json");
+    for line in schema.lines().filter(|line| line.trim_start().starts_with("\"state\": {")) {
+        if let Some(states) = between(line, "\"enum\": [", "]").next() {
+            wanted.extend(states.split('"').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    assert!(wanted.len() >= 10, "{wanted:?}");
+    for file in ["src/ctl/status.rs", "src/ctl/lists.rs"] {
+        let text = read(file);
+        let headings =
+            between(&text, "tr!(\"", "\")").filter(|word| word.chars().all(|c| c == ' ' || c.is_uppercase()));
+        wanted.extend(headings.map(str::to_owned));
+    }
+    wanted.extend(["disabled", "stopped", "running without the bus", "does not answer"].map(str::to_owned));
+    let missing: Vec<_> = wanted.iter().filter(|word| !explained.contains(word.as_str())).collect();
+    assert!(wanted.len() >= 30 && missing.is_empty(), "packaging/sersyncctl.roff does not explain {missing:?}");
+}

@@ -302,6 +302,46 @@ fn what_lsyncd_declares_is_what_the_config_says() {
     assert_eq!(config.rsync.ssh, ["-o", "ProxyCommand=nc %h %p"]);
 }
 
+#[test]
+fn what_lsyncd_would_not_mirror_is_not_mirrored_by_an_import() {
+    let sync = |rest: &str| format!("sync{{ default.rsync, source='/srv/www', {rest} }}");
+    for (rest, words) in [
+        ("target='user@host'", "target \"user@host\" is a relative path"),
+        ("target='backup'", "target \"backup\" is a relative path"),
+        ("target='{{HOST}}::www'", "contains the template {{HOST}}"),
+        ("target='$host::www'", "contains the template $host"),
+        ("target='${host}:/srv'", "contains the template ${host}"),
+        ("target='h::m', rsync={ _extra={'--remove-source-files'} }", "--remove-source-files"),
+        ("target='h::m', rsync={ _extra={'--files-from=/list'} }", "--files-from"),
+        ("target='h::m', rsync={ dry_run=true }", "dry_run"),
+        ("target='h::m', rsync={ _extra={'-n'} }", "--dry-run"),
+        ("target=5", "target is 5: expected a text in quotes"),
+    ] {
+        let place = Place::new();
+        place.write("x.lua", sync(rest).as_bytes());
+        let output = place.import(&["lsyncd", "x.lua", "--name", "x", "--dry-run"]);
+        let told = said(&output);
+        assert!(told.contains(words) && told.contains("the sync is left out"), "{rest}: {told}");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("<localpath"), "{rest}: {told}");
+    }
+    let place = Place::new();
+    place.write("x.lua", sync("target='h::m', rsync={ progress }").as_bytes());
+    let told = said(&place.import(&["lsyncd", "x.lua", "--name", "x", "--dry-run"]));
+    assert!(told.contains("without a name: write NAME = VALUE"), "{told}");
+}
+
+#[test]
+fn truth_is_what_it_is_in_lua() {
+    for (written, params) in
+        [("1", "-a"), ("0", "-a"), ("'no'", "-a"), ("true", "-a"), ("false", "-lt"), ("nil", "-lt")]
+    {
+        let config = of_lsyncd(&format!(
+            "sync{{ default.rsync, source='/srv/www', target='h::m', rsync={{ archive = {written} }} }}"
+        ));
+        assert_eq!(config.rsync.params, [params], "{written}");
+    }
+}
+
 /// The names between backquotes in the first cell of a row.
 fn names_in(row: &str) -> Vec<&str> {
     let cell = row.trim_start_matches('|').split('|').next().unwrap();

@@ -416,7 +416,7 @@ fn a_failure_is_told_of_its_own_name_under_a_root_behind_a_link() {
     put(&place.source().join("closed.Ab12Cd"), "unreadable");
     fs::set_permissions(place.source().join("closed.Ab12Cd"), fs::Permissions::from_mode(0o200)).unwrap();
     fs::rename(place.source().join("closed.Ab12Cd"), place.source().join(".env.secret")).unwrap();
-    agent.wait_logged("path=.env.secret");
+    agent.wait_logged(": .env.secret: ");
 }
 
 // --- what it may not read ---

@@ -144,3 +144,90 @@ fn a_wrong_option_is_explained() {
     assert!(refused(&["-e", "access"]).contains("close_write"));
     assert!(refused(&["--exclude", "*.log"]).contains(".*"));
 }
+
+/// Runs `sersync --print` with words of inotifywait's, does something once it watches, and returns how it ended.
+fn once(words: &[&str], act: impl FnOnce(&Place)) -> (i32, String) {
+    let place = Place::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sersync"))
+        .current_dir(place.path(""))
+        .arg("--print")
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(fs::File::create(place.path("stderr")).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || fs::read_to_string(place.path("stderr")).unwrap();
+    until("the watch", SOON, || said().contains("watching") || child.try_wait().unwrap().is_some());
+    act(&place);
+    let status = eventually("its end", SOON, || child.try_wait().unwrap().ok_or("it still runs"));
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    (status.code().unwrap(), printed)
+}
+
+#[test]
+fn without_minus_m_it_ends_after_one_event_as_inotifywait_does() {
+    let (code, printed) = once(&["-rq", "-e", "create", "source"], |place| {
+        fs::write(place.source().join("a"), "x").unwrap();
+        fs::write(place.source().join("b"), "x").unwrap();
+    });
+    assert_eq!((code, printed.as_str()), (0, "source/ CREATE a\n"));
+    let (code, printed) = once(&["-t", "1", "-e", "delete", "source"], |place| {
+        fs::write(place.source().join("a"), "x").unwrap();
+    });
+    assert_eq!((code, printed.as_str()), (2, ""), "the time is over");
+    let (code, _) = once(&["-rq", "nowhere"], |_| {});
+    assert_ne!(code, 0);
+}
+
+#[test]
+fn an_expression_is_searched_for_as_inotifywait_does() {
+    let printer = Printer::start(&["-mrqe", "create", "--exclude", r"\.git", "--excludei", r"\.tmp$"]);
+    fs::create_dir(printer.at(".git")).unwrap();
+    fs::write(printer.at(".git/config"), "x").unwrap();
+    fs::write(printer.at("a.TMP"), "x").unwrap();
+    fs::write(printer.at("last"), "x").unwrap();
+    printer.awaits("source/ CREATE last\n");
+    assert_eq!(lossy(&printer.printed.lock().unwrap()), "source/ CREATE last\n");
+
+    let printer = Printer::start(&["-mrq", "-e", "create", "--include", "html$", "--includei", "js$"]);
+    for name in ["a.html", "a.HTML", "b.JS", "c.txt"] {
+        fs::write(printer.at(name), "x").unwrap();
+    }
+    fs::write(printer.at("last.html"), "x").unwrap();
+    printer.awaits("last.html\n");
+    let printed = lossy(&printer.printed.lock().unwrap());
+    assert_eq!(printed, "source/ CREATE a.html\nsource/ CREATE b.JS\nsource/ CREATE last.html\n");
+}
+
+#[test]
+fn values_are_separated_by_commas_and_one_file_is_watched_by_itself() {
+    let printer = Printer::start(&["-m", "-c", "-e", "create,close_write"]);
+    fs::write(printer.at("a,\"b"), "x").unwrap();
+    printer.awaits("source/,CREATE,\"a,\"\"b\"\nsource/,\"CLOSE_WRITE,CLOSE\",\"a,\"\"b\"\n");
+
+    let place = Place::new();
+    let (file, log) = (place.source().join("file"), place.path("log"));
+    fs::write(&file, "x").unwrap();
+    let started = Command::new(env!("CARGO_BIN_EXE_sersync"))
+        .args(["--print", "-d", "-e", "close_write", "-o"])
+        .args([&log, &file])
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{}", lossy(&started.stderr));
+    let mine = || support::processes::named(place.path("").to_str().unwrap());
+    let shown = file.display().to_string();
+    // It runs in the background, and nothing says when it watches.
+    eventually("an event in the file", SOON, || {
+        fs::write(place.source().join("other"), "x").unwrap();
+        fs::write(&file, "y").unwrap();
+        let printed = fs::read_to_string(&log).unwrap_or_default();
+        if printed.is_empty() { Err("it is empty") } else { Ok(()) }
+    });
+    let printed = fs::read_to_string(&log).unwrap();
+    let pid = mine().first().unwrap().pid;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(printed.lines().all(|line| line == format!("{shown} CLOSE_WRITE,CLOSE ")), "{printed}");
+    until("its end", SOON, || mine().is_empty());
+}

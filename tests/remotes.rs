@@ -450,3 +450,19 @@ fn ssh_of_a_config_file_is_served() {
     let _agent = place.launch().environment("PATH", &sshd.path).config(&file).start();
     exercise(&place.source(), &place.path("copy"));
 }
+
+#[test]
+fn an_ssh_url_names_the_port() {
+    let place = Place::new();
+    let Some(sshd) = Sshd::start(&place.path("sshd")) else { return };
+    // Without the port in the URL ssh would try this one.
+    let config = place.path("sshd/bin/ssh_config");
+    let port = sshd.address.port();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace(&format!("Port {port}\n"), "Port 1\n")).unwrap();
+    let copy = place.make("copy");
+    let url = format!("ssh://{}:{port}{}", Sshd::HOST, copy.display());
+    let _agent = place.launch().environment("PATH", &sshd.path).mirror(&place.source(), [url]).start();
+    put(&place.source().join("a/b"), "by ssh");
+    assert_converged(&place.source(), &copy);
+}

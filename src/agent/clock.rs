@@ -232,6 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_the_next_full_sync_does_not_jitter() {
+        let (now, wall) = start();
+        let mut clock = Clock::new(When::Every(HOUR), 0.0, None, now, wall);
+        let shown = clock.next(now, wall);
+        for (late, wall_late) in [(0, 3), (1_000_000, 1_000_900), (2_000_007, 2_000_000)] {
+            let micros = Duration::from_micros;
+            assert_eq!(clock.next(now + micros(late), wall + micros(wall_late)), shown);
+        }
+        assert_eq!(clock.next(now, wall + MINUTE), Some(wall + MINUTE + HOUR), "the wall clock was set");
+        assert_eq!(clock.next(now, wall), shown);
+    }
+
+    #[test]
     fn what_is_over_is_never_due() {
         let (now, wall) = start();
         let mut clock = Clock::new(When::At("2012-01-01 UTC".parse().unwrap()), 0.5, None, now, wall);

@@ -155,7 +155,7 @@ impl Engine {
             behind.collect::<Vec<_>>().join("; ")
         };
         // What is in flight may be all that is missing.
-        if self.paused && self.runs.is_empty() {
+        if self.paused.is_some() && self.runs.is_empty() {
             self.barriers.paused(oldest, behind);
         }
         self.barriers.settle(oldest, now, behind);

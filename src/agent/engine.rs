@@ -19,6 +19,7 @@ use super::write_down::{Found, Ledger};
 use crate::config::overlap::Mirror;
 use crate::config::{Config, FullSyncAtStart};
 use crate::heap;
+use crate::human;
 use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
@@ -192,6 +193,7 @@ impl Engine {
             started_at,
             started_from: StartedFrom::Full,
             confinement: Protection::of_kernel(),
+            never_sent: Vec::new(),
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,
@@ -476,7 +478,12 @@ impl Engine {
         self.write_last(orderly, since);
         self.write_history(Instant::now());
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
-        tracing::info!(message_id = message_ids::AGENT_STOPPED, sersync_paths = left, "stopped, {left} paths pending");
+        tracing::info!(
+            message_id = message_ids::AGENT_STOPPED,
+            sersync_paths = left,
+            "stopped, {} pending",
+            human::plural(left as u64, "path", "paths")
+        );
     }
 }
 

@@ -236,7 +236,8 @@ impl Engine {
         for option in &refused {
             tracing::info!(
                 sersync_remote = remote.name,
-                "the remote's rsync does not accept {option}: done in another way from now on"
+                "{}: the remote's rsync does not accept {option}: done in another way from now on",
+                remote.name
             );
         }
         remote.refusals_told.extend(refused);
@@ -264,7 +265,8 @@ impl Engine {
             sersync_bytes = outcome.totals.bytes_sent,
             sersync_duration_usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             sersync_rsync_exit = told.map_or(Some(0), |fault| fault.exit),
-            "batch: {}",
+            "batch: {}: {}",
+            remote.name,
             told.map_or("done", |fault| fault.message.as_str())
         );
 
@@ -373,16 +375,14 @@ impl Engine {
             && let Some(times) = remote.down_told.happened_for(fault.name, now)
         {
             let pause = remote.backoff.next_try(now).map_or(0.0, |(at, _)| (at - now).as_secs_f64());
-            let still = match times.count {
-                1 => String::new(),
-                _ => format!("{} still down, {times}: ", remote.name),
-            };
+            let still = if times.count == 1 { String::new() } else { format!(" still down, {times}") };
             tracing::warn!(
                 message_id = message_ids::REMOTE_DOWN,
                 sersync_remote = remote.name,
                 sersync_paths = remote.set.waiting(),
                 sersync_rsync_exit = fault.exit,
-                "{still}{}: {} (the next try in {pause:.0} s; nothing is lost)",
+                "{}{still}: {}: {} (the next try in {pause:.0} s; nothing is lost)",
+                remote.name,
                 fault.name,
                 fault.message
             );
@@ -425,9 +425,11 @@ impl Engine {
                     message_id = message_ids::PATH_FAILED,
                     sersync_remote = failure.remote,
                     sersync_path = %failure.path.display(),
-                    "{}: {}",
+                    "{}: {}: {}: {}",
+                    failure.remote,
+                    failure.path.display(),
                     failure.fault.name,
-                    failure.fault.message
+                    human::without_path(&failure.fault.message, failure.path.as_bytes())
                 );
             }
             if share.others > 0 {

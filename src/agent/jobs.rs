@@ -13,7 +13,7 @@ const REMEMBERED: usize = 16;
 enum Part {
     Waiting,
     Running(Progress),
-    Done { bytes: u64 },
+    Done { bytes: u64, entries: u64 },
     Failed { why: String },
     Canceled,
 }
@@ -51,7 +51,7 @@ impl Jobs {
     /// A full run to `remote` starts: it serves every job that waits for it.
     pub fn started(&mut self, remote: &str) {
         for part in self.parts_of(remote).filter(|part| **part == Part::Waiting) {
-            *part = Part::Running(Progress { fraction: 0.0, bytes: 0 });
+            *part = Part::Running(Progress { fraction: 0.0, bytes: 0, checked: 0, total: 0 });
         }
     }
 
@@ -59,7 +59,14 @@ impl Jobs {
     pub fn progressed(&mut self, remote: &str, progress: Progress) {
         for part in self.parts_of(remote) {
             if let Part::Running(so_far) = part {
-                *so_far = progress;
+                // A line that rsync prints within a file names no entries.
+                let (checked, total) = match progress.total {
+                    0 => (so_far.checked, so_far.total),
+                    total => (progress.checked, total),
+                };
+                // With entries that differ late in the list the share of bytes falls behind.
+                let fraction = progress.fraction.max(so_far.fraction);
+                *so_far = Progress { fraction, checked, total, ..progress };
             }
         }
     }
@@ -67,9 +74,9 @@ impl Jobs {
     /// The full run to `remote` ended well, or with an error. Returns the jobs that ended with it.
     pub fn ended(&mut self, remote: &str, result: Result<u64, String>, now: SystemTime) -> Vec<JobId> {
         for part in self.parts_of(remote) {
-            if let Part::Running(_) = part {
+            if let Part::Running(so_far) = *part {
                 *part = match &result {
-                    Ok(bytes) => Part::Done { bytes: *bytes },
+                    Ok(bytes) => Part::Done { bytes: *bytes, entries: so_far.total },
                     Err(why) => Part::Failed { why: why.clone() },
                 };
             }
@@ -165,8 +172,13 @@ impl Entry {
         };
         let bytes = |part: &Part| match part {
             Part::Running(progress) => progress.bytes,
-            Part::Done { bytes } => *bytes,
+            Part::Done { bytes, .. } => *bytes,
             _ => 0,
+        };
+        let entries = |part: &Part| match part {
+            Part::Running(progress) => (progress.checked, progress.total),
+            Part::Done { entries, .. } => (*entries, *entries),
+            _ => (0, 0),
         };
         Job {
             id,
@@ -174,6 +186,8 @@ impl Entry {
             state: self.state(),
             progress: self.parts.values().map(fraction).sum::<f64>() / self.parts.len().max(1) as f64,
             bytes_sent: self.parts.values().map(bytes).sum(),
+            entries_checked: self.parts.values().map(|part| entries(part).0).sum(),
+            entries_total: self.parts.values().map(|part| entries(part).1).sum(),
             created_at: self.created_at,
             finished_at: self.finished_at,
             result: self.finished_at.map_or(String::new(), |_| self.result()),
@@ -210,8 +224,10 @@ mod tests {
         let id = jobs.create(vec!["a".into(), "b".into()], NOW);
         assert_eq!(jobs.show(id).unwrap().state, JobState::Queued);
         jobs.started("a");
-        jobs.progressed("a", Progress { fraction: 0.5, bytes: 10 });
-        assert_eq!(jobs.show(id).unwrap().progress, 0.25);
+        jobs.progressed("a", Progress { fraction: 0.5, bytes: 10, checked: 5, total: 10 });
+        jobs.progressed("a", Progress { fraction: 0.4, bytes: 15, checked: 0, total: 0 });
+        let job = jobs.show(id).unwrap();
+        assert_eq!((job.progress, job.bytes_sent, job.entries_checked, job.entries_total), (0.25, 15, 5, 10));
         assert!(jobs.ended("a", Ok(20), NOW).is_empty());
         assert!(jobs.is_active() && jobs.wants("b") && !jobs.wants("a"));
         jobs.started("b");

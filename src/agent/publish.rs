@@ -61,6 +61,7 @@ impl Engine {
             started_at: self.started_at,
             started_from: self.started_from,
             confinement: self.confinement(),
+            never_sent: self.config.rsync.selections.clone(),
             last_sync_at: self.last_sync_at,
             last_full_sync_at: full.and_then(|times| times.into_iter().min()),
             next_full_sync_at: self.next_full_sync_at(now),

@@ -508,6 +508,7 @@ mod tests {
         let destination = Destination::Local { directory: "/mnt/copy".into() };
         let options = crate::config::RsyncOptions {
             params: Vec::new(),
+            selections: Vec::new(),
             ssh: Vec::new(),
             timeout: None,
             password_file: None,

@@ -67,8 +67,8 @@ impl Engine {
                     tracing::warn!(
                         message_id = message_ids::WATCH_LIMIT,
                         sersync_path = %directory.display(),
-                        "{}: {reason}",
-                        root.path.display()
+                        "{} is not watched: {reason}",
+                        directory.under(&root.path).display()
                     );
                 }
                 root.unwatched.insert(directory, reason);

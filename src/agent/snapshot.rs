@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub started_from: StartedFrom,
     /// The confinement that keeps rsync and ssh from reading outside the watched directories.
     pub confinement: Protection,
+    /// Options of the config that keep entries from the remotes, each with what never arrives.
+    pub never_sent: Vec<String>,
     /// When a run last delivered something.
     pub last_sync_at: Option<SystemTime>,
     /// When a full sync of all remotes last succeeded.
@@ -244,6 +246,10 @@ pub struct Job {
     pub state: JobState,
     /// From 0.0 to 1.0, over all its remotes; rsync's own estimate.
     pub progress: f64,
+    /// Entries compared so far, over all its remotes.
+    pub entries_checked: u64,
+    /// Entries to compare, as far as rsync has listed them; 0: unknown.
+    pub entries_total: u64,
     /// Bytes sent so far.
     pub bytes_sent: u64,
     /// When it was asked for.

@@ -5,6 +5,7 @@
 //! told of as it comes. Nothing here waits for a plugin.
 
 use super::engine::Engine;
+use crate::human;
 use crate::path::RelPath;
 use crate::plugin::{Cause, Place, Told, unfinished};
 use crate::transport::{Deed, Synced};
@@ -51,12 +52,17 @@ impl Engine {
         let saved = unfinished::save(&self.state_directory, &left);
         match &saved {
             Ok(()) if untold > 0 => {
-                tracing::info!(sersync_paths = untold, "plugins are still to hear of {untold} paths")
+                tracing::info!(
+                    sersync_paths = untold,
+                    "{} not reported to plugins yet",
+                    human::plural(untold as u64, "path is", "paths are")
+                )
             }
             Ok(()) => {}
             Err(error) => tracing::error!(
                 sersync_paths = untold,
-                "{untold} paths that plugins are still to hear of cannot be kept in {}: {error}",
+                "{} not reported to plugins yet, and the list cannot be saved in {}: {error}",
+                human::plural(untold as u64, "path is", "paths are"),
                 self.state_directory.display()
             ),
         }

@@ -196,6 +196,11 @@ impl AgentObject {
     }
 
     #[zbus(property)]
+    fn never_sent(&self) -> Vec<String> {
+        self.handle.snapshot().never_sent.clone()
+    }
+
+    #[zbus(property)]
     fn last_sync_at(&self) -> u64 {
         usec(self.handle.snapshot().last_sync_at)
     }

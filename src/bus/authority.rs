@@ -6,9 +6,7 @@
 
 use super::Which;
 use super::error::Error;
-use super::polkit::{Answer, Polkit, Question};
-use crate::aside::aside;
-use nix::unistd::{Uid, User};
+use super::polkit::{Answer, Polkit, Question, user_name};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use zbus::Connection;
@@ -90,6 +88,7 @@ impl Authority {
             }
         };
         let id = action.id();
+        let user = user_name(user).await;
         Err(match answer {
             Answer::Yes => return Ok(()),
             Answer::No => Error::NotAuthorized(format!(
@@ -114,12 +113,9 @@ impl Authority {
         })
     }
 
-    /// The name of the user who sent `call`; `user 1000` where the system has no name for it.
+    /// The name of the user who sent `call`, or the number of one without a name.
     pub async fn user_name(&self, bus: &Connection, call: &Header<'_>) -> Result<String, Error> {
-        let user = self.user(bus, call).await?;
-        // The look may ask a server of the network.
-        let known = aside(move || User::from_uid(Uid::from_raw(user))).await;
-        Ok(known.ok().and_then(Result::ok).flatten().map_or_else(|| format!("user {user}"), |known| known.name))
+        Ok(user_name(self.user(bus, call).await?).await)
     }
 
     async fn user(&self, bus: &Connection, call: &Header<'_>) -> Result<u32, Error> {

@@ -47,6 +47,16 @@ impl JobObject {
     }
 
     #[zbus(property)]
+    fn entries_checked(&self) -> u64 {
+        self.now().entries_checked
+    }
+
+    #[zbus(property)]
+    fn entries_total(&self) -> u64 {
+        self.now().entries_total
+    }
+
+    #[zbus(property)]
     fn bytes_sent(&self) -> u64 {
         self.now().bytes_sent
     }

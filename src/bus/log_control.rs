@@ -53,7 +53,7 @@ impl LogControlObject {
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
-    fn syslog_identifier(&self) -> &'static str {
-        crate::service::log::IDENTIFIER
+    fn syslog_identifier(&self) -> String {
+        self.log.identifier()
     }
 }

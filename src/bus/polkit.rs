@@ -6,6 +6,7 @@
 //! than [`QUESTIONS_AT_ONCE`] of them, so that nobody can use up what others need. Nothing is remembered here:
 //! polkit itself remembers who has authenticated.
 
+use crate::aside::aside;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -111,7 +112,8 @@ impl Polkit {
             "" => CheckAuthorizationFlags::empty(),
             _ => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
         };
-        let details = HashMap::from([("instance", question.instance)]);
+        let user = user_name(question.user).await;
+        let details = HashMap::from([("instance", question.instance), ("user", user.as_str())]);
         let body = (subject, question.action, details, flags, cancellation);
         let polkit = authority(question.bus).await?;
         // Not its method `check_authorization`: the connection's time limit is too short for people.
@@ -131,6 +133,12 @@ impl Polkit {
         // The map is whole after any panic: every change to it is one call.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Name of a user, or the number of one without a name. A server of the network may be asked for it.
+pub(super) async fn user_name(user: u32) -> String {
+    let known = aside(move || nix::unistd::User::from_uid(user.into())).await;
+    known.ok().and_then(Result::ok).flatten().map_or_else(|| user.to_string(), |known| known.name)
 }
 
 async fn authority(bus: &Connection) -> zbus::Result<AuthorityProxy<'static>> {

@@ -48,7 +48,8 @@ impl RemoteObject {
 
     #[zbus(property)]
     fn queue_depth(&self) -> u64 {
-        self.now().queue_depth
+        let remote = self.now();
+        remote.queue_depth + remote.in_flight
     }
 
     #[zbus(property)]

@@ -37,6 +37,9 @@ pub enum AddressError {
     /// No directory after `host:`.
     #[error("the directory after `{0}:` is missing")]
     NoDirectory(String),
+    /// No directory in `ssh://`.
+    #[error("\"{0}\" has no directory: write ssh://[user@]host[:port]/directory")]
+    NoDirectoryInUrl(String),
     /// A port that is none.
     #[error("\"{0}\" is no port: a port is a number from 1 to 65535")]
     BadPort(String),
@@ -140,25 +143,22 @@ fn printable(text: &str) -> Result<&str, AddressError> {
 }
 
 /// Reads rsync's destination syntax: `[user@]host::module[/path]`, `rsync://[user@]host[:port]/module[/path]`,
-/// `[user@]host:directory`, or a directory of this machine, which has no colon before its first slash.
+/// `[user@]host:directory`, `ssh://[user@]host[:port]/directory`, or a directory of this machine, which has no colon before its first slash.
 /// `password` goes to daemons. A relative directory of this machine starts in `here`.
 pub(super) fn destination(text: &str, password: Option<&Secret>, here: &Path) -> Result<Destination, AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty);
     }
-    let scheme = text.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("rsync://"));
-    if scheme.is_some() {
-        let (authority, path) = text[8..].split_once('/').ok_or(AddressError::NoModule)?;
-        let (authority, port) = match authority.rsplit_once(':') {
-            // The colons of a bare or bracketed IPv6 address are its own.
-            Some((before, port)) if !port.contains(']') && (!before.contains(':') || before.ends_with(']')) => {
-                let number = port.parse::<u16>().ok().filter(|number| *number > 0);
-                (before, Some(number.ok_or_else(|| AddressError::BadPort(port.to_owned()))?))
-            }
-            _ => (authority, None),
-        };
-        let (user, host) = login(authority)?;
+    if let Some(rest) = after_scheme(text, "rsync://") {
+        let (authority, path) = rest.split_once('/').ok_or(AddressError::NoModule)?;
+        let (user, host, port) = authority_of(authority)?;
         return Ok(Destination::Daemon { user, host, port, module: module(path)?, password: password.cloned() });
+    }
+    if let Some(rest) = after_scheme(text, "ssh://") {
+        let slash = rest.find('/').ok_or_else(|| AddressError::NoDirectoryInUrl(text.to_owned()))?;
+        let (user, host, port) = authority_of(&rest[..slash])?;
+        let directory = directory(&rest[slash..], &host)?;
+        return Ok(Destination::Ssh { user, host, port, directory });
     }
     let Some(colon) = host_colon(text) else {
         printable(text)?;
@@ -176,6 +176,26 @@ pub(super) fn destination(text: &str, password: Option<&Secret>, here: &Path) ->
             Ok(Destination::Ssh { user, host, port: None, directory })
         }
     }
+}
+
+/// What follows `scheme`, which is written in any case.
+fn after_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
+    let found = text.get(..scheme.len())?;
+    found.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])
+}
+
+/// `[user@]host[:port]` of a URL.
+fn authority_of(authority: &str) -> Result<(Option<String>, String, Option<u16>), AddressError> {
+    let (authority, port) = match authority.rsplit_once(':') {
+        // The colons of a bare or bracketed IPv6 address are its own.
+        Some((before, port)) if !port.contains(']') && (!before.contains(':') || before.ends_with(']')) => {
+            let number = port.parse::<u16>().ok().filter(|number| *number > 0);
+            (before, Some(number.ok_or_else(|| AddressError::BadPort(port.to_owned()))?))
+        }
+        _ => (authority, None),
+    };
+    let (user, host) = login(authority)?;
+    Ok((user, host, port))
 }
 
 /// Where the colon after the host stands; `None` when there is none before the first slash.
@@ -235,6 +255,12 @@ mod tests {
             port: None,
             directory: directory.to_owned(),
         };
+        let at_port = |user: Option<&str>, host: &str, port, directory: &str| Destination::Ssh {
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
+            port: Some(port),
+            directory: directory.to_owned(),
+        };
         let local = |directory: &str| Destination::Local { directory: PathBuf::from(directory) };
         for (text, expected) in [
             ("backup@web1::www", daemon(Some("backup"), "web1", None, "www")),
@@ -248,6 +274,9 @@ mod tests {
             ("me@web2:www/", ssh(Some("me"), "web2", "www")),
             ("me@[::1]:/srv", ssh(Some("me"), "::1", "/srv")),
             ("web2:/", ssh(None, "web2", "/")),
+            ("ssh://me@web2:2222/srv/www/", at_port(Some("me"), "web2", 2222, "/srv/www")),
+            ("SSH://[::1]:22/", at_port(None, "::1", 22, "/")),
+            ("ssh://web2/srv/www", ssh(None, "web2", "/srv/www")),
             ("/mnt/copy/", local("/mnt/copy")),
             ("copy/../other", local("/here/other")),
             ("./a:b", local("/here/a:b")),
@@ -262,6 +291,9 @@ mod tests {
         assert_eq!(shown("rsync://web1"), Err(AddressError::NoModule));
         assert_eq!(shown("rsync://web1/"), Err(AddressError::NoModule));
         assert_eq!(shown("rsync://web1:0/www"), Err(AddressError::BadPort("0".to_owned())));
+        assert_eq!(shown("ssh://web1"), Err(AddressError::NoDirectoryInUrl("ssh://web1".to_owned())));
+        assert_eq!(shown("ssh://web1:ssh/srv"), Err(AddressError::BadPort("ssh".to_owned())));
+        assert_eq!(shown("ssh:///srv"), Err(AddressError::NoHost));
         assert_eq!(shown("web1:"), Err(AddressError::NoDirectory("web1".to_owned())));
         assert_eq!(shown("@web1::www"), Err(AddressError::NoUser));
         assert_eq!(shown("::www"), Err(AddressError::NoHost));

@@ -127,6 +127,7 @@ fn exact(roots: Vec<Root>) -> Config {
         // Not -H: to find hard links rsync has to remember every file of a run.
         rsync: RsyncOptions {
             params: vec!["-a".to_owned()],
+            selections: Vec::new(),
             ssh: Vec::new(),
             timeout: None,
             password_file: None,

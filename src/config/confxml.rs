@@ -6,7 +6,7 @@
 use super::access::{self, Access};
 use super::mistake::nearest;
 use super::overlap::{self, Conflict};
-use super::params::{Params, ParamsError};
+use super::params::Params;
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
@@ -251,32 +251,36 @@ fn rsync_options(
 ) -> RsyncOptions {
     let child = |name| rsync.and_then(|rsync| rsync.child(name));
     let written = child("commonParams").and_then(|element| element.attribute("params"));
-    let params = match Params::read(written.map_or("-artuz", |params| &params.value), keep_newer) {
-        Ok(params) => {
-            if written.is_some() {
-                notes.extend(params.notes);
+    let Params { kept: params, notes: found, selections } =
+        match Params::read(written.map_or("-artuz", |params| &params.value), keep_newer) {
+            Ok(params) => params,
+            Err(error) => {
+                if let Some(attribute) = written {
+                    reading.error(attribute.value_span.clone(), error.to_string(), error.help());
+                }
+                Params { kept: Vec::new(), notes: Vec::new(), selections: Vec::new() }
             }
-            params.kept
+        };
+    if let Some(attribute) = written {
+        notes.extend(found);
+        for selection in &selections {
+            let help = "to leave paths out, write them into <filter>: the agent then does not watch them either";
+            reading.warn(attribute.value_span.clone(), format!("never sent because of {selection}"), help);
         }
-        Err(error) => {
-            let help = match error {
-                ParamsError::Unbalanced => "quote as in a shell: --rsh='ssh -p 22'",
-                ParamsError::NoOption(_) => "only options stand here, each with `-` or `--`",
-                ParamsError::NoValue(_) => "write the value, or leave the option out",
-                ParamsError::RemovesSource(_) => "leave it out",
-            };
-            if let Some(attribute) = written {
-                reading.error(attribute.value_span.clone(), error.to_string(), help);
-            }
-            Vec::new()
-        }
-    };
+    }
     let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
     let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
     let named = rsync.into_iter().flat_map(|rsync| rsync.children("mayRead"));
     let may_read =
         named.filter_map(|element| reading.absolute_path(element, "path", "the directory to be read")).collect();
-    RsyncOptions { params, ssh: access::ssh_options(reading, child("ssh")), timeout, password_file: None, may_read }
+    RsyncOptions {
+        params,
+        selections,
+        ssh: access::ssh_options(reading, child("ssh")),
+        timeout,
+        password_file: None,
+        may_read,
+    }
 }
 
 /// The roots, each with the element it comes from.

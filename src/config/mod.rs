@@ -24,6 +24,7 @@ mod params;
 mod password;
 mod plugins;
 mod reading;
+mod rsync_options;
 mod schema;
 mod source;
 mod template;
@@ -38,7 +39,7 @@ pub(crate) use evaluation::{evaluator, possible_evaluator};
 pub use instance::{InstanceNameError, check_instance_name, instance_name};
 pub use mistake::{Mistake, Mistakes, Place, Severity};
 pub use needs::{Needs, needs};
-pub use params::{has_option, option_values, takes_short_value, takes_value};
+pub use params::{has_option, option_values, refusal, takes_short_value, takes_value};
 pub use plugins::{Calls, CommandPlugin, PluginName, Plugins, RefreshCdnPlugin, SocketPlugin};
 #[cfg(fuzzing)]
 pub(crate) use source::written_text;
@@ -370,6 +371,8 @@ pub struct RsyncOptions {
     /// `<commonParams params>`, split into words as a shell would, without what the runs decide
     /// themselves (`-r`, `-R`, `--delete…`) and without `-u` unless [`AgentSettings::keep_newer`].
     pub params: Vec<String>,
+    /// Options among them that keep entries from the remotes, each with what never arrives.
+    pub selections: Vec<String>,
     /// `<ssh identity credential options>`: words for the command line of ssh.
     pub ssh: Vec<String>,
     /// `<timeout>`: rsync's I/O timeout.

@@ -14,6 +14,8 @@ pub enum CtlError {
     NoBus(Scope, #[source] zbus::Error),
     /// Neither the bus nor systemd knows the instance.
     NoInstance(Scope, String),
+    /// A pattern that matches several instances, for a command that takes one.
+    Several(Scope, String, Vec<String>),
     /// systemd knows it, the bus does not.
     NotRunning {
         /// Whose it is.
@@ -61,6 +63,10 @@ impl CtlError {
             Self::NoBus(Scope::System, source) => tr!("no connection to the system bus: {source}", source),
             Self::NoBus(Scope::User, source) => tr!("no connection to the user bus: {source}", source),
             Self::NoInstance(_, name) => tr!("there is no instance {name}", name = format_args!("{name:?}")),
+            Self::Several(_, pattern, names) => {
+                let pattern = format_args!("{pattern:?}");
+                tr!("{pattern} means several instances: {names}; name one", pattern, names = names.join(", "))
+            }
             Self::NotRunning { instance, state, .. } => {
                 tr!("{instance} is not running: {state}", instance, state = words::presence(state))
             }
@@ -81,7 +87,7 @@ impl CtlError {
     fn next(&self) -> String {
         match self {
             Self::NoBus(scope, _) => format!("systemctl{} status dbus.socket", scope.flag()),
-            Self::NoInstance(scope, _) => format!("sersyncctl{} list", scope.flag()),
+            Self::NoInstance(scope, _) | Self::Several(scope, ..) => format!("sersyncctl{} list", scope.flag()),
             Self::NotRunning { scope, instance, state } => scope.bring_up(instance, state),
             Self::Gone(scope, instance) => scope.systemctl("status", instance),
             Self::Agent { scope, instance, source } => after_answer(*scope, instance, source),
@@ -144,7 +150,7 @@ mod tests {
             (CtlError::NoBus(system, zbus::Error::InvalidReply), "systemctl status dbus.socket"),
             (CtlError::NoInstance(user, "www".into()), "sersyncctl --user list"),
             (stopped(system, "stopped (enabled)"), "systemctl start sersync@www"),
-            (stopped(user, "stopped (disabled)"), "systemctl --user enable --now sersync@www"),
+            (stopped(user, "disabled"), "systemctl --user enable --now sersync@www"),
             (stopped(system, "failed"), "journalctl -u sersync@www -xe"),
             (CtlError::Gone(system, "www".into()), "systemctl status sersync@www"),
             (answered(user, bus::Error::NotAuthorized("no".into())), "systemctl --user status sersync@www"),

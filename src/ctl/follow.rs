@@ -6,7 +6,7 @@ use super::signals::Signals;
 use super::view::{Job, View};
 use super::{Session, done, words};
 use crate::bus::names;
-use crate::human::{bytes, count};
+use crate::human::count;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,7 +92,7 @@ impl<'s> Progress<'s> {
     fn new(session: &'s Session, name: &'s str, id: u64) -> Self {
         let on_terminal = std::io::stderr().is_terminal() && !session.json;
         let bar = on_terminal.then(|| {
-            let style = ProgressStyle::with_template("{prefix} [{bar:40}] {percent:>3} % {msg}")
+            let style = ProgressStyle::with_template("{prefix} [{bar:20}] {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
             ProgressBar::new(1000).with_style(style).with_prefix(name.to_owned())
@@ -105,22 +105,16 @@ impl<'s> Progress<'s> {
             writeln!(anstream::stdout(), "{}", job.to_json())?;
         } else if let Some(bar) = &self.bar {
             bar.set_position((job.progress * 1000.0) as u64);
-            bar.set_message(tr!(
-                "{bytes} sent, {state}",
-                bytes = bytes(job.bytes_sent),
-                state = words::state(&job.state)
-            ));
+            bar.set_message(format!("{}, {}", words::progress(job), words::state(&job.state)));
         } else {
             let tenth = (job.progress * 10.0) as u64;
             if self.told != Some(tenth) && !job.is_over() {
                 self.told = Some(tenth);
-                let percent = (job.progress * 100.0).floor();
                 self.session.say(&tr!(
-                    "full sync {id}: {state}, {percent} %, {bytes} sent",
+                    "full sync {id}: {state}, {progress}",
                     id = job.id,
                     state = words::state(&job.state),
-                    percent,
-                    bytes = bytes(job.bytes_sent)
+                    progress = words::progress(job)
                 ))?;
             }
         }

@@ -1,17 +1,23 @@
 //! Which instances there are: those on the bus, and those that systemd knows but that do not run.
 
 use super::Session;
+use super::check::configs_of;
+use super::completion::configured;
 use super::error::{CtlError, is_absent};
 use super::proxy::{SystemdProxy, UnitRow};
 use super::view::View;
 use crate::bus::names;
-use std::collections::BTreeMap;
+use glob::Pattern;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use zbus::Connection;
 use zbus::fdo::DBusProxy;
 
 /// An agent answers from memory; one that takes longer is stuck.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// State of an instance that has a config, does not run, and is not started at boot.
+pub const DISABLED: &str = "disabled";
 
 /// One instance.
 #[derive(Debug)]
@@ -29,7 +35,7 @@ pub enum Presence {
     Running(Box<View>),
     /// On the bus, and it says nothing.
     Silent,
-    /// Not on the bus; what systemd says, such as `stopped (enabled)` or `failed`.
+    /// Not on the bus; what systemd says, such as `stopped (enabled)`, `failed` or [`DISABLED`].
     Stopped(String),
 }
 
@@ -48,7 +54,63 @@ pub async fn all(session: &Session) -> Result<Vec<Instance>, CtlError> {
     for (name, state) in stopped(session).await {
         found.entry(name.clone()).or_insert(Instance { name, presence: Presence::Stopped(state) });
     }
+    for name in configured(&configs_of(session.scope)) {
+        if !found.contains_key(&name) {
+            let state = unit_file_state(session, &name).await;
+            found.insert(name.clone(), Instance { name, presence: Presence::Stopped(state) });
+        }
+    }
     Ok(found.into_values().collect())
+}
+
+/// The instances that `words` mean, each once: a name, a unit such as `sersync@www.service`, or a pattern of names, in
+/// which `*`, `?` and `[…]` are what they are in a shell. A pattern that matches none is an error.
+pub async fn meant(session: &Session, words: &[String]) -> Result<Vec<String>, CtlError> {
+    let mut found: Vec<String> = Vec::new();
+    for word in words {
+        let word = instance_of_word(word);
+        let matching = match word.contains(['*', '?', '[']).then(|| Pattern::new(word)) {
+            Some(Ok(pattern)) => known(session).await?.into_iter().filter(|name| pattern.matches(name)).collect(),
+            _ => vec![word.to_owned()],
+        };
+        if matching.is_empty() {
+            return Err(CtlError::NoInstance(session.scope, word.to_owned()));
+        }
+        for name in matching {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The one instance that `word` means, for a command that takes one.
+pub async fn only(session: &Session, word: &str) -> Result<String, CtlError> {
+    let mut found = meant(session, &[word.to_owned()]).await?;
+    match found.pop() {
+        Some(name) if found.is_empty() => Ok(name),
+        last => {
+            found.extend(last);
+            Err(CtlError::Several(session.scope, word.to_owned(), found))
+        }
+    }
+}
+
+/// Names of all instances.
+async fn known(session: &Session) -> Result<BTreeSet<String>, CtlError> {
+    let owned = DBusProxy::new(&session.bus).await?.list_names().await.map_err(zbus::Error::from)?;
+    let mut found: BTreeSet<String> = owned.iter().filter_map(|name| names::instance_of(name.as_str())).collect();
+    found.extend(names_of_units(&session.bus).await);
+    found.extend(configured(&configs_of(session.scope)));
+    Ok(found)
+}
+
+/// The name in a word that may be a unit's.
+pub fn instance_of_word(word: &str) -> &str {
+    let Some(name) = word.strip_prefix("sersync@") else { return word };
+    let name = name.strip_suffix(".service").unwrap_or(name);
+    if name.is_empty() { word } else { name }
 }
 
 /// One instance by its name; `None` when nobody knows it.
@@ -59,7 +121,11 @@ pub async fn one(session: &Session, name: &str) -> Result<Option<Instance>, CtlE
     let state = stopped(session).await.remove(name);
     let state = match state {
         Some(state) => Some(state),
-        None => enabled(session, name).await,
+        None => {
+            let state = unit_file_state(session, name).await;
+            let is_configured = configs_of(session.scope).join(format!("{name}.xml")).is_file();
+            (is_configured || state != DISABLED).then_some(state)
+        }
     };
     Ok(state.map(|state| Instance { name: name.to_owned(), presence: Presence::Stopped(state) }))
 }
@@ -101,11 +167,13 @@ async fn units(systemd: &SystemdProxy<'_>) -> Vec<UnitRow> {
     systemd.list_units_by_patterns(&[], &["sersync@*.service"]).await.unwrap_or_default()
 }
 
-/// An instance that systemd would start, though its unit is not in memory.
-async fn enabled(session: &Session, name: &str) -> Option<String> {
-    let systemd = SystemdProxy::new(&session.bus).await.ok()?;
-    let file = systemd.get_unit_file_state(&unit_of(name)).await.ok()?;
-    file.starts_with("enabled").then(|| stopped_state("inactive", &file))
+/// State of an instance whose unit is not in systemd's memory. Without systemd nothing starts it.
+async fn unit_file_state(session: &Session, name: &str) -> String {
+    let file = match SystemdProxy::new(&session.bus).await {
+        Ok(systemd) => systemd.get_unit_file_state(&unit_of(name)).await.unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    if file.starts_with("enabled") { stopped_state("inactive", &file) } else { DISABLED.to_owned() }
 }
 
 fn unit_of(instance: &str) -> String {
@@ -125,6 +193,7 @@ fn stopped_state(active: &str, file: &str) -> String {
         "activating" => "starting".to_owned(),
         "deactivating" => "stopping".to_owned(),
         _ if file.is_empty() => "stopped".to_owned(),
+        _ if file == DISABLED => DISABLED.to_owned(),
         _ => format!("stopped ({file})"),
     }
 }
@@ -136,7 +205,7 @@ mod tests {
     #[test]
     fn tells_what_systemd_means() {
         assert_eq!(stopped_state("inactive", "enabled"), "stopped (enabled)");
-        assert_eq!(stopped_state("inactive", "disabled"), "stopped (disabled)");
+        assert_eq!(stopped_state("inactive", "disabled"), "disabled");
         assert_eq!(stopped_state("inactive", ""), "stopped");
         assert_eq!(stopped_state("failed", "enabled"), "failed");
         assert_eq!(stopped_state("active", "enabled"), "running without the bus");
@@ -147,6 +216,10 @@ mod tests {
         assert_eq!(instance_of_unit("sersync@www.service").as_deref(), Some("www"));
         assert_eq!(instance_of_unit(&unit_of("a.b-c")).as_deref(), Some("a.b-c"));
         assert_eq!(instance_of_unit("sersync@.service"), None);
+        for word in ["www", "sersync@www", "sersync@www.service"] {
+            assert_eq!(instance_of_word(word), "www");
+        }
+        assert_eq!(instance_of_word("sersync@"), "sersync@");
         assert_eq!(instance_of_unit("sersync.target"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `failures` and `pending`: paths, page by page.
+//! `failures`, grouped by remote and reason, and `pending`: paths, page by page.
 
 use super::error::CtlError;
 use super::proxy::AgentProxy;
@@ -7,8 +7,10 @@ use super::table::{Cell, Table};
 use super::view::{now_usec, path_json, shown, time_json};
 use super::{List, Session, done, words};
 use crate::bus::{Error, FailureRow, PendingRow};
-use crate::human::{count, safe, when};
+use crate::human::{count, safe, when, without_path};
 use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io::Write;
 use tr::tr;
 
@@ -20,7 +22,9 @@ const PAGE: u32 = 5000;
 /// Prints the failed paths.
 pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
     let ask = async |agent: &AgentProxy<'_>, offset, limit| agent.list_failures(offset, limit).await;
-    let (rows, more) = pages(session, list, ask).await?;
+    let is_grouped = !session.json && !list.all && list.lines.is_none();
+    let wanted = if is_grouped { usize::MAX } else { list.wanted(session) };
+    let (rows, more) = pages(session, &list.name, wanted, ask).await?;
     if session.json {
         return print_json(rows.iter().map(failure_json));
     }
@@ -28,8 +32,21 @@ pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
         return session.say(&tr!("no path has failed"));
     }
     let now = now_usec();
-    let mut table =
-        Table::new([tr!("REMOTE"), tr!("PATH"), tr!("ERROR"), tr!("TRIES"), tr!("LAST"), tr!("NEXT"), tr!("REASON")]);
+    if is_grouped {
+        write!(anstream::stdout(), "{}", grouped(session, &rows, now))?;
+        let all = format!("{} --all", session.scope.ctl("failures", &list.name));
+        session.say(&tr!("each path: {command}", command = all))?;
+        return session.say_next(&session.scope.ctl("retry", &list.name));
+    }
+    let mut table = session.table([
+        tr!("REMOTE"),
+        tr!("PATH"),
+        tr!("ERROR"),
+        tr!("TRIES"),
+        tr!("LAST"),
+        tr!("NEXT"),
+        tr!("REASON"),
+    ]);
     for (remote, path, error, message, attempts, failed_at, next_try) in &rows {
         table.row([
             safe(remote).into(),
@@ -38,7 +55,7 @@ pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
             Cell::from(attempts.to_string()).right(),
             when(*failed_at, now).into(),
             when(*next_try, now).into(),
-            reason(message.lines().next().unwrap_or_default()).into(),
+            reason(&first_line(message, path)).into(),
         ]);
     }
     write!(anstream::stdout(), "{table}")?;
@@ -46,10 +63,46 @@ pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
     session.say_next(&session.scope.ctl("retry", &list.name))
 }
 
+/// Failures with one remote, one error and one reason as one row, the largest group first.
+fn grouped(session: &Session, rows: &[FailureRow], now: u64) -> Table {
+    struct Group<'r> {
+        paths: u64,
+        example: &'r [u8],
+        next_try: u64,
+    }
+    let mut groups: BTreeMap<_, Group<'_>> = BTreeMap::new();
+    for (remote, path, error, message, _, _, next_try) in rows {
+        let new = Group { paths: 0, example: path, next_try: *next_try };
+        let group = groups.entry((remote, error, first_line(message, path))).or_insert(new);
+        group.paths += 1;
+        group.next_try = group.next_try.min(*next_try);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, group)| Reverse(group.paths));
+    let headings = [tr!("REMOTE"), tr!("ERROR"), tr!("PATHS"), tr!("NEXT"), tr!("EXAMPLE"), tr!("REASON")];
+    let mut table = session.table(headings);
+    for ((remote, error, why), Group { paths, example, next_try }) in groups {
+        table.row([
+            safe(remote).into(),
+            safe(error).into(),
+            Cell::from(count(paths)).right(),
+            when(next_try, now).into(),
+            shown(example).into(),
+            reason(&why).into(),
+        ]);
+    }
+    table
+}
+
+/// The first line of rsync's words about `path`, which need not name it again.
+fn first_line(message: &str, path: &[u8]) -> String {
+    without_path(message.lines().next().unwrap_or_default(), path)
+}
+
 /// Prints the pending paths.
 pub async fn pending(session: &Session, list: &List) -> Result<(), CtlError> {
     let ask = async |agent: &AgentProxy<'_>, offset, limit| agent.list_pending(offset, limit).await;
-    let (rows, more) = pages(session, list, ask).await?;
+    let (rows, more) = pages(session, &list.name, list.wanted(session), ask).await?;
     if session.json {
         return print_json(rows.iter().map(pending_json));
     }
@@ -57,7 +110,7 @@ pub async fn pending(session: &Session, list: &List) -> Result<(), CtlError> {
         return session.say(&tr!("nothing is pending"));
     }
     let now = now_usec();
-    let mut table = Table::new([tr!("REMOTE"), tr!("PATH"), tr!("KIND"), tr!("SINCE"), String::new()]);
+    let mut table = session.table([tr!("REMOTE"), tr!("PATH"), tr!("KIND"), tr!("SINCE"), String::new()]);
     for (remote, path, kind, since, in_flight) in &rows {
         let flight = if *in_flight { tr!("in flight") } else { String::new() };
         table.row([safe(remote), shown(path), words::kind(kind), when(*since, now), flight].map(Cell::from));
@@ -67,25 +120,32 @@ pub async fn pending(session: &Session, list: &List) -> Result<(), CtlError> {
     session.say_next(&session.scope.ctl("wait", &list.name))
 }
 
-/// All rows that the caller wants, and whether there are more.
+impl List {
+    /// Maximum number of rows.
+    fn wanted(&self, session: &Session) -> usize {
+        match self.lines {
+            Some(lines) => lines,
+            None if self.all || session.json => usize::MAX,
+            None => LINES,
+        }
+    }
+}
+
+/// Up to `wanted` rows, and whether there are more.
 async fn pages<T>(
     session: &Session,
-    list: &List,
+    name: &str,
+    wanted: usize,
     ask: impl AsyncFn(&AgentProxy<'_>, u32, u32) -> Result<Vec<T>, Error>,
 ) -> Result<(Vec<T>, bool), CtlError> {
-    let wanted = match list.lines {
-        Some(lines) => lines,
-        None if list.all || session.json => usize::MAX,
-        None => LINES,
-    };
-    let agent = session.agent(&list.name).await?;
+    let agent = session.agent(name).await?;
     let mut rows = Vec::new();
     loop {
         // One more than wanted tells whether there are more.
         let missing = wanted.saturating_add(1) - rows.len();
         let limit = u32::try_from(missing).unwrap_or(PAGE).min(PAGE);
         let Ok(offset) = u32::try_from(rows.len()) else { return Ok((rows, true)) };
-        let page = done(session, &list.name, ask(&agent, offset, limit).await).await?;
+        let page = done(session, name, ask(&agent, offset, limit).await).await?;
         let last = page.len() < limit as usize;
         rows.extend(page);
         if rows.len() > wanted {

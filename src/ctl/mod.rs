@@ -25,14 +25,16 @@ pub use error::CtlError;
 use crate::bus::{self, Which};
 use crate::language::{Language, help, mistyped};
 use asking::Asking;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use completion::{instances_known, remotes_known};
 use instances::{Instance, Presence};
 use next::Scope;
 use proxy::AgentProxy;
-use std::io::{ErrorKind, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use table::Table;
 use tr::tr;
 use zbus::Connection;
 
@@ -55,6 +57,9 @@ pub struct Cli {
     /// Fail where polkit wants a password, instead of asking for it
     #[arg(long, global = true)]
     no_ask_password: bool,
+    /// Show tables in full width, however narrow the terminal is
+    #[arg(short = 'l', long, global = true)]
+    full: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -98,32 +103,19 @@ enum Verb {
     /// Show the paths that wait to be sent
     Pending(List),
     /// Send nothing until `resume`; changes gather meanwhile
-    Pause {
-        /// The instance
-        #[arg(add = instances_known())]
-        name: String,
-    },
+    Pause(Instances),
     /// Go on sending after `pause`
-    Resume {
-        /// The instance
-        #[arg(add = instances_known())]
-        name: String,
-    },
+    Resume(Instances),
     /// Return when all that is on disk now, except new files still open, has reached every remote
     Wait {
-        /// The instance
-        #[arg(add = instances_known())]
-        name: String,
+        #[command(flatten)]
+        instances: Instances,
         /// Give up after so long: 90, 90s, 5min, 1h, 500ms
         #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
         timeout: Option<Duration>,
     },
     /// Read the config file again
-    Reload {
-        /// The instance
-        #[arg(add = instances_known())]
-        name: String,
-    },
+    Reload(Instances),
     /// Check configs before an agent runs with them: the file, this machine, each remote
     Check(check::Options),
     /// Make configs of another program's: sersync 2.5.4, lsyncd, incron
@@ -134,6 +126,13 @@ enum Verb {
         #[arg(add = instances_known())]
         name: String,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Instances {
+    /// Instances: names, patterns such as 'w*', or units such as sersync@www
+    #[arg(required = true, value_name = "NAME", add = instances_known())]
+    names: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -156,13 +155,14 @@ struct Session {
     json: bool,
     scope: Scope,
     asking: Asking,
+    full: bool,
 }
 
 impl Session {
     async fn open(cli: &Cli) -> Result<Self, CtlError> {
         let (which, scope) = if cli.user { (Which::Session, Scope::User) } else { (Which::System, Scope::System) };
         let bus = which.builder().build().await.map_err(|source| CtlError::NoBus(scope, source))?;
-        Ok(Self { bus, json: cli.json, scope, asking: Asking::new(!cli.no_ask_password) })
+        Ok(Self { bus, json: cli.json, scope, asking: Asking::new(!cli.no_ask_password), full: cli.full })
     }
 
     /// The methods of a running instance.
@@ -185,9 +185,18 @@ impl Session {
         }
     }
 
-    /// Says how to go on.
+    /// A table that fits the terminal; of full width in a pipe and with `--full`.
+    fn table<T: Into<String>>(&self, headings: impl IntoIterator<Item = T>) -> Table {
+        let terminal = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+        Table::new(headings).within(if self.full { None } else { terminal() })
+    }
+
+    /// Says how to go on, on standard error: in a pipe there are results alone.
     fn say_next(&self, command: &str) -> Result<(), CtlError> {
-        self.say(&words::next(command))
+        if !self.json {
+            writeln!(anstream::stderr(), "{}", words::next(command))?;
+        }
+        Ok(())
     }
 
     /// Prints one line for people; programs get nothing but JSON.
@@ -209,6 +218,9 @@ pub fn main() -> ExitCode {
     let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand && next::of_systemd().is_some() => {
+            return of_systemd(&error);
+        }
         // In English clap's own words are the better ones.
         Err(error) if language == Language::English => error.exit(),
         Err(error) => return mistyped::tell(&error),
@@ -222,15 +234,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Names the command of systemd that does what was typed.
+fn of_systemd(error: &clap::Error) -> ExitCode {
+    let typed = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
+    let text = tr!("{command} is left to systemd", command = format_args!("{typed:?}"));
+    let next = next::of_systemd().unwrap_or_default();
+    // With no standard error there is nobody left to tell.
+    let _ = writeln!(anstream::stderr(), "sersyncctl: {text}\n{}", words::next(&next));
+    ExitCode::from(2)
+}
+
 /// Runs one command and returns its exit status.
 async fn run(cli: Cli) -> ExitCode {
     match obey(cli).await {
         Ok(code) => code,
         // Whoever reads has read enough.
-        Err(CtlError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CtlError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            // With no standard error there is nobody left to tell.
-            let _ = writeln!(anstream::stderr(), "sersyncctl: {error}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -248,34 +269,91 @@ async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
     match cli.verb.unwrap_or(Verb::Status { names: Vec::new() }) {
         Verb::Status { names } => return status::run(&session, &names).await,
         Verb::List => status::list(&session).await?,
-        Verb::Resync { name, cancel: true, .. } => follow::cancel(&session, &name).await?,
-        Verb::Resync { name, remotes, no_wait, .. } => follow::resync(&session, &name, &remotes, !no_wait).await?,
-        Verb::Retry { name, remotes } => retry(&session, &name, &remotes).await?,
-        Verb::Failures(list) => lists::failures(&session, &list).await?,
-        Verb::Pending(list) => lists::pending(&session, &list).await?,
-        Verb::Pause { name } => {
-            done(&session, &name, session.agent(&name).await?.pause().await).await?;
-            session.say(&tr!("{instance} is paused: changes gather meanwhile", instance = name))?;
-            session.say_next(&session.scope.ctl("resume", &name))?;
+        Verb::Resync { name, cancel: true, .. } => {
+            for name in instances::meant(&session, &[name]).await? {
+                follow::cancel(&session, &name).await?;
+            }
         }
-        Verb::Resume { name } => {
-            done(&session, &name, session.agent(&name).await?.resume().await).await?;
-            session.say(&tr!("{instance} goes on", instance = name))?;
+        Verb::Resync { name, remotes, no_wait, .. } => {
+            for name in instances::meant(&session, &[name]).await? {
+                follow::resync(&session, &name, &remotes, !no_wait).await?;
+            }
         }
-        Verb::Wait { name, timeout } => {
-            let usec = timeout.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
-            done(&session, &name, session.agent(&name).await?.wait_synced(usec).await).await?;
-            session.say(&tr!("{instance} is in sync", instance = name))?;
+        Verb::Retry { name, remotes } => {
+            for name in instances::meant(&session, &[name]).await? {
+                retry(&session, &name, &remotes).await?;
+            }
         }
-        Verb::Reload { name } => {
-            done(&session, &name, session.agent(&name).await?.reload().await).await?;
-            session.say(&tr!("{instance} has read its config", instance = name))?;
+        Verb::Failures(mut list) => {
+            list.name = instances::only(&session, &list.name).await?;
+            lists::failures(&session, &list).await?;
+        }
+        Verb::Pending(mut list) => {
+            list.name = instances::only(&session, &list.name).await?;
+            lists::pending(&session, &list).await?;
+        }
+        Verb::Pause(Instances { names }) => {
+            return each(&session, &names, async |name| {
+                done(&session, name, session.agent(name).await?.pause().await).await?;
+                session.say(&tr!("{instance} is paused: changes gather meanwhile", instance = name))?;
+                session.say_next(&session.scope.ctl("resume", name))
+            })
+            .await;
+        }
+        Verb::Resume(Instances { names }) => {
+            return each(&session, &names, async |name| {
+                done(&session, name, session.agent(name).await?.resume().await).await?;
+                session.say(&tr!("{instance} goes on", instance = name))
+            })
+            .await;
+        }
+        Verb::Wait { instances: Instances { names }, timeout } => {
+            let deadline = timeout.map(|time| Instant::now() + time);
+            return each(&session, &names, async |name| {
+                let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                let usec = left.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+                done(&session, name, session.agent(name).await?.wait_synced(usec).await).await?;
+                session.say(&tr!("{instance} is in sync", instance = name))
+            })
+            .await;
+        }
+        Verb::Reload(Instances { names }) => {
+            return each(&session, &names, async |name| {
+                done(&session, name, session.agent(name).await?.reload().await).await?;
+                session.say(&tr!("{instance} has read its config", instance = name))
+            })
+            .await;
         }
         // Done before a bus was looked for.
         Verb::Check(_) | Verb::Import(_) => {}
-        Verb::Monitor { name } => monitor::run(&session, &name).await?,
+        Verb::Monitor { name } => monitor::run(&session, &instances::only(&session, &name).await?).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Carries `command` out for each instance that `names` mean, whatever comes of the others.
+async fn each(
+    session: &Session,
+    names: &[String],
+    command: impl AsyncFn(&str) -> Result<(), CtlError>,
+) -> Result<ExitCode, CtlError> {
+    let mut code = ExitCode::SUCCESS;
+    for name in instances::meant(session, names).await? {
+        match command(&name).await {
+            Ok(()) => {}
+            Err(CtlError::Output(error)) => return Err(error.into()),
+            Err(error) => {
+                complain(&error);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// With no standard error there is nobody left to tell.
+fn complain(error: &CtlError) {
+    let _ = writeln!(anstream::stderr(), "sersyncctl: {error}");
 }
 
 async fn retry(session: &Session, name: &str, remotes: &[String]) -> Result<(), CtlError> {

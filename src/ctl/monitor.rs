@@ -5,8 +5,10 @@ use super::error::CtlError;
 use super::sentences::reason;
 use super::signals::Signals;
 use super::view::{now_usec, path_json, shown};
+use super::words;
 use crate::bus::names;
-use crate::human::{bytes, count, rough, safe};
+use crate::human::{bytes, count, rough, safe, without_path};
+use jiff::Zoned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -28,8 +30,8 @@ pub async fn run(session: &Session, name: &str) -> Result<(), CtlError> {
                 let mut out = anstream::stdout();
                 if session.json {
                     writeln!(out, "{}", event.to_json())?;
-                } else {
-                    writeln!(out, "{}", event.to_line())?;
+                } else if let Some(line) = event.to_line() {
+                    writeln!(out, "{} {line}", Zoned::now().strftime("%H:%M:%S"))?;
                 }
             }
             _ = interrupt.recv() => return Ok(()),
@@ -80,38 +82,49 @@ impl Event {
         }))
     }
 
-    fn to_line(&self) -> String {
-        match self {
+    /// Remote and path, where it has them, and what happened; `None` for changes that only programs need.
+    fn to_line(&self) -> Option<String> {
+        Some(match self {
             Self::Batch { remote, paths, bytes: sent, duration_usec, success } => {
                 let paths = tr!("{paths} path" | "{paths} paths" % *paths, paths = count(*paths));
                 let time = rough(Duration::from_micros(*duration_usec));
                 let (remote, bytes) = (safe(remote), bytes(*sent));
                 match success {
-                    true => tr!("batch    {remote}: {paths}, {bytes}, {time}", remote, paths, bytes, time),
-                    false => tr!("batch    {remote}: {paths}, {bytes}, {time}, failed", remote, paths, bytes, time),
+                    true => tr!("{remote}: {paths} sent, {bytes}, {time}", remote, paths, bytes, time),
+                    false => tr!("{remote}: run with {paths} failed after {time}", remote, paths, time),
                 }
             }
             Self::Failure { remote, path, error, message } => {
-                let first = message.lines().next().unwrap_or_default();
-                let (remote, path, error, reason) = (safe(remote), shown(path), safe(error), reason(first));
-                tr!("failure  {remote}: {path}: {error}: {reason}", remote, path, error, reason)
+                let first = without_path(message.lines().next().unwrap_or_default(), path);
+                let (remote, path, error, reason) = (safe(remote), shown(path), safe(error), reason(&first));
+                tr!("{remote}: {path} failed: {error}: {reason}", remote, path, error, reason)
             }
             Self::Cleared { remote, path } => {
-                tr!("cleared  {remote}: {path}", remote = safe(remote), path = shown(path))
+                tr!("{remote}: {path} succeeded after a failure", remote = safe(remote), path = shown(path))
             }
             Self::FullSync { job, success, result } => match success {
-                true => tr!("resync   job {job} done: {result}", job, result = safe(result)),
-                false => tr!("resync   job {job} not done: {result}", job, result = safe(result)),
+                true => tr!("full sync {job} done: {result}", job, result = safe(result)),
+                false => tr!("full sync {job} not done: {result}", job, result = safe(result)),
             },
             Self::Overflow { root } => {
-                tr!("overflow {root}: the tree is walked again", root = safe(&String::from_utf8_lossy(root)))
+                let root = safe(&String::from_utf8_lossy(root));
+                tr!("{root}: the kernel's event queue overflowed, the tree is walked again", root)
             }
             Self::Changed { object, properties } => {
-                let properties: Vec<_> =
-                    properties.iter().map(|(name, value)| format!("{name}={}", to_json(value))).collect();
-                tr!("change   {object}: {properties}", object = safe(object), properties = safe(&properties.join(" ")))
+                let state = text_of(properties, "State")?;
+                let state = words::state(&state);
+                match object.split_once(' ') {
+                    None => tr!("the instance is {state}", state),
+                    Some(("remote", remote)) => match text_of(properties, "LastErrorName") {
+                        Some(error) if !error.is_empty() => {
+                            tr!("{remote}: {state}: {error}", remote = safe(remote), state, error = safe(&error))
+                        }
+                        _ => tr!("{remote}: {state}", remote = safe(remote), state),
+                    },
+                    Some((_, job)) => tr!("full sync {job}: {state}", job = safe(job), state),
+                }
             }
-        }
+        })
     }
 
     fn to_json(&self) -> Value {
@@ -160,6 +173,11 @@ fn object(path: &str) -> String {
         Some((kind, name)) => format!("{kind} {}", names::unescape(name).unwrap_or_else(|| name.to_owned())),
         None => "agent".to_owned(),
     }
+}
+
+/// A property that is a text, if it is among those that changed.
+fn text_of(properties: &BTreeMap<String, OwnedVariant>, name: &str) -> Option<String> {
+    String::try_from(properties.get(name)?.clone()).ok()
 }
 
 fn last_element(path: &str) -> &str {

@@ -1,6 +1,8 @@
 //! [`Scope`]: whose instances are asked, and so how the next command to type is written. Whatever is wrong, the last line
 //! says how to go on, and that line can be copied into a shell as it stands.
 
+use super::instances::DISABLED;
+
 /// Whose instances these are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -38,7 +40,9 @@ impl Scope {
     pub fn bring_up(self, instance: &str, state: &str) -> String {
         match state {
             "stopped (enabled)" | "stopped (enabled-runtime)" => self.systemctl("start", instance),
-            stopped if stopped.starts_with("stopped") => self.systemctl("enable --now", instance),
+            stopped if stopped == DISABLED || stopped.starts_with("stopped") => {
+                self.systemctl("enable --now", instance)
+            }
             // It was started, and why it is not there is written down.
             _ => self.journal(instance),
         }
@@ -53,6 +57,28 @@ fn unit(instance: &str) -> String {
 pub fn quoted(word: &str) -> String {
     // Only a NUL byte cannot be quoted, and no name and no path has one.
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
+}
+
+/// The command of systemd for the verb that was typed, if it has one: for `start www`, `systemctl start sersync@www`.
+pub fn of_systemd() -> Option<String> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let scope = if words.iter().any(|word| word == "--user") { Scope::User } else { Scope::System };
+    let mut words = words.iter().filter(|word| !word.starts_with('-'));
+    for_verb(scope, words.next()?, words.next().map_or("NAME", String::as_str))
+}
+
+fn for_verb(scope: Scope, verb: &str, instance: &str) -> Option<String> {
+    let instance = super::instances::instance_of_word(instance);
+    Some(match verb {
+        "start" | "stop" | "restart" | "enable" | "disable" => scope.systemctl(verb, instance),
+        "log" | "logs" | "journal" => format!("journalctl{} -u {}", scope.flag(), unit(instance)),
+        "edit" => {
+            let file = super::check::configs_of(scope).join(format!("{instance}.xml"));
+            let editor = if scope == Scope::System { "sudoedit" } else { "${EDITOR:-vi}" };
+            format!("{editor} {}", quoted(&file.to_string_lossy()))
+        }
+        _ => return None,
+    })
 }
 
 /// The command that was typed, once more as root.
@@ -74,10 +100,23 @@ mod tests {
     }
 
     #[test]
+    fn verbs_of_systemd_lead_to_it() {
+        for (verb, command) in [
+            ("start", "systemctl start sersync@www"),
+            ("stop", "systemctl stop sersync@www"),
+            ("logs", "journalctl -u sersync@www"),
+            ("edit", "sudoedit /etc/sersync/www.xml"),
+        ] {
+            assert_eq!(for_verb(Scope::System, verb, "sersync@www").as_deref(), Some(command));
+        }
+        assert_eq!(for_verb(Scope::System, "bogus", "www"), None);
+    }
+
+    #[test]
     fn what_brings_an_instance_up_depends_on_why_it_is_down() {
         for (state, command) in [
             ("stopped (enabled)", "systemctl start sersync@www"),
-            ("stopped (disabled)", "systemctl enable --now sersync@www"),
+            ("disabled", "systemctl enable --now sersync@www"),
             ("stopped", "systemctl enable --now sersync@www"),
             ("failed", "journalctl -u sersync@www -xe"),
             ("running without the bus", "journalctl -u sersync@www -xe"),

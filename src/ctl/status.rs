@@ -5,7 +5,7 @@ use super::error::CtlError;
 use super::instances::{self, Instance, Presence};
 use super::next::{Scope, quoted};
 use super::sentences::reason;
-use super::table::{Cell, Table};
+use super::table::Cell;
 use super::view::{Remote, View, now_usec};
 use super::words;
 use crate::bus::PluginRow;
@@ -44,26 +44,40 @@ pub async fn run(session: &Session, names: &[String]) -> Result<ExitCode, CtlErr
     if names.is_empty() {
         found = instances::all(session).await?;
     }
-    for name in names {
+    let mut meant = Vec::new();
+    for word in names {
+        match instances::meant(session, std::slice::from_ref(word)).await {
+            Ok(names) => meant.extend(names),
+            Err(CtlError::NoInstance(_, name)) => unknown.push(name),
+            Err(error) => return Err(error),
+        }
+    }
+    for name in &meant {
         match instances::one(session, name).await? {
             Some(instance) => found.push(instance),
-            None => unknown.push(name),
+            None => unknown.push(name.clone()),
         }
     }
     let mut out = anstream::stdout();
     if session.json {
         writeln!(out, "{:#}", found.iter().map(to_json).collect::<Value>())?;
     } else if names.is_empty() {
-        write!(out, "{}", overview(&found, session))?;
+        overview(&found, session)?;
     } else {
-        let parts: Vec<_> = found.iter().map(|instance| details(instance, session)).collect();
-        write!(out, "{}", parts.join("\n"))?;
+        for (at, instance) in found.iter().enumerate() {
+            if at > 0 {
+                writeln!(out)?;
+            }
+            details(instance, session)?;
+        }
     }
     for name in &unknown {
-        let error = CtlError::NoInstance(session.scope, (*name).clone());
+        let error = CtlError::NoInstance(session.scope, name.clone());
         writeln!(anstream::stderr(), "sersyncctl: {error}")?;
     }
-    let worst = found.iter().map(verdict).max();
+    // Without names, instances that are not meant to run are shown and do not count.
+    let counts = |instance: &&Instance| !names.is_empty() || !is_disabled(instance);
+    let worst = found.iter().filter(counts).map(verdict).max();
     let verdict = if unknown.is_empty() { worst.unwrap_or(Verdict::NotRunning) } else { Verdict::NoSuchInstance };
     Ok(ExitCode::from(verdict as u8))
 }
@@ -80,7 +94,7 @@ pub async fn list(session: &Session) -> Result<(), CtlError> {
         writeln!(out, "{}", nothing(session))?;
         return Ok(());
     }
-    let mut table = Table::new([tr!("NAME"), tr!("STATE"), tr!("WATCHES"), tr!("REMOTES")]);
+    let mut table = session.table([tr!("NAME"), tr!("STATE"), tr!("WATCHES"), tr!("REMOTES")]);
     for instance in &found {
         let (roots, remotes) = match &instance.presence {
             Presence::Running(view) => (
@@ -94,6 +108,10 @@ pub async fn list(session: &Session) -> Result<(), CtlError> {
     }
     write!(out, "{table}")?;
     Ok(())
+}
+
+fn is_disabled(instance: &Instance) -> bool {
+    matches!(&instance.presence, Presence::Stopped(state) if state == instances::DISABLED)
 }
 
 fn verdict(instance: &Instance) -> Verdict {
@@ -147,9 +165,9 @@ fn nothing(session: &Session) -> String {
     tr!("No instances. Write {file}, then: {command}", file = place, command)
 }
 
-fn overview(found: &[Instance], session: &Session) -> String {
+fn overview(found: &[Instance], session: &Session) -> Result<(), CtlError> {
     if found.is_empty() {
-        return format!("{}\n", nothing(session));
+        return session.say(&nothing(session));
     }
     let now = now_usec();
     let terminal = std::io::stdout().is_terminal();
@@ -158,7 +176,7 @@ fn overview(found: &[Instance], session: &Session) -> String {
     if terminal {
         headings.insert(0, " ".to_owned());
     }
-    let mut table = Table::new(headings);
+    let mut table = session.table(headings);
     for instance in found {
         let (style, state) = state(&instance.presence);
         let mut row = Vec::new();
@@ -178,29 +196,29 @@ fn overview(found: &[Instance], session: &Session) -> String {
         }
         table.row(row);
     }
-    let mut text = table.to_string();
-    let attention = found.iter().filter(|instance| verdict(instance) != Verdict::InSync).map(|one| quoted(&one.name));
+    write!(anstream::stdout(), "{table}")?;
+    let attention = found.iter().filter(|instance| verdict(instance) != Verdict::InSync && !is_disabled(instance));
+    let attention = attention.map(|one| quoted(&one.name));
     let attention: Vec<String> = attention.collect();
     if !attention.is_empty() {
         let command = format!("sersyncctl{} status {}", session.scope.flag(), attention.join(" "));
-        text.push_str(&words::next(&command));
-        text.push('\n');
+        session.say_next(&command)?;
     }
-    text
+    Ok(())
 }
 
-fn details(instance: &Instance, session: &Session) -> String {
+fn details(instance: &Instance, session: &Session) -> Result<(), CtlError> {
     let (style, state) = state(&instance.presence);
     let mut text = format!("{}{BOLD}{}{BOLD:#} - {style}{state}{style:#}\n", dot(style), safe(&instance.name));
     match &instance.presence {
-        Presence::Running(view) => running(&mut text, view),
+        Presence::Running(view) => running(&mut text, view, session),
         Presence::Silent | Presence::Stopped(_) => {}
     }
-    if let Some(command) = next_for(instance, session.scope) {
-        text.push_str(&words::next(&command));
-        text.push('\n');
+    write!(anstream::stdout(), "{text}")?;
+    match next_for(instance, session.scope) {
+        Some(command) => session.say_next(&command),
+        None => Ok(()),
     }
-    text
 }
 
 /// What to type about an instance that is not as it should be.
@@ -230,7 +248,7 @@ fn line(text: &mut String, label: &str, value: &str) {
     let _ = writeln!(text, "{:pad$}{label}: {value}", "");
 }
 
-fn running(text: &mut String, view: &View) {
+fn running(text: &mut String, view: &View, session: &Session) {
     let now = now_usec();
     let agent = &view.agent;
     if let (Some(at @ 1..), Some(by)) = (agent.paused_at, &agent.paused_by) {
@@ -257,6 +275,9 @@ fn running(text: &mut String, view: &View) {
     );
     line(text, &tr!("Started"), &started);
     line(text, &tr!("Confined"), &words::confinement(agent.confinement.as_deref()));
+    for selection in agent.never_sent.iter().flatten() {
+        line(text, &tr!("Never sent"), &format!("{BUSY}{}{BUSY:#}", safe(selection)));
+    }
     let pending = match agent.queue_depth {
         0 => count(0),
         some => tr!("{paths}, the oldest for {time}", paths = count(some), time = lag(agent.lag_usec)),
@@ -273,10 +294,7 @@ fn running(text: &mut String, view: &View) {
     };
     line(text, &tr!("Full sync"), &full_sync);
     for job in &view.jobs {
-        let percent = (job.progress * 100.0).floor();
-        let (state, bytes) = (words::state(&job.state), bytes(job.bytes_sent));
-        let said = tr!("{id} {state}, {percent} %, {bytes} sent", id = job.id, state, percent, bytes);
-        line(text, &tr!("Job"), &said);
+        line(text, &tr!("Job"), &format!("{} {}, {}", job.id, words::state(&job.state), words::progress(job)));
     }
     let sent = tr!(
         "{changes} change, {bytes}" | "{changes} changes, {bytes}" % agent.files_synced,
@@ -290,17 +308,17 @@ fn running(text: &mut String, view: &View) {
     }
     text.push('\n');
     if !view.remotes.is_empty() {
-        remotes(text, &view.remotes, now);
+        remotes(text, &view.remotes, now, session);
     }
     if !agent.plugins.is_empty() {
-        plugins(text, &agent.plugins, now);
+        plugins(text, &agent.plugins, now, session);
     }
 }
 
 /// Who is told of changes, and what keeps from it.
-fn plugins(text: &mut String, rows: &[PluginRow], now: u64) {
+fn plugins(text: &mut String, rows: &[PluginRow], now: u64, session: &Session) {
     let headings = [tr!("PLUGIN"), tr!("TARGET"), tr!("WAITING"), tr!("DONE"), tr!("FAILED")];
-    let mut table = Table::new(headings).indented(2);
+    let mut table = session.table(headings).indented(2);
     for (plugin, target, waiting, done, failed, error, ..) in rows {
         let style = if !error.is_empty() {
             BAD
@@ -333,7 +351,7 @@ fn plugins(text: &mut String, rows: &[PluginRow], now: u64) {
     }
 }
 
-fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
+fn remotes(text: &mut String, remotes: &[Remote], now: u64, session: &Session) {
     let headings = [
         tr!("REMOTE"),
         tr!("STATE"),
@@ -344,7 +362,7 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
         tr!("FULL SYNC"),
         tr!("SENT"),
     ];
-    let mut table = Table::new(headings).indented(2);
+    let mut table = session.table(headings).indented(2);
     for remote in remotes {
         let style = match remote.state.as_str() {
             "waiting" => BAD,
@@ -354,7 +372,7 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64) {
         table.row([
             safe(&remote.name).into(),
             Cell::from(words::state(&remote.state)).styled(style),
-            Cell::from(count(remote.waiting())).right(),
+            Cell::from(count(remote.queue_depth)).right(),
             Cell::from(count(remote.failure_count)).right(),
             Cell::from(lag(remote.lag_usec)).right(),
             when(remote.last_success_at, now).into(),

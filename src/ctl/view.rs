@@ -32,6 +32,8 @@ pub struct Agent {
     pub(super) started_from: String,
     /// An older agent has none.
     pub(super) confinement: Option<String>,
+    /// An older agent has none.
+    pub(super) never_sent: Option<Vec<String>>,
     pub(super) last_sync_at: u64,
     pub(super) last_full_sync_at: u64,
     pub(super) next_full_sync_at: u64,
@@ -75,6 +77,9 @@ pub struct Job {
     pub(super) remotes: Vec<String>,
     pub(super) state: String,
     pub(super) progress: f64,
+    /// An older agent has neither count.
+    pub(super) entries_checked: Option<u64>,
+    pub(super) entries_total: Option<u64>,
     pub(super) bytes_sent: u64,
     pub(super) created_at: u64,
     pub(super) finished_at: u64,
@@ -162,6 +167,7 @@ impl View {
             "started_at": time_json(agent.started_at),
             "started_from": agent.started_from,
             "confinement": agent.confinement.as_deref().unwrap_or("none"),
+            "never_sent": agent.never_sent.as_deref().unwrap_or_default(),
             "last_sync_at": time_json(agent.last_sync_at),
             "last_full_sync_at": time_json(agent.last_full_sync_at),
             "next_full_sync_at": time_json(agent.next_full_sync_at),
@@ -176,15 +182,10 @@ impl View {
 impl Remote {
     /// Whether it has all there is.
     pub fn is_in_sync(&self) -> bool {
-        self.waiting() == 0
+        self.queue_depth == 0
             && self.failure_count == 0
             && self.last_error_name.is_empty()
             && self.deletions_withheld == 0
-    }
-
-    /// Paths that it has not got yet.
-    pub fn waiting(&self) -> u64 {
-        self.queue_depth + self.in_flight
     }
 
     fn to_json(&self) -> Value {
@@ -231,6 +232,8 @@ impl Job {
             "remotes": self.remotes,
             "state": self.state,
             "progress": self.progress,
+            "entries_checked": self.entries_checked.unwrap_or(0),
+            "entries_total": self.entries_total.unwrap_or(0),
             "bytes_sent": self.bytes_sent,
             "created_at": time_json(self.created_at),
             "finished_at": time_json(self.finished_at),

@@ -1,7 +1,9 @@
 //! The words of the bus, as people read them: states, kinds, how an agent started. A word of a later version, which is not
 //! here, is shown as it came.
 
-use crate::human::safe;
+use super::instances::DISABLED;
+use super::view::Job;
+use crate::human::{bytes, count, safe};
 use tr::tr;
 
 /// The line that says how to go on.
@@ -28,10 +30,23 @@ pub fn state(word: &str) -> String {
     }
 }
 
+/// How far a full sync is, such as `42 %, 5 of 12 entries checked, 2.0 KiB sent`.
+pub fn progress(job: &Job) -> String {
+    let (percent, bytes) = ((job.progress * 100.0).floor(), bytes(job.bytes_sent));
+    match (job.entries_checked, job.entries_total) {
+        (Some(checked), Some(total @ 1..)) => {
+            let (checked, total) = (count(checked), count(total));
+            tr!("{percent} %, {checked} of {total} entries checked, {bytes} sent", percent, checked, total, bytes)
+        }
+        _ => tr!("{percent} %, {bytes} sent", percent, bytes),
+    }
+}
+
 /// What systemd says of an instance that is not on the bus, as [`super::instances`] words it.
 pub fn presence(words: &str) -> String {
     match words {
         "stopped" => tr!("stopped"),
+        DISABLED => tr!("disabled"),
         "running without the bus" => tr!("running without the bus"),
         other => match other.strip_prefix("stopped (").and_then(|rest| rest.strip_suffix(')')) {
             Some(file) => tr!("stopped ({file})", file = unit_file(file)),

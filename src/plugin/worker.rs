@@ -187,8 +187,11 @@ impl Worker {
                     tracing::error!(
                         message_id = message_ids::PLUGIN_FAILED,
                         sersync_path = %told.place.path.display(),
-                        "{} {}: {WAITING_AT_MOST} paths wait, so that it will not hear of this one (nor of {} others)",
-                        self.status.plugin, self.status.target, times.count - 1
+                        "{} {}: {WAITING_AT_MOST} paths wait, so that {} is not reported to it (nor {})",
+                        self.status.plugin,
+                        self.status.target,
+                        told.place.path.display(),
+                        human::plural(times.count - 1, "other path", "other paths")
                     );
                 }
             }

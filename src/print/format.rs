@@ -43,6 +43,10 @@ pub struct Format {
     pieces: Vec<Piece>,
     time: String,
     end: u8,
+    /// Values are quoted as in comma-separated ones.
+    is_csv: bool,
+    /// The file that is watched stands where its directory would, and has no name below it.
+    is_one_file: bool,
 }
 
 impl Format {
@@ -82,13 +86,28 @@ impl Format {
         pieces.retain(|piece| *piece != Piece::Text(Vec::new()));
         let refused = |error: jiff::Error| FormatError::Time(error.to_string());
         jiff::fmt::strtime::format(time, &Zoned::now()).map_err(refused)?;
-        Ok(Self { pieces, time: time.to_owned(), end })
+        Ok(Self { pieces, time: time.to_owned(), end, is_csv: false, is_one_file: false })
+    }
+
+    /// Directory, events and name as comma-separated values.
+    pub fn csv() -> Self {
+        let comma = || Piece::Text(b",".to_vec());
+        let pieces = vec![Piece::Directory, comma(), Piece::Events(','), comma(), Piece::Name];
+        Self { pieces, time: String::new(), end: b'\n', is_csv: true, is_one_file: false }
+    }
+
+    /// The same for a file that is watched by itself.
+    pub fn of_one_file(self) -> Self {
+        Self { is_one_file: true, ..self }
     }
 
     /// Appends the line of `event`, below the directory that was named `root`.
     pub fn write(&self, line: &mut Vec<u8>, root: &Path, event: &Event) {
         for piece in &self.pieces {
+            let from = line.len();
             match piece {
+                Piece::Directory if self.is_one_file => line.extend(root.as_os_str().as_bytes()),
+                Piece::Name if self.is_one_file => {}
                 Piece::Text(text) => line.extend(text),
                 Piece::Directory => {
                     line.extend(root.as_os_str().as_bytes());
@@ -114,6 +133,14 @@ impl Format {
                 }
                 // Writing to memory does not fail.
                 Piece::Cookie => drop(write!(line, "{:x}", event.cookie)),
+            }
+            if self.is_csv && !matches!(piece, Piece::Text(_)) && line[from..].iter().any(|b| b",\"\n ".contains(b)) {
+                let value = line.split_off(from);
+                line.push(b'"');
+                line.extend(
+                    value.iter().flat_map(|byte| if *byte == b'"' { &b"\"\""[..] } else { std::slice::from_ref(byte) }),
+                );
+                line.push(b'"');
             }
         }
         line.push(self.end);

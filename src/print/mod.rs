@@ -6,19 +6,27 @@
 //! not at all. When the kernel's queue overflows, or whoever reads the lines is slower than the changes for long, that is
 //! told on standard error.
 
+mod arguments;
 mod events;
 mod format;
 
+pub use arguments::translated;
+
 use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::Filter;
+use crate::path::RelPath;
 use crate::watch::{self, Event, Report, Spec};
 use events::Selection;
 use format::Format;
+use regex::bytes::{Regex, RegexBuilder};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// So many reports, of a few thousand events at most, wait for a reader that is slow.
 const BACKLOG: usize = 256;
@@ -53,9 +61,96 @@ pub struct Options {
     #[arg(short = 'e', long, value_name = "EVENT", requires = "print", value_delimiter = ',')]
     events: Vec<String>,
 
-    /// Leave out what this regular expression matches (the whole path below the directory)
+    /// Leave out paths in which this regular expression is found, and all below them
     #[arg(long, value_name = "EXPRESSION", requires = "print")]
     exclude: Vec<String>,
+
+    /// The same in any case
+    #[arg(long, value_name = "EXPRESSION", requires = "print")]
+    excludei: Vec<String>,
+
+    /// Only paths in which this regular expression is found
+    #[arg(long, value_name = "EXPRESSION", requires = "print")]
+    include: Vec<String>,
+
+    /// The same in any case
+    #[arg(long, value_name = "EXPRESSION", requires = "print")]
+    includei: Vec<String>,
+
+    /// End after the first event
+    #[arg(long, requires = "print")]
+    single: bool,
+
+    /// End with exit status 2 when nothing is printed for so long (-t of inotifywait); 0: never
+    #[arg(long, value_name = "SECONDS", requires = "print")]
+    timeout: Option<u32>,
+
+    /// Print comma-separated values: directory, events, name (-c of inotifywait)
+    #[arg(long, requires = "print", conflicts_with_all = ["format", "null"])]
+    csv: bool,
+
+    /// Append to FILE (-o of inotifywait)
+    #[arg(long, value_name = "FILE", requires = "print")]
+    outfile: Option<PathBuf>,
+
+    /// Run in the background (-d of inotifywait)
+    #[arg(long, requires = "outfile")]
+    background: bool,
+}
+
+/// The exit status after `--timeout`, as inotifywait has it.
+const TIMED_OUT: u8 = 2;
+
+/// Which paths are printed.
+#[derive(Debug, Default)]
+struct Paths {
+    exclude: Vec<Regex>,
+    include: Vec<Regex>,
+    /// The one file that is watched, in its directory.
+    only: Option<RelPath>,
+}
+
+impl Paths {
+    fn parse(options: &Options) -> Result<Self, Refusal> {
+        let all = |exact: &[String], any_case: &[String]| {
+            let exact = exact.iter().map(|expression| expression_of(expression, false));
+            exact.chain(any_case.iter().map(|expression| expression_of(expression, true))).collect::<Result<_, _>>()
+        };
+        Ok(Self {
+            exclude: all(&options.exclude, &options.excludei)?,
+            include: all(&options.include, &options.includei)?,
+            only: None,
+        })
+    }
+
+    /// As inotifywait does: an excluded directory is excluded with all that is in it.
+    fn has(&self, directory: &Path, path: &RelPath) -> bool {
+        if let Some(only) = &self.only {
+            return path == only;
+        }
+        let whole = |path: &RelPath| path.under(directory).into_os_string().into_vec();
+        let is_in = |expressions: &[Regex], path: &RelPath| {
+            let path = whole(path);
+            expressions.iter().any(|expression| expression.is_match(&path))
+        };
+        let mut above = Some(path.clone());
+        while let Some(here) = above.filter(|here| !here.is_root() && !self.exclude.is_empty()) {
+            if is_in(&self.exclude, &here) {
+                return false;
+            }
+            above = here.parent();
+        }
+        self.include.is_empty() || is_in(&self.include, path)
+    }
+}
+
+fn expression_of(expression: &str, any_case: bool) -> Result<Regex, Refusal> {
+    RegexBuilder::new(expression).case_insensitive(any_case).unicode(false).build().map_err(
+        |error| match Filter::check(expression) {
+            Err(error) => Refusal::Exclude(error),
+            Ok(()) => Refusal::Expression(expression.to_owned(), error.to_string()),
+        },
+    )
 }
 
 /// Why nothing is printed.
@@ -67,6 +162,12 @@ enum Refusal {
     Event(#[from] events::EventError),
     #[error("--exclude: {0}; {help}", help = .0.help())]
     Exclude(#[from] crate::filter::ExpressionError),
+    #[error("--include or --exclude {0:?}: {1}")]
+    Expression(String, String),
+    #[error("--outfile {0}: {1}")]
+    Outfile(String, io::Error),
+    #[error("cannot run in the background: {0}")]
+    Background(nix::errno::Errno),
     #[error("--watch {0}: {1}")]
     Directory(String, io::Error),
 }
@@ -81,7 +182,7 @@ enum Item {
 /// Prints until nobody reads any more, or the process is ended.
 pub fn run(directory: &Path, options: &Options) -> ExitCode {
     match prepare(directory, options) {
-        Ok((spec, format, selection)) => serve(directory, spec, &format, &selection),
+        Ok((spec, printer)) => serve(spec, printer),
         Err(refusal) => {
             eprintln!("sersync: {refusal}");
             // What clap uses for a wrong command line.
@@ -90,16 +191,48 @@ pub fn run(directory: &Path, options: &Options) -> ExitCode {
     }
 }
 
-fn prepare(directory: &Path, options: &Options) -> Result<(Spec, Format, Selection), Refusal> {
+/// What is printed, how, and for how long.
+struct Printer {
+    /// As it was named.
+    directory: PathBuf,
+    format: Format,
+    selection: Selection,
+    paths: Paths,
+    is_single: bool,
+    timeout: Option<Duration>,
+    out: Box<dyn Write>,
+}
+
+fn prepare(directory: &Path, options: &Options) -> Result<(Spec, Printer), Refusal> {
     let end = if options.null { b'\0' } else { b'\n' };
-    let format = Format::parse(&options.format, &options.timefmt, end)?;
+    let mut format = match options.csv {
+        true => Format::csv(),
+        false => Format::parse(&options.format, &options.timefmt, end)?,
+    };
     let selection = Selection::parse(&options.events)?;
-    let filter = Arc::new(Filter::new(&options.exclude)?);
+    let mut paths = Paths::parse(options)?;
     let unusable = |error| Refusal::Directory(directory.display().to_string(), error);
+    let mut root = std::path::absolute(directory).map_err(unusable)?;
+    let mut filter = Filter::none();
     if !std::fs::metadata(directory).map_err(unusable)?.is_dir() {
-        return Err(unusable(io::Error::from(io::ErrorKind::NotADirectory)));
+        let name = root.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        paths.only = RelPath::new(&name).ok();
+        format = format.of_one_file();
+        root.pop();
+        // Its directory is watched, and none below.
+        filter = Filter::new([".*/.*"])?;
     }
-    let root = std::path::absolute(directory).map_err(unusable)?;
+    let filter = Arc::new(filter);
+    let out: Box<dyn Write> = match &options.outfile {
+        None => Box::new(io::stdout()),
+        Some(file) => {
+            let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);
+            Box::new(opened.map_err(|error| Refusal::Outfile(file.display().to_string(), error))?)
+        }
+    };
+    if options.background {
+        nix::unistd::daemon(true, false).map_err(Refusal::Background)?;
+    }
     let events = EventSwitches { modify: selection.has_modify(), ..EventSwitches::EXACT };
     let spec = Spec {
         root,
@@ -110,15 +243,17 @@ fn prepare(directory: &Path, options: &Options) -> Result<(Spec, Format, Selecti
         about: Vec::new(),
         raw: true,
     };
-    Ok((spec, format, selection))
+    let timeout = options.timeout.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()));
+    let (directory, is_single) = (directory.to_owned(), options.single);
+    Ok((spec, Printer { directory, format, selection, paths, is_single, timeout, out }))
 }
 
-fn serve(directory: &Path, spec: Spec, format: &Format, selection: &Selection) -> ExitCode {
+fn serve(spec: Spec, mut printer: Printer) -> ExitCode {
     let (reports, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let _watch = match watch::spawn(spec, None, reports) {
         Ok(watch) => watch,
         Err(error) => {
-            eprintln!("sersync: {} cannot be watched: {error}", directory.display());
+            eprintln!("sersync: {} cannot be watched: {error}", printer.directory.display());
             return ExitCode::FAILURE;
         }
     };
@@ -143,8 +278,9 @@ fn serve(directory: &Path, spec: Spec, format: &Format, selection: &Selection) -
             }
         }
     });
-    match print(directory, &printed, format, selection) {
+    match printer.print(&printed) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => ExitCode::from(TIMED_OUT),
         // Whoever read has what they wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
@@ -154,27 +290,52 @@ fn serve(directory: &Path, spec: Spec, format: &Format, selection: &Selection) -
     }
 }
 
-fn print(directory: &Path, items: &mpsc::Receiver<Item>, format: &Format, selection: &Selection) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let mut text = Vec::new();
-    while let Ok(first) = items.recv() {
-        // All that waits goes out in one write.
-        for item in std::iter::once(first).chain(items.try_iter().take(BACKLOG)) {
-            match item {
-                Item::Events(events) => events
-                    .iter()
-                    .filter(|event| selection.has(event.mask))
-                    .for_each(|event| format.write(&mut text, directory, event)),
-                Item::Dropped(count) => {
-                    eprintln!("sersync: {count} events were not printed: the lines are not read fast enough");
+impl Printer {
+    /// Prints until nobody reads any more, the first event was printed, or the time is over (`TimedOut`).
+    fn print(&mut self, items: &mpsc::Receiver<Item>) -> io::Result<()> {
+        let mut text = Vec::new();
+        let mut last = Instant::now();
+        loop {
+            let received = match self.timeout {
+                None => items.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(timeout) => items.recv_timeout((last + timeout).saturating_duration_since(Instant::now())),
+            };
+            let first = match received {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            // All that waits goes out in one write.
+            for item in std::iter::once(first).chain(items.try_iter().take(BACKLOG)) {
+                match item {
+                    Item::Events(events) => self.format_all(&mut text, &events),
+                    Item::Dropped(count) => {
+                        eprintln!("sersync: {count} events were not printed: the lines are not read fast enough");
+                    }
                 }
             }
+            if text.is_empty() {
+                continue;
+            }
+            self.out.write_all(&text)?;
+            self.out.flush()?;
+            if self.is_single {
+                return Ok(());
+            }
+            text.clear();
+            last = Instant::now();
         }
-        out.write_all(&text)?;
-        out.flush()?;
-        text.clear();
     }
-    Ok(())
+
+    fn format_all(&self, text: &mut Vec<u8>, events: &[Event]) {
+        for event in events {
+            let is_printed = self.selection.has(event.mask) && self.paths.has(&self.directory, &event.path);
+            let is_over = self.is_single && !text.is_empty();
+            if is_printed && !is_over {
+                self.format.write(text, &self.directory, event);
+            }
+        }
+    }
 }
 
 /// What else the watch has to say.

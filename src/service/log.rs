@@ -13,8 +13,9 @@
 //! | `sersync_duration_usec` | `SERSYNC_DURATION_USEC` | microseconds |
 //! | `sersync_rsync_exit` | `SERSYNC_RSYNC_EXIT` | rsync's exit status |
 //!
-//! docs/journal.md lists which message has which. `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync` are on every entry by themselves. Lines for people carry no
-//! time: a terminal needs none, and whoever collects them stamps them.
+//! docs/journal.md lists which message has which. `SERSYNC_INSTANCE` and `SYSLOG_IDENTIFIER=sersync@INSTANCE` are on
+//! every entry: each line of `journalctl` names the instance. Remote and path are in the text as well. Lines for people
+//! carry no time: a terminal needs none, and whoever collects them stamps them.
 
 use anstyle::{AnsiColor, Style};
 use std::fmt::{self, Write};
@@ -32,8 +33,11 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, reload};
 
-/// What `SYSLOG_IDENTIFIER` says.
-pub const IDENTIFIER: &str = "sersync";
+/// Value of `SYSLOG_IDENTIFIER`, which `journalctl` prints on each line.
+fn identifier(instance: &str) -> String {
+    if instance.is_empty() { "sersync".to_owned() } else { format!("sersync@{instance}") }
+}
+
 /// The variable that sets the level at start: a name that [`LogControl::set_level`] takes, or `trace`.
 pub const LEVEL_VARIABLE: &str = "SERSYNC_LOG";
 
@@ -140,6 +144,11 @@ impl LogControl {
         Ok(())
     }
 
+    /// Value of `SYSLOG_IDENTIFIER`.
+    pub fn identifier(&self) -> String {
+        identifier(&self.target.instance)
+    }
+
     /// `journal` or `console`.
     pub fn target(&self) -> &'static str {
         *self.target.name()
@@ -205,7 +214,7 @@ fn journal(instance: &str) -> std::io::Result<tracing_journald::Layer> {
     let levels = PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
     Ok(tracing_journald::layer()?
         .with_field_prefix(None)
-        .with_syslog_identifier(IDENTIFIER.to_owned())
+        .with_syslog_identifier(identifier(instance))
         .with_priority_mappings(levels)
         .with_custom_fields([("SERSYNC_INSTANCE", instance)]))
 }
@@ -235,7 +244,7 @@ impl<'a> MakeWriter<'a> for Stderr {
     }
 }
 
-/// `warning: web2 is down (remote=web2)`: what a person reads.
+/// `warning: web2: ConnectionRefused: … (paths=3)`: what a person reads. Messages name remote and path in their text.
 struct Lines;
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -272,8 +281,8 @@ impl Words {
         match field.name() {
             // Config mistakes span lines, on purpose.
             "message" => push_safe(&mut self.message, value, true),
-            // Numbers for machines.
-            "message_id" => {}
+            // A number for machines, and what the message names.
+            "message_id" | "sersync_remote" | "sersync_path" => {}
             name => {
                 let space = if self.fields.is_empty() { "" } else { " " };
                 let name = name.strip_prefix("sersync_").unwrap_or(name);
@@ -349,14 +358,14 @@ mod tests {
     #[test]
     fn lines_are_for_people() {
         let text = on_paper(|_| {
-            tracing::info!(message_id = "1234", sersync_remote = "web1", sersync_paths = 3, "batch done");
-            tracing::warn!(sersync_path = "a\x1b[2Jb", "odd \x07 name\nsecond line");
+            tracing::info!(message_id = "1234", sersync_remote = "web1", sersync_paths = 3, "batch: web1: done");
+            tracing::warn!(sersync_path = "a\x1b[2Jb", "odd \x07 name a\x1b[2Jb\nsecond line");
             tracing::error!("stop");
         });
         assert_eq!(
             text,
-            "batch done (remote=web1 paths=3)\n\
-             warning: odd \\u{7} name\nsecond line (path=a\\u{1b}[2Jb)\n\
+            "batch: web1: done (paths=3)\n\
+             warning: odd \\u{7} name a\\u{1b}[2Jb\nsecond line\n\
              error: stop\n"
         );
     }
@@ -376,6 +385,11 @@ mod tests {
             assert_eq!(control.level(), "err");
         });
         assert_eq!(text, "debug: two\n");
+    }
+
+    #[test]
+    fn each_line_of_the_journal_names_the_instance() {
+        assert_eq!((identifier("www").as_str(), identifier("").as_str()), ("sersync@www", "sersync"));
     }
 
     #[test]

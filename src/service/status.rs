@@ -5,7 +5,7 @@ use crate::agent::snapshot::{JobState, Remote, RemoteState, Snapshot, State};
 use crate::human::{count, plural, rough};
 use std::time::SystemTime;
 
-/// Such as `3 remotes in sync, 1 204 directories` or `web2 down 3 min, 512 pending`.
+/// Such as `3 remotes in sync, 1204 directories` or `web2 down 3 min, 512 pending`.
 pub fn line(snapshot: &Snapshot, now: SystemTime) -> String {
     let parts = match snapshot.state {
         State::Starting => vec![
@@ -147,6 +147,7 @@ mod tests {
             started_at: now(),
             started_from: StartedFrom::Full,
             confinement: Protection::Landlock,
+            never_sent: Vec::new(),
             last_sync_at: None,
             last_full_sync_at: None,
             next_full_sync_at: None,
@@ -166,19 +167,19 @@ mod tests {
 
     #[test]
     fn reads_well_in_every_state() {
-        says(&snapshot(State::Idle, three()), "3 remotes in sync, 1 204 directories");
+        says(&snapshot(State::Idle, three()), "3 remotes in sync, 1204 directories");
         let one = Snapshot { watched_directories: 1, ..snapshot(State::Idle, vec![remote("web1")]) };
         says(&one, "1 remote in sync, 1 directory");
         let start = Snapshot { watched_directories: 12_034, ..snapshot(State::Starting, three()) };
-        says(&start, "setting watches, 12 034 directories so far");
+        says(&start, "setting watches, 12034 directories so far");
         says(&Snapshot { watched_directories: 0, ..start }, "setting watches");
 
         let mut busy = snapshot(State::Syncing, three());
         busy.remotes[0].queue_depth = 1000;
         busy.remotes[0].in_flight = 24;
-        says(&busy, "syncing, 1 024 pending");
-        says(&Snapshot { state: State::Paused, ..busy.clone() }, "paused, 1 024 pending");
-        says(&Snapshot { state: State::Stopping, ..busy }, "stopping, 1 024 paths stay pending");
+        says(&busy, "syncing, 1024 pending");
+        says(&Snapshot { state: State::Paused, ..busy.clone() }, "paused, 1024 pending");
+        says(&Snapshot { state: State::Stopping, ..busy }, "stopping, 1024 paths stay pending");
         says(&snapshot(State::Stopping, three()), "stopping");
         says(&snapshot(State::Paused, three()), "paused");
     }
@@ -188,16 +189,16 @@ mod tests {
         let one = vec![remote("web1"), down("web2", 3)];
         says(&snapshot(State::Degraded, one), "web2 down 3 min, 512 pending");
         let two = vec![remote("web1"), down("web2", 3), down("web3", 5)];
-        says(&snapshot(State::Degraded, two), "2 of 3 remotes down, 1 024 pending");
+        says(&snapshot(State::Degraded, two), "2 of 3 remotes down, 1024 pending");
         let all = vec![down("web2", 3), down("web3", 5)];
-        says(&snapshot(State::Degraded, all), "all 2 remotes down 5 min, 1 024 pending");
+        says(&snapshot(State::Degraded, all), "all 2 remotes down 5 min, 1024 pending");
     }
 
     #[test]
     fn tells_problems_failures_and_full_syncs() {
         let mut lost = snapshot(State::Degraded, three());
         lost.problems = vec!["/data/www is missing: waiting for it".into()];
-        says(&lost, "/data/www is missing: waiting for it, 3 remotes in sync, 1 204 directories");
+        says(&lost, "/data/www is missing: waiting for it, 3 remotes in sync, 1204 directories");
         lost.problems.push("no more watches".into());
         assert!(line(&lost, now()).starts_with("/data/www is missing: waiting for it (and 1 more), "));
 
@@ -209,6 +210,8 @@ mod tests {
             remotes: vec!["web1".into()],
             state: JobState::Running,
             progress: 0.429,
+            entries_checked: 0,
+            entries_total: 0,
             bytes_sent: 0,
             created_at: now(),
             finished_at: None,

@@ -47,6 +47,7 @@ impl Readiness {
             force: self.delete && self.unfiltered,
             brief: true,
             whole: self.whole_files,
+            progress: false,
         }
     }
 }
@@ -92,9 +93,9 @@ impl Ahead {
     /// known; `None` where it does not.
     pub(super) fn serves(&self, form: Form, identity: RootIdentity, capabilities: Capabilities) -> Option<Form> {
         let own = self.readiness.form();
-        let Form::Entries { below, ignore_times, delete, force, brief, whole } = form else { return None };
+        let Form::Entries { below, ignore_times, delete, force, brief, whole, progress } = form else { return None };
         // One that would delete the missing serves as well where nothing is missing.
-        let deleting = Form::Entries { below, ignore_times, delete: true, force, brief, whole };
+        let deleting = Form::Entries { below, ignore_times, delete: true, force, brief, whole, progress };
         let same = own == form || !delete && own == deleting;
         (same && identity == self.readiness.identity && capabilities == self.readiness.capabilities).then_some(own)
     }

@@ -676,6 +676,7 @@ mod tests {
     fn needs(params: &str, destination: Destination, may_read: &[&str]) -> Vec<Place> {
         let options = RsyncOptions {
             params: shlex::split(params).unwrap(),
+            selections: Vec::new(),
             ssh: Vec::new(),
             timeout: None,
             password_file: None,
@@ -738,6 +739,7 @@ mod tests {
         std::fs::write(at("list"), "").unwrap();
         let options = RsyncOptions {
             params: vec![format!("--exclude-from={}", at("list").display())],
+            selections: Vec::new(),
             ssh: Vec::new(),
             timeout: None,
             password_file: None,

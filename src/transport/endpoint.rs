@@ -57,6 +57,8 @@ pub(super) enum Form {
         brief: bool,
         /// Send files whole, not what differs in them.
         whole: bool,
+        /// It is a part of a comparison of the whole root: rsync prints its progress.
+        progress: bool,
     },
     /// The directories named, with all below; what only the remote has below them is deleted, or left alone.
     Trees {
@@ -201,11 +203,15 @@ impl Endpoint {
             _ => add(&["--files-from=-", "--from0"]),
         }
         match form {
-            Form::Entries { below, ignore_times, force, whole, .. } => {
+            Form::Entries { below, ignore_times, force, whole, progress, .. } => {
                 add(if below { &["--recursive"] } else { &["--no-recursive"] });
                 add(if whole && self.may_send_whole_files() { &["--whole-file"] } else { &[] });
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
                 add(if force { &["--force"] } else { &[] });
+                if progress && capabilities.info.is_worth_a_try() {
+                    used.info = true;
+                    add(&["--info=progress2"]);
+                }
             }
             Form::Trees { ignore_times, delete, withhold, root } => {
                 add(&["--recursive"]);
@@ -466,6 +472,7 @@ mod tests {
             destination,
             &RsyncOptions {
                 params,
+                selections: Vec::new(),
                 ssh: vec!["-o".into(), "ProxyCommand=nc %h 22".into()],
                 timeout,
                 password_file: None,
@@ -491,7 +498,15 @@ mod tests {
     #[test]
     fn a_password_is_in_the_environment_alone() {
         let line = endpoint(daemon()).command_line(
-            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
+            Form::Entries {
+                below: false,
+                ignore_times: true,
+                delete: true,
+                force: true,
+                brief: true,
+                whole: false,
+                progress: false,
+            },
             Capabilities::default(),
         );
         assert!(!words(&line).contains("hunter2"));
@@ -510,7 +525,15 @@ mod tests {
         };
         for form in [
             Form::Trees { ignore_times: false, delete: true, withhold: false, root: true },
-            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
+            Form::Entries {
+                below: false,
+                ignore_times: true,
+                delete: true,
+                force: true,
+                brief: true,
+                whole: false,
+                progress: false,
+            },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, old));
             for option in ["--modify-window", "--delete-missing-args", "--info"] {
@@ -522,8 +545,15 @@ mod tests {
 
     #[test]
     fn deletions_are_named_until_one_has_been_seen() {
-        let form =
-            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false };
+        let form = Form::Entries {
+            below: false,
+            ignore_times: true,
+            delete: true,
+            force: true,
+            brief: true,
+            whole: false,
+            progress: false,
+        };
         let names = |delete_missing_args| {
             let known = Capabilities { delete_missing_args, ..Capabilities::default() };
             words(&endpoint(daemon()).command_line(form, known)).contains("--itemize-changes")
@@ -535,7 +565,15 @@ mod tests {
     #[test]
     fn nothing_is_deleted_where_deleting_is_off() {
         for form in [
-            Form::Entries { below: false, ignore_times: true, delete: false, force: false, brief: false, whole: false },
+            Form::Entries {
+                below: false,
+                ignore_times: true,
+                delete: false,
+                force: false,
+                brief: false,
+                whole: false,
+                progress: false,
+            },
             Form::Trees { ignore_times: false, delete: false, withhold: true, root: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
@@ -545,8 +583,15 @@ mod tests {
 
     #[test]
     fn only_long_runs_pay_for_a_timeout_of_their_own() {
-        let entries =
-            |brief| Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief, whole: false };
+        let entries = |brief| Form::Entries {
+            below: false,
+            ignore_times: true,
+            delete: true,
+            force: true,
+            brief,
+            whole: false,
+            progress: false,
+        };
         let line = |form| words(&endpoint(daemon()).command_line(form, Capabilities::default()));
         assert!(!line(entries(true)).contains("--timeout"));
         assert!(line(entries(false)).contains("--timeout=9"));
@@ -555,8 +600,15 @@ mod tests {
 
     #[test]
     fn files_go_whole_unless_the_config_says_otherwise() {
-        let form =
-            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: true };
+        let form = Form::Entries {
+            below: false,
+            ignore_times: true,
+            delete: true,
+            force: true,
+            brief: true,
+            whole: true,
+            progress: false,
+        };
         let line = |params: &str| {
             let mut endpoint = endpoint(daemon());
             endpoint.params.extend(params.split_whitespace().map(str::to_owned));
@@ -580,7 +632,15 @@ mod tests {
     fn ssh_asks_nothing_and_its_directory_meets_no_shell() {
         let ssh = Destination::Ssh { user: None, host: "web2".into(), port: Some(22), directory: "/srv/w w".into() };
         let line = words(&endpoint(ssh).with_control_socket("/run/s".into()).command_line(
-            Form::Entries { below: false, ignore_times: true, delete: true, force: true, brief: true, whole: false },
+            Form::Entries {
+                below: false,
+                ignore_times: true,
+                delete: true,
+                force: true,
+                brief: true,
+                whole: false,
+                progress: false,
+            },
             Capabilities::default(),
         ));
         assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));

@@ -63,6 +63,7 @@ impl Work<'_> {
             force: false,
             brief: false,
             whole: false,
+            progress: false,
         };
         let mut changed = Vec::new();
         self.itemize = true;
@@ -104,8 +105,15 @@ impl Work<'_> {
             }
             Feed::Pieces(pieces)
         };
-        let form =
-            Form::Entries { below: false, ignore_times, delete: false, force: false, brief: false, whole: false };
+        let form = Form::Entries {
+            below: false,
+            ignore_times,
+            delete: false,
+            force: false,
+            brief: false,
+            whole: false,
+            progress: directories.iter().any(RelPath::is_root),
+        };
         let ended = self.run(form, feed, |_| ()).await;
         if !self.had_room_for(directories, ended)? {
             return Ok(());
@@ -233,6 +241,7 @@ impl Work<'_> {
                 force: true,
                 brief: false,
                 whole: false,
+                progress: false,
             };
             self.note_missing(&by_name);
             let accepted = match self.capabilities.delete_missing_args.is_worth_a_try() {

@@ -365,6 +365,7 @@ impl Work<'_> {
                 force: unfiltered && self.order.delete,
                 brief: self.order.lane == Lane::Live,
                 whole: self.order.whole_files && self.order.lane == Lane::Live,
+                progress: false,
             };
             self.note_missing(missing);
             let accepted = match below {

@@ -54,10 +54,14 @@ fn labelled(value: &str, label: &str) -> u64 {
 /// How far a run is, by rsync's own estimate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// From 0.0 to 1.0.
+    /// From 0.0 to 1.0: the larger one of the shares of bytes sent and of entries checked.
     pub fraction: f64,
-    /// Bytes handled so far.
+    /// Bytes sent so far.
     pub bytes: u64,
+    /// Entries checked so far.
+    pub checked: u64,
+    /// Entries to check; grows until rsync has listed all.
+    pub total: u64,
 }
 
 impl Progress {
@@ -67,7 +71,15 @@ impl Progress {
         let bytes = words.next()?.replace([',', '.'], "").parse().ok()?;
         // A whole number: as a fraction even "NaN%" would be one.
         let percent: u8 = words.next()?.strip_suffix('%')?.parse().ok()?;
-        Some(Self { fraction: (f64::from(percent) / 100.0).min(1.0), bytes })
+        // `(xfr#5, to-chk=990/1000)`; `ir-chk` while the list still grows. A line within a file has none.
+        let entries = words.filter_map(|word| word.strip_suffix(')')?.split_once("-chk=")).next_back();
+        let (is_listed, checked, total) = entries.map_or((false, 0, 0), |(kind, counts)| {
+            let (left, total) = counts.split_once('/').unwrap_or_default();
+            let (left, total) = (left.parse().unwrap_or(0), total.parse().unwrap_or(0_u64));
+            (kind == "to", total.saturating_sub(left), total)
+        });
+        let of_entries = if is_listed && total > 0 { checked as f64 / total as f64 } else { 0.0 };
+        Some(Self { fraction: (f64::from(percent) / 100.0).max(of_entries).min(1.0), bytes, checked, total })
     }
 }
 
@@ -331,7 +343,11 @@ mod tests {
     #[test]
     fn progress_is_read() {
         let line = b"      1,238,099  42%  146.38kB/s    0:00:08 (xfr#5, to-chk=169/396)";
-        assert_eq!(Progress::from_line(line), Some(Progress { fraction: 0.42, bytes: 1_238_099 }));
+        let listed = Progress { fraction: 227.0 / 396.0, bytes: 1_238_099, checked: 227, total: 396 };
+        assert_eq!(Progress::from_line(line), Some(listed));
+        let line = b"1,238,099  42%  146.38kB/s    0:00:08 (xfr#5, ir-chk=169/396)";
+        let growing = Progress { fraction: 0.42, bytes: 1_238_099, checked: 227, total: 396 };
+        assert_eq!(Progress::from_line(line), Some(growing));
         assert_eq!(Progress::from_line(b"Number of files: 5"), None);
     }
 

@@ -78,7 +78,18 @@ impl Script<'_> {
             named.sort_unstable();
             named.dedup();
             let (delete, force) = (self.chore.delete, self.chore.delete && !self.chore.is_filtered);
-            self.run(Form::Entries { below: false, ignore_times, delete, force, brief: false, whole: false }, &named);
+            self.run(
+                Form::Entries {
+                    below: false,
+                    ignore_times,
+                    delete,
+                    force,
+                    brief: false,
+                    whole: false,
+                    progress: false,
+                },
+                &named,
+            );
         }
         if compared > 0 {
             let directories = human::plural(compared as u64, "directory", "directories");
@@ -167,6 +178,7 @@ mod tests {
         };
         let options = RsyncOptions {
             params: vec!["-a".into()],
+            selections: Vec::new(),
             ssh: Vec::new(),
             timeout: None,
             password_file: None,

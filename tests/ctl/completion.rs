@@ -106,6 +106,32 @@ async fn bash_completes_a_line() {
     assert_eq!(lines, ["www|", "web2:/srv/www|", "web1::www|", "www|", "/srv/www|", "|", "no space|etc/|"], "{errors}");
 }
 
+#[test]
+fn the_agents_options_offer_plugins_and_directories() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("sersync");
+    let mut command = <sersync::cli::Cli as clap::CommandFactory>::command();
+    let mut script = Vec::new();
+    clap_complete::generate(clap_complete::Shell::Bash, &mut command, "sersync", &mut script);
+    std::fs::write(&file, script).unwrap();
+    let lines = r#"
+        source "$1"
+        compopt() { printf '%s|' "$*"; }
+        complete_words() {
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+            _sersync sersync "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+            printf '%s|' "${COMPREPLY[@]}"; printf '\n'
+        }
+        complete_words sersync -m ''
+        complete_words sersync --watch /da
+    "#;
+    let output = Command::new("bash").args(["--norc", "-c", lines, "bash"]).arg(&file).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines, ["command|socket|http|refreshCDN|", "-o plusdirs||"], "{errors}");
+}
+
 /// The programs of this build come first.
 fn search_path() -> String {
     let directory = Path::new(env!("CARGO_BIN_EXE_sersyncctl")).parent().unwrap();

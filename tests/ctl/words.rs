@@ -85,8 +85,8 @@ async fn a_state_that_wants_attention_ends_in_the_next_command() {
     let bus = PrivateBus::start();
     let engine = Engine::new(snapshot("www"));
     let _agent = on(&bus, engine.handle.clone()).await;
-    assert!(!run(&bus, &["status", "www"]).await.out.contains("next:"), "all is well");
-    assert!(!run(&bus, &["status"]).await.out.contains("next:"), "all is well");
+    assert!(!run(&bus, &["status", "www"]).await.err.contains("next:"), "all is well");
+    assert!(!run(&bus, &["status"]).await.err.contains("next:"), "all is well");
     type Change = fn(&mut sersync::agent::Snapshot);
     let states: [(Change, &str); 5] = [
         (|snapshot| snapshot.state = State::Starting, "sersyncctl wait www"),
@@ -98,10 +98,25 @@ async fn a_state_that_wants_attention_ends_in_the_next_command() {
     for (change, next) in states {
         engine.change(change);
         let details = run(&bus, &["status", "www"]).await;
-        let line = details.out.lines().find(|line| line.starts_with("next: "));
-        assert_eq!(line, Some(format!("next: {next}").as_str()), "{}", details.out);
+        assert_eq!(details.err, format!("next: {next}\n"), "{}", details.out);
+        assert!(!details.out.contains("next: "), "a pipe gets results alone: {}", details.out);
     }
-    assert_eq!(last_line(&run(&bus, &["status"]).await.out), "next: sersyncctl status www");
+    assert_eq!(last_line(&run(&bus, &["status"]).await.err), "next: sersyncctl status www");
+}
+
+#[tokio::test]
+async fn verbs_of_systemd_lead_to_the_command_that_does_it() {
+    let bus = PrivateBus::start();
+    for (arguments, next) in [
+        (&["start", "www"][..], "systemctl start sersync@www"),
+        (&["stop", "sersync@www.service"], "systemctl stop sersync@www"),
+        (&["--user", "logs", "www"], "journalctl --user -u sersync@www"),
+        (&["edit", "www"], "sudoedit /etc/sersync/www.xml"),
+    ] {
+        let ended = run(&bus, arguments).await;
+        assert_eq!((ended.code, last_line(&ended.err)), (2, format!("next: {next}").as_str()), "{}", ended.err);
+        assert!(ended.err.contains("is left to systemd"), "{}", ended.err);
+    }
 }
 
 #[tokio::test]
@@ -116,19 +131,20 @@ async fn what_was_done_says_how_to_go_on() {
         (&["resync", "www", "--cancel"], "sersyncctl resync www"),
     ] {
         let ended = run(&bus, arguments).await;
-        assert_eq!(last_line(&ended.out), format!("next: {next}"), "{arguments:?}: {}", ended.err);
+        assert_eq!(last_line(&ended.err), format!("next: {next}"), "{arguments:?}: {}", ended.out);
     }
 }
 
 #[tokio::test]
-async fn a_check_ends_in_the_command_that_starts_or_checks_again() {
+async fn a_check_that_finds_a_mistake_ends_in_the_command_that_opens_the_config() {
     let bus = PrivateBus::start();
     let place = tempfile::tempdir().unwrap();
     let config = place.path().join("www.xml");
     let name = config.display().to_string();
     std::fs::write(&config, "<head version=\"2.5\"><sersync></head>").unwrap();
     let broken = run(&bus, &["check", &name]).await;
-    assert_eq!(last_line(&broken.out), format!("next: sersyncctl check {name}"), "{}", broken.out);
+    assert_eq!(broken.err, format!("next: ${{EDITOR:-vi}} {name}\n"), "{}", broken.out);
+    assert!(!broken.out.contains("next:") && broken.out.contains(" → "), "{}", broken.out);
 }
 
 fn in_chinese(bus: &PrivateBus, arguments: &[&str]) -> tokio::process::Command {
@@ -156,16 +172,17 @@ async fn the_status_is_told_in_chinese_and_lines_up() {
     assert_eq!(
         all.out,
         "名称  状态  已同步  待同步  失败    延迟  最近同步\n\
-         www   降级     1/2     512     0  3 分钟  刚刚\n\
-         下一步：sersyncctl status www\n",
+         www   降级     1/2     512     0  3 分钟  刚刚\n",
         "{}",
         all.out
     );
-    let details = run_in_chinese(&bus, &["status", "www"]).await.out;
+    assert_eq!(all.err, "下一步：sersyncctl status www\n");
+    let details = run_in_chinese(&bus, &["status", "www"]).await;
+    let details = format!("{}{}", details.out, details.err);
     for line in [
         "www - 降级\n",
         "       配置: /etc/sersync/www.xml\n",
-        "       监控: /data/www（1 204 个目录）\n",
+        "       监控: /data/www（1204 个目录）\n",
         "下一步：sersyncctl check www\n",
         "  web2:/srv/www：NoSpace，已失败 3 分钟，重试 7 次，下次 59 秒后\n",
         "    No space left；请在该远端清理出空间\n",
@@ -201,10 +218,11 @@ async fn complaints_lists_and_help_are_told_in_chinese() {
     let list = tokio::join!(run_in_chinese(&bus, &["failures", "www"]), play).0;
     assert_eq!(
         list.out,
-        "远端           路径    错误     次数  上次  下次      原因\n\
-         web2:/srv/www  图片/a  NoSpace     2  刚刚  1 分钟后  full\n\
-         下一步：sersyncctl retry www\n"
+        "远端           错误     路径数  下次      示例    原因\n\
+         web2:/srv/www  NoSpace       1  1 分钟后  图片/a  full\n\
+         每个路径：sersyncctl failures www --all\n"
     );
+    assert_eq!(list.err, "下一步：sersyncctl retry www\n");
     let waited = tokio::select! {
         ended = run_in_chinese(&bus, &["wait", "www"]) => ended,
         () = refuse(&mut engine, CommandError::TimedOut("web2".into())) => unreachable!("it refuses without end"),

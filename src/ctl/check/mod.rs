@@ -16,6 +16,7 @@ pub use report::{Finding, Level};
 
 use super::error::CtlError;
 use super::next::{Scope, quoted};
+use super::words;
 use crate::config::overlap::{self, Places};
 use crate::config::{self, Config, Severity};
 use crate::transport::Endpoint;
@@ -68,12 +69,15 @@ pub async fn run(options: &Options, user: bool, json: bool) -> Result<ExitCode, 
         let report = match is_of_the_system(scope, &file) && !nix::unistd::geteuid().is_root() {
             // Only root can check what the service can do.
             true => report.end(format!("sudo {again}"), format!("sudo {again}")),
-            false => report.end(again, start(scope, &file)),
+            false => report.end(edit(&file), start(scope, &file)),
         };
         worst = worst.max(report.worst());
         match json {
             true => all.push(report.to_json()),
-            false => write!(anstream::stdout(), "{report}")?,
+            false => {
+                write!(anstream::stdout(), "{report}")?;
+                writeln!(anstream::stderr(), "{}", words::next(report.next()))?;
+            }
         }
     }
     if json {
@@ -101,6 +105,11 @@ pub fn configs_of(scope: Scope) -> PathBuf {
         Scope::System => PathBuf::from("/etc/sersync"),
         Scope::User => user_configs(),
     }
+}
+
+/// What opens a config, to correct it.
+fn edit(file: &Path) -> String {
+    format!("${{EDITOR:-vi}} {}", quoted(&file.to_string_lossy()))
 }
 
 /// What starts an instance with this config.

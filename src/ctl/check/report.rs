@@ -2,7 +2,6 @@
 
 use crate::config::{Mistake, Severity};
 use crate::ctl::table::padded;
-use crate::ctl::words;
 use crate::human::safe;
 use anstyle::{AnsiColor, Style};
 use serde::{Deserialize, Serialize};
@@ -107,10 +106,15 @@ impl Report {
         Self { file: file.to_path_buf(), findings: Vec::new(), next: String::new() }
     }
 
-    /// Ends it: with `again`, where something is to be mended first, else with `start`.
-    pub fn end(mut self, again: String, start: String) -> Self {
-        self.next = if self.worst() == Level::Error { again } else { start };
+    /// Ends it: with `correct`, where something has to be corrected first, else with `start`.
+    pub fn end(mut self, correct: String, start: String) -> Self {
+        self.next = if self.worst() == Level::Error { correct } else { start };
         self
+    }
+
+    /// What to type when all was read.
+    pub fn next(&self) -> &str {
+        &self.next
     }
 
     /// One more.
@@ -164,6 +168,6 @@ impl fmt::Display for Report {
                 writeln!(f, "  {:<7} {:<width$}  → {}", "", "", safe(next))?;
             }
         }
-        writeln!(f, "{}", words::next(&self.next))
+        Ok(())
     }
 }

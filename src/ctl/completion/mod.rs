@@ -120,7 +120,7 @@ fn instances(scope: Scope) -> BTreeSet<String> {
 }
 
 /// The instances that have a config in `directory`.
-fn configured(directory: &Path) -> BTreeSet<String> {
+pub fn configured(directory: &Path) -> BTreeSet<String> {
     // One that may not be read, or is not there, has none to offer.
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| {

@@ -36,7 +36,8 @@ const LOST: [(&[&str], &str); 6] = [
 
 /// Why an option of rsync, without its hyphens, cannot be kept.
 pub fn reason_against(name: &str) -> Option<&'static str> {
-    LOST.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
+    let translated = LOST.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason);
+    translated.or_else(|| config::refusal(name))
 }
 
 /// Sorts the words behind `rsync` into `sketch`.

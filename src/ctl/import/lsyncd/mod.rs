@@ -14,7 +14,7 @@ use super::said::Remark;
 use super::{ImportError, bytes_of};
 use crate::config::{self, Deletions, Destination};
 use crate::filter::Filter;
-use options::{FLAGS, GUARDS, IN_ARCHIVE, LOST, NEEDLESS, NEEDLESS_FLAGS, OTHER_RSYNC, VALUES};
+use options::{FLAGS, GUARD_OPTIONS, GUARDS, IN_ARCHIVE, LOST, NEEDLESS, NEEDLESS_FLAGS, OTHER_RSYNC, VALUES};
 use std::path::{Path, PathBuf};
 use tr::tr;
 
@@ -91,7 +91,7 @@ fn needless(name: &str) -> Option<&'static str> {
 fn settings(fields: &[Field], general: &mut Sketch, remarks: &mut Vec<Remark>) {
     for Field { line, name, value } in fields {
         let Some(name) = name.as_deref() else {
-            remarks.push(Remark::lost(*line, tr!("{value} in settings has no name", value)));
+            remarks.push(Remark::lost(*line, tr!("settings has {value} without a name: write NAME = VALUE", value)));
             continue;
         };
         match (name, value) {
@@ -180,6 +180,16 @@ impl Sync {
             _ => self.text(line, fields, "target"),
         };
         let Some(target) = target else { return false };
+        if let Some(template) = template_in(&target) {
+            let target = format_args!("{target:?}");
+            self.lost(line, tr!("target {target} contains the template {template}: write its value", target, template));
+            return false;
+        }
+        if kind != "rsyncssh" && !target.starts_with('/') && !target.contains(':') {
+            let target = format_args!("{target:?}");
+            self.lost(line, tr!("target {target} is a relative path: write /DIR, HOST::MODULE or HOST:/DIR", target));
+            return false;
+        }
         match config::destination(&target) {
             Ok(destination) => self.sketch.remotes.push(destination),
             Err(error) => {
@@ -208,7 +218,7 @@ impl Sync {
         let found = fields.iter().find(|field| field.name.as_deref() == Some(name));
         match found.map(|field| (&field.value, field.line)) {
             Some((Value::Text(text), _)) if !text.is_empty() => return Some(text.clone()),
-            Some((value, line)) => self.lost(line, tr!("{name} is {value}: it has to be a text", name, value)),
+            Some((value, line)) => self.lost(line, tr!("{name} is {value}: expected a text in quotes", name, value)),
             None => self.lost(line, tr!("{name} is missing", name)),
         }
         None
@@ -239,7 +249,7 @@ impl Sync {
                 for pattern in patterns {
                     match &pattern.value {
                         Value::Text(text) => self.exclude(pattern.line, text),
-                        other => self.lost(pattern.line, tr!("{other} in exclude: it has to be a text", other)),
+                        other => self.lost(pattern.line, tr!("{other} in exclude: expected a text in quotes", other)),
                     }
                 }
             }
@@ -286,12 +296,16 @@ impl Sync {
     fn rsync_option(&mut self, field: &Field) {
         let Field { line, name, value } = field;
         let Some(name) = name.as_deref() else {
-            return self.lost(*line, tr!("{value} in rsync has no name", value));
+            return self.lost(
+                *line,
+                tr!("rsync has {value} without a name: write NAME = VALUE, such as archive = true", value),
+            );
         };
         if let Some((_, word)) = FLAGS.iter().find(|(known, _)| *known == name) {
             return match value {
-                Value::Bool(true) => self.sketch.params.push((*word).to_owned()),
-                Value::Bool(false) => {
+                // As in Lua, any other value is true; `Name` and the like are not known here.
+                Value::Bool(true) | Value::Number(_) | Value::Text(_) => self.sketch.params.push((*word).to_owned()),
+                Value::Bool(false) | Value::Nil => {
                     self.sketch.params.retain(|known| known != word);
                     if IN_ARCHIVE.contains(&name) {
                         self.sketch.params.push(format!("--no-{name}"));
@@ -304,7 +318,7 @@ impl Sync {
             return match value {
                 Value::Text(value) => self.sketch.params.push(format!("{word}={value}")),
                 Value::Number(value) => self.sketch.params.push(format!("{word}={value}")),
-                other => self.lost(*line, tr!("{name} is {other}: it has to be a text or a number", name, other)),
+                other => self.lost(*line, tr!("{name} is {other}: expected a text in quotes or a number", name, other)),
             };
         }
         let hyphened = name.replace('_', "-");
@@ -320,6 +334,7 @@ impl Sync {
                 Err(why) => self.lost(*line, format!("rsh = \"{command}\": {why}")),
             },
             ("update", Value::Bool(update)) => self.sketch.keep_newer = *update,
+            ("update", Value::Number(_) | Value::Text(_)) => self.sketch.keep_newer = true,
             ("binary", Value::Text(binary)) if ["rsync", "/usr/bin/rsync", "/bin/rsync"].contains(&binary.as_str()) => {
             }
             ("binary", _) => self.lost(*line, tr!("binary: the rsync that PATH finds is run; a drop-in may set PATH")),
@@ -329,8 +344,7 @@ impl Sync {
             }
             _ => match reason_against(&hyphened) {
                 Some(why) => {
-                    // The patterns that it stands for are lost with it.
-                    self.is_safe &= name != "cvs_exclude";
+                    self.is_safe &= !GUARD_OPTIONS.contains(&hyphened.as_str());
                     self.lost(*line, format!("{name}: {}", tr!(why)));
                 }
                 None if OTHER_RSYNC.contains(&name) || NEEDLESS_FLAGS.contains(&name) => {
@@ -346,7 +360,7 @@ impl Sync {
         for word in words {
             match &word.value {
                 Value::Text(text) => texts.push(text.clone()),
-                other => self.lost(word.line, tr!("{other} among rsync's options: it has to be a text", other)),
+                other => self.lost(word.line, tr!("{other} in rsync's options: expected a text in quotes", other)),
             }
         }
         self.extra(line, &texts);
@@ -356,8 +370,8 @@ impl Sync {
     fn extra(&mut self, line: usize, words: &[String]) {
         let taken = rsync_words::take(words, &mut self.sketch);
         for lost in taken.lost {
-            // An inclusion is lost together with the exclusions that it makes smaller.
-            self.is_safe &= !["--include", "--filter", "--cvs-exclude"].iter().any(|rule| lost.starts_with(rule));
+            let option = lost.split_once(':').map_or(lost.as_str(), |(option, _)| option);
+            self.is_safe &= !GUARD_OPTIONS.contains(&option.trim_start_matches('-'));
             self.lost(line, lost);
         }
         for place in taken.places {
@@ -391,7 +405,9 @@ impl Sync {
                 for word in words {
                     match &word.value {
                         Value::Text(text) => self.sketch.ssh.options.push(text.clone()),
-                        other => self.lost(word.line, tr!("{other} among ssh's options: it has to be a text", other)),
+                        other => {
+                            self.lost(word.line, tr!("{other} in ssh's options: expected a text in quotes", other))
+                        }
                     }
                 }
             }
@@ -400,13 +416,27 @@ impl Sync {
                 self.lost(*line, tr!("{name} is {other}, no constant that can be used", name, other));
             }
             (Some(name), _) => self.lost(*line, tr!("{name} is no option of ssh = {{…}} that is known here", name)),
-            (None, other) => self.lost(*line, tr!("{other} in ssh has no name", other)),
+            (None, other) => self.lost(*line, tr!("ssh has {other} without a name: write NAME = VALUE", other)),
         }
     }
 
     fn ssh_word(&mut self, option: String) {
         self.sketch.ssh.options.extend(["-o".to_owned(), option]);
     }
+}
+
+/// The placeholder of a template language in `target`: `{{HOST}}`, `${HOST}` or `$host`.
+fn template_in(target: &str) -> Option<&str> {
+    for (start, end) in [("{{", "}}"), ("${", "}")] {
+        if let Some(at) = target.find(start)
+            && let Some(length) = target[at..].find(end)
+        {
+            return Some(&target[at..at + length + end.len()]);
+        }
+    }
+    let at = target.find('$')?;
+    let name = target[at + 1..].find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(target.len() - at - 1);
+    Some(&target[at..at + 1 + name])
 }
 
 /// Short options in one word, those that others imply left out, and `--no-…` where there is nothing to take back.

@@ -107,6 +107,21 @@ pub(super) const LOST: [(&str, &str); 12] = [
 /// Without these more would be sent or deleted than was meant.
 pub(super) const GUARDS: [&str; 5] = ["exclude", "excludeFrom", "delete", "filter", "filterFrom"];
 
+/// Options of rsync that cannot be kept and without which more would be sent or deleted than was meant, or the tree would
+/// be mirrored where nothing was.
+pub(super) const GUARD_OPTIONS: [&str; 10] = [
+    "include",
+    "include-from",
+    "filter",
+    "cvs-exclude",
+    "files-from",
+    "remove-source-files",
+    "remove-sent-files",
+    "dry-run",
+    "list-only",
+    "ignore-existing",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
