@@ -9,6 +9,7 @@ use super::flights::Returned;
 use super::handle::{Command, CommandError, Handle};
 use super::jobs::Jobs;
 use super::keeper::Keeper;
+use super::memory::Memory;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
@@ -107,6 +108,7 @@ pub(super) struct Engine {
     pub(super) load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
     pub(super) state_directory: PathBuf,
     pub(super) ledger: Ledger,
+    pub(super) memory: Memory,
     heart: Option<Heart>,
     pub(super) keeper: Option<Box<dyn Keeper>>,
 
@@ -170,6 +172,7 @@ impl Engine {
         let started_at = SystemTime::now();
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (ledger, found) = Ledger::open(&state_directory);
+        let memory = Memory::open(&state_directory);
         let empty = Snapshot {
             instance: instance.clone(),
             config_path: config.file.clone(),
@@ -198,6 +201,7 @@ impl Engine {
             load,
             state_directory,
             ledger,
+            memory,
             heart,
             keeper,
             roots: Vec::new(),
@@ -348,10 +352,12 @@ impl Engine {
             self.probe_if_due(now);
             self.review_partial(now);
             self.settle_barriers(now);
+            self.give_up_on_missing_roots(now);
             self.publish_if_due(now);
             self.report_failures_if_due(now);
             self.note_sync();
             self.write_down(now);
+            self.memory.write_down(&mut self.remotes, now);
             self.trim();
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
@@ -383,7 +389,7 @@ impl Engine {
         let pace = self.pace();
         let remotes = self.remotes.iter().filter(|_| !self.paused).filter(|remote| {
             // A remote of a root that is not there can do nothing until the root reports.
-            self.roots.iter().any(|root| root.path == remote.root && root.is_there())
+            self.roots.iter().any(|root| root.path == remote.root && root.may_be_read())
         });
         let remotes = remotes.filter_map(|remote| remote.next_wake(pace, now)).min();
         // With all runs taken, the next thing to happen is the end of one.
@@ -394,7 +400,9 @@ impl Engine {
         let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
         let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
         let barrier = self.barriers.next_deadline();
-        [remotes, snapshot, progress, heart, barrier, journal, plugins, clock, self.fail_log.wake()]
+        // What waits for it then gets an answer; after that nothing waits.
+        let away = self.roots.iter().filter_map(Root::away_at).filter(|at| *at > now).min();
+        [remotes, snapshot, progress, heart, barrier, away, journal, plugins, clock, self.fail_log.wake()]
             .into_iter()
             .flatten()
             .min()

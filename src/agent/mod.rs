@@ -24,6 +24,8 @@ pub mod handle;
 mod jobs;
 mod keeper;
 mod link;
+mod memory;
+mod mount_guard;
 mod publish;
 mod reload;
 mod remote;

@@ -21,6 +21,8 @@ pub enum Error {
     UnknownJob(String),
     /// The time ran out; the text names the remotes that are behind.
     TimedOut(String),
+    /// A watched directory is not there, so that nothing can be said about the remotes; the text says why.
+    RootMissing(String),
     /// The new config has mistakes; the old one stays in force. The text is the list of mistakes.
     BadConfig(String),
     /// The instance has no config file to reload.
@@ -38,6 +40,7 @@ impl From<CommandError> for Error {
             CommandError::UnknownRemote(..) | CommandError::NoRemotes => Self::UnknownRemote(text),
             CommandError::UnknownJob(_) => Self::UnknownJob(text),
             CommandError::TimedOut(_) => Self::TimedOut(text),
+            CommandError::RootMissing(_) => Self::RootMissing(text),
             CommandError::BadConfig(_) | CommandError::Conflict(_) => Self::BadConfig(text),
             CommandError::NoConfigFile => Self::NoConfigFile(text),
             CommandError::Stopping => Self::Stopping(text),

@@ -20,6 +20,9 @@ fn known(error: &bus::Error) -> Option<String> {
         bus::Error::TimedOut(said) => {
             said.strip_prefix("not in sync in time: ").map(|remotes| tr!("not in sync in time: {remotes}", remotes))
         }
+        bus::Error::RootMissing(said) => {
+            said.strip_prefix("not in sync: ").map(|reason| tr!("not in sync: {reason}", reason))
+        }
         bus::Error::BadConfig(said) => said
             .strip_prefix("the config was not reloaded, the old one stays in force:\n")
             .map(|mistakes| tr!("the config was not reloaded, the old one stays in force:\n{mistakes}", mistakes)),
@@ -65,6 +68,7 @@ mod tests {
             CommandError::UnknownRemote("a".into(), "b, c".into()),
             CommandError::NoRemotes,
             CommandError::TimedOut("b".into()),
+            CommandError::RootMissing("it is away".into()),
             CommandError::BadConfig("b".into()),
             CommandError::NoConfigFile,
             CommandError::Stopping,

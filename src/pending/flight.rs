@@ -1,8 +1,8 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
 use super::{
-    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, Seq, Stamp,
-    Sweep,
+    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, Purge, Seq,
+    Stamp, Sweep,
 };
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +37,8 @@ pub struct Batch {
     pub paths: Vec<RelPath>,
     /// Renames for the remote to make before anything else, in this order. Both ends of each are among the paths.
     pub moves: Vec<Move>,
+    /// Deletions that the run may make.
+    pub purge: Purge,
     /// A full sync that somebody asked for, whatever else speaks for it.
     pub requested: bool,
     /// A full sync for which nothing but the clock speaks.
@@ -64,6 +66,7 @@ pub(super) struct Flight<F> {
 #[derive(Debug, Clone, Copy)]
 struct Shadow {
     kind: Kind,
+    purge: Purge,
     /// The report that is in doubt again: who waits for it goes on waiting.
     stamp: Stamp,
 }
@@ -85,10 +88,11 @@ impl<F> Flight<F> {
         above.filter_map(|path| self.entry(&path)).filter(|entry| !entry.requested).map(Entry::stamp).min()
     }
 
-    fn shadow(&mut self, path: RelPath, kind: Kind, stamp: Stamp) {
-        self.oldest_shadow = Some(self.oldest_shadow.map_or(stamp, |oldest| oldest.min(stamp)));
-        let shadow = self.shadowed.entry(path).or_insert(Shadow { kind, stamp });
-        *shadow = Shadow { kind: shadow.kind.max(kind), stamp: shadow.stamp.min(stamp) };
+    fn shadow(&mut self, path: RelPath, new: Shadow) {
+        self.oldest_shadow = Some(self.oldest_shadow.map_or(new.stamp, |oldest| oldest.min(new.stamp)));
+        let shadow = self.shadowed.entry(path).or_insert(new);
+        let (kind, purge) = (shadow.kind.max(new.kind), shadow.purge.max(new.purge));
+        *shadow = Shadow { kind, purge, stamp: shadow.stamp.min(new.stamp) };
     }
 
     /// What has to be done about `path` if this flight comes to nothing, and what has to be done once it has ended.
@@ -106,7 +110,7 @@ impl<F> Flight<F> {
             for (path, shadow) in std::mem::take(&mut self.shadowed) {
                 let directory = path.parent().unwrap_or_else(RelPath::root);
                 touched.extend([path, directory.clone()]);
-                self.shadow(directory, Kind::VerifiedTree, shadow.stamp);
+                self.shadow(directory, Shadow { kind: Kind::VerifiedTree, ..shadow });
             }
         }
         touched
@@ -186,6 +190,8 @@ pub struct Ending<F> {
     pub again: Vec<RelPath>,
     /// These are large: not sent, to travel in [`Lane::Bulk`].
     pub bulk: Vec<RelPath>,
+    /// The run counted the deletions that it left out: what those of its paths that are pending again may delete.
+    pub purge: Option<Purge>,
     /// The whole run failed with this: all its paths return.
     pub fault: Option<Arc<F>>,
     /// When it ended, by the wall clock.
@@ -197,7 +203,7 @@ pub struct Ending<F> {
 impl<F> Ending<F> {
     /// Everything succeeded.
     pub fn success(at: SystemTime, now: Instant) -> Self {
-        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), fault: None, at, now }
+        Self { failed: Vec::new(), again: Vec::new(), bulk: Vec::new(), purge: None, fault: None, at, now }
     }
 
     /// Nothing was done.
@@ -301,6 +307,7 @@ impl<F> PendingSet<F> {
                 Some(Returns::Bulk) => self.restore(path, Entry { bulk: true, ..entry }),
                 Some(Returns::Again) => {
                     entry.unsettle(ending.now, longest);
+                    entry.purge = ending.purge.unwrap_or(entry.purge);
                     self.restore(path, entry);
                 }
                 Some(Returns::Failed(fault)) => {
@@ -325,8 +332,8 @@ impl<F> PendingSet<F> {
         }
         // What is reported again may be covered by a directory that waits, and is owed no more by itself.
         self.touched.extend(flight.shadowed.keys().chain(flight.shared_parents.keys()).cloned());
-        for (path, Shadow { kind, stamp: (seq, since) }) in flight.shadowed {
-            self.report(path, kind, seq, since, false);
+        for (path, Shadow { kind, purge, stamp: (seq, since) }) in flight.shadowed {
+            self.report_with(path, Entry { purge, ..Entry::new(kind, seq, since) });
         }
         for (path, (seq, since)) in flight.shared_parents {
             self.report(path, Kind::Attributes, seq, since, false);
@@ -445,6 +452,7 @@ impl<F> PendingSet<F> {
             paths.iter().filter_map(|path| Some(taken(path, self.remove(path)?))).collect();
         let kind = entries.iter().map(|(_, entry)| entry.kind).max().unwrap_or(Kind::Entry);
         let requested = entries.iter().any(|(_, entry)| entry.asked);
+        let purge = entries.iter().map(|(_, entry)| entry.purge).max().unwrap_or(Purge::Counted);
         let scheduled = entries.iter().all(|(_, entry)| entry.scheduled);
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
@@ -465,12 +473,14 @@ impl<F> PendingSet<F> {
                 for (path, entry) in earlier {
                     // What this one stands for may be what a comparison overlooks.
                     let kind = if entry.kind >= Kind::Tree { entry.kind.max(kind) } else { entry.kind };
-                    flight.shadow(path.clone(), kind, entry.stamp());
+                    let purge = entry.purge.of_more();
+                    flight.shadow(path.clone(), Shadow { kind, purge, stamp: entry.stamp() });
                     self.touched.push(path.clone());
                 }
             } else if let Some(recursive) = self.flights.get_mut(&above) {
                 let Some(entry) = flight.entry(&path) else { continue };
-                recursive.shadow(path, entry.kind, entry.stamp());
+                let (kind, purge) = (entry.kind, entry.purge.of_more());
+                recursive.shadow(path, Shadow { kind, purge, stamp: entry.stamp() });
                 if recursive.shadowed.len() > self.limit {
                     self.touched.extend(recursive.fold_shadows(self.limit / 2));
                 }
@@ -478,7 +488,7 @@ impl<F> PendingSet<F> {
         }
         self.note_shared_parents(&mut flight);
         self.flights.insert(id, flight);
-        Batch { id, lane, kind, paths, moves, requested, scheduled }
+        Batch { id, lane, kind, paths, moves, purge, requested, scheduled }
     }
 
     fn note_shared_parents(&mut self, flight: &mut Flight<F>) {

@@ -119,7 +119,7 @@ pub struct Engine {
     pub(super) unwatched: Unwatched,
     pub(super) shared: Arc<Shared>,
     mountinfo: Option<File>,
-    mounts_changed: bool,
+    pub(super) mounts_changed: bool,
     pub(super) changes: Vec<Change>,
     events: Vec<super::Event>,
     pub(super) settling: Settling,
@@ -470,7 +470,11 @@ impl Engine {
     fn obey(&mut self) {
         while let Ok(control) = self.control.try_recv() {
             match control {
-                Control::Drain(token) => self.drains.push(Drain { token, until: None }),
+                Control::Drain(token) => {
+                    // Nothing reports that another directory has taken its place.
+                    self.root.look_now(Instant::now());
+                    self.drains.push(Drain { token, until: None });
+                }
                 Control::Mark => self.marks += 1,
                 Control::Rescan if self.root.is_present() => {
                     self.rescans.asked(Instant::now(), with_slack(self.caught_up));
