@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod ctl;
 mod failpoint;
+mod file_system;
 pub mod filter;
 #[cfg(test)]
 mod forks;

@@ -39,5 +39,7 @@ pub const LOOP: &str = "2443d14bd4f84aceac81ab027315a911";
 
 /// A remote meets another mirror: comparisons delete nothing there. SERSYNC_REMOTE.
 pub const MIRRORS_MEET: &str = "6d80830a9e3245029d0ef29561f72b1b";
+/// Deletions on a remote are withheld: too many, or the root is another file system. SERSYNC_REMOTE, SERSYNC_PATHS.
+pub const DELETIONS_WITHHELD: &str = "fd3c5d84d7ef4261816526c78a34668f";
 /// An rsync run ended (debug level).
 pub const BATCH_FINISHED: &str = "0b2fc3007a3d40d1bd969fec7e1fbdd7";

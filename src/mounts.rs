@@ -17,6 +17,30 @@ pub fn covering(mountinfo: &[u8], path: &Path) -> Option<PathBuf> {
         .max_by_key(|point| point.as_os_str().len())
 }
 
+/// The file system that `path` lies on, which is absolute and free of links.
+pub fn file_system(mountinfo: &[u8], path: &Path) -> Option<Mounted> {
+    let mounts = lines(mountinfo).filter(|mount| path.starts_with(&mount.point));
+    // Of several mounts at one point the last one is on top.
+    let mount = mounts.max_by_key(|mount| mount.point.as_os_str().len())?;
+    let (kind, source) = (lossy(mount.kind), lossy(mount.from));
+    Some(Mounted { device: lossy(mount.device), kind, source })
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// `major:minor`.
+    pub device: String,
+    /// Such as `ext4`.
+    pub kind: String,
+    /// What is mounted, such as `/dev/sda1` or `nas:/export`.
+    pub source: String,
+}
+
+fn lossy(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).into_owned()
+}
+
 /// The mount points below `root`, each with its mount's number: another number, another mount.
 pub fn below(mountinfo: &[u8], root: &Path) -> BTreeMap<RelPath, u64> {
     let relative = |point: &Path| RelPath::new(point.strip_prefix(root).ok()?.as_os_str().as_bytes()).ok();
@@ -50,6 +74,10 @@ struct Mount<'a> {
     source: PathBuf,
     /// Where it is mounted.
     point: PathBuf,
+    /// The type of the file system.
+    kind: &'a [u8],
+    /// What is mounted, as mount(8) was told.
+    from: &'a [u8],
 }
 
 fn lines(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
@@ -58,7 +86,12 @@ fn lines(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
         let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescape(field)));
         let number = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let (device, source, point) = (fields.nth(1)?, path(fields.next()?), path(fields.next()?));
-        Some(Mount { number, device, source, point })
+        // Any number of optional fields comes before the hyphen.
+        let (kind, from) = match fields.find(|field| *field == b"-") {
+            Some(_) => (fields.next().unwrap_or_default(), fields.next().unwrap_or_default()),
+            None => Default::default(),
+        };
+        Some(Mount { number, device, source, point, kind, from })
     })
 }
 
@@ -89,6 +122,18 @@ mod tests {
         assert_eq!(on("/mnt/my disk/www"), Path::new("/mnt/my disk"));
         assert_eq!(on("/mnt/my disk/www/img"), Path::new("/mnt/my disk/www/img"));
         assert_eq!(on("/mnt/my diskette"), Path::new("/"), "whole components count");
+    }
+
+    #[test]
+    fn names_the_file_system_of_a_path() {
+        let on = |path: &str| file_system(TEXT, Path::new(path)).unwrap();
+        let expected = |device: &str, kind: &str, source: &str| Mounted {
+            device: device.to_owned(),
+            kind: kind.to_owned(),
+            source: source.to_owned(),
+        };
+        assert_eq!(on("/srv"), expected("0:20", "ext4", "/dev/vda"));
+        assert_eq!(on("/mnt/my disk/www"), expected("0:30", "tmpfs", "tmpfs"), "behind an optional field");
     }
 
     #[test]

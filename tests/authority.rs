@@ -34,6 +34,8 @@ const METHODS: &[(&str, &[&str], Needs)] = &[
     ("Resume", &[], Needs::Manage),
     ("Retry", &["as", "0"], Needs::Manage),
     ("FullSync", &["as", "0"], Needs::Manage),
+    ("FullSyncDelete", &["as", "0"], Needs::Manage),
+    ("AcceptDeletions", &["as", "0"], Needs::Manage),
     ("Reload", &[], Needs::Manage),
     ("ListFailures", &["uu", "0", "0"], Needs::Inspect),
     ("ListPending", &["uu", "0", "0"], Needs::Inspect),

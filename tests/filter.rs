@@ -58,6 +58,8 @@ fn events_of_excluded_paths_are_not_sent() {
     for path in ["info/ours", "dir/cache/ours", "dir/ours.log"] {
         absent(&scene, path);
     }
+    // A file that is found in a new directory waits for its close, the mark does not.
+    until("the page", SOON, || scene.copy.join("dir/page").exists());
     present(&scene, "dir/page", "yes");
 
     fs::rename(scene.at("dir/page"), scene.at("dir/page.log")).unwrap();

@@ -80,6 +80,12 @@ impl Barriers {
         }
     }
 
+    /// The tokens with which `watch` has to be drained.
+    pub fn waiting_for(&self, watch: WatchId) -> Vec<u64> {
+        let waiting = self.waiting.iter().filter(|barrier| barrier.undrained.contains(&watch));
+        waiting.map(|barrier| barrier.token).collect()
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -103,6 +109,14 @@ impl Barriers {
             let answer = if barrier.is_reached(oldest) { Ok(()) } else { Err(CommandError::TimedOut(behind())) };
             // Who has gone needs no answer.
             let _ = barrier.answer.send(answer);
+        }
+    }
+
+    /// Answers everybody: what they wait for may never come, for the reason `why`.
+    pub fn give_up(&mut self, why: &str) {
+        for barrier in self.waiting.drain(..) {
+            // Who has gone needs no answer.
+            let _ = barrier.answer.send(Err(CommandError::RootMissing(why.to_owned())));
         }
     }
 

@@ -15,7 +15,12 @@ impl Engine {
         self.dirty = true;
         // Who asked may have gone; the command stands.
         match command {
-            Command::FullSync(names, answer) => drop(answer.send(self.full_sync(&names))),
+            Command::FullSync(names, answer) => drop(answer.send(self.full_sync(&names, false))),
+            Command::FullSyncDelete(names, answer) => drop(answer.send(self.full_sync(&names, true))),
+            Command::AcceptDeletions(names, answer) => {
+                let chosen = self.chosen(&names);
+                drop(answer.send(chosen.map(|chosen| self.accept_deletions(&chosen))));
+            }
             Command::Cancel(job, answer) => drop(answer.send(self.cancel(job))),
             Command::Retry(names, answer) => drop(answer.send(self.retry(&names))),
             Command::Failures(offset, limit, answer) => drop(answer.send(Ok(self.failures(offset, limit)))),
@@ -37,11 +42,11 @@ impl Engine {
                 drop(answer.send(result));
             }
             Command::WaitSynced(timeout, answer) => {
-                let watches: BTreeSet<WatchId> =
-                    self.roots.iter().filter(|root| root.is_there()).map(|root| root.id).collect();
+                // One that is not there is drained when it is back, unless `give_up_on_missing_roots` answers first.
+                let watches: BTreeSet<WatchId> = self.roots.iter().map(|root| root.id).collect();
                 let deadline = Instant::now().checked_add(timeout);
-                let token = self.barriers.add(watches.clone(), deadline, answer, self.seq);
-                for root in self.roots.iter().filter(|root| watches.contains(&root.id)) {
+                let token = self.barriers.add(watches, deadline, answer, self.seq);
+                for root in self.roots.iter().filter(|root| root.is_there()) {
                     root.watch().drain(token);
                 }
             }
@@ -72,7 +77,7 @@ impl Engine {
         names.iter().map(find).collect()
     }
 
-    fn full_sync(&mut self, names: &[String]) -> Result<JobId, CommandError> {
+    fn full_sync(&mut self, names: &[String], delete: bool) -> Result<JobId, CommandError> {
         let chosen = self.chosen(names)?;
         if chosen.is_empty() {
             return Err(CommandError::NoRemotes);
@@ -83,7 +88,10 @@ impl Engine {
         for at in chosen {
             self.remotes[at].backoff.cut_short();
             self.remotes[at].guard.reconsider();
-            self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, true);
+            match delete {
+                true => self.accept_comparison(at, now, wall),
+                false => self.remotes[at].report(RelPath::root(), Kind::Tree, seq, now, wall, true),
+            }
         }
         Ok(self.jobs.create(names, wall))
     }

@@ -10,6 +10,7 @@ use super::handle::{Command, CommandError, Handle};
 use super::history::History;
 use super::jobs::Jobs;
 use super::keeper::Keeper;
+use super::memory::Memory;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
@@ -109,6 +110,7 @@ pub(super) struct Engine {
     pub(super) load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
     pub(super) state_directory: PathBuf,
     pub(super) ledger: Ledger,
+    pub(super) memory: Memory,
     heart: Option<Heart>,
     pub(super) keeper: Option<Box<dyn Keeper>>,
 
@@ -178,6 +180,7 @@ impl Engine {
         let (answer_sender, answers) = mpsc::unbounded_channel();
         let (ledger, found) = Ledger::open(&state_directory);
         let history = History::read(&state_directory);
+        let memory = Memory::open(&state_directory);
         let empty = Snapshot {
             instance: instance.clone(),
             config_path: config.file.clone(),
@@ -208,6 +211,7 @@ impl Engine {
             load,
             state_directory,
             ledger,
+            memory,
             heart,
             keeper,
             roots: Vec::new(),
@@ -367,11 +371,13 @@ impl Engine {
             self.probe_if_due(now);
             self.review_partial(now);
             self.settle_barriers(now);
+            self.give_up_on_missing_roots(now);
             self.publish_if_due(now);
             self.report_failures_if_due(now);
             self.note_sync();
             self.write_down(now);
             self.write_history_if_due(now);
+            self.memory.write_down(&mut self.remotes, now);
             self.trim();
             if let Some(heart) = &mut self.heart {
                 (heart.beat)();
@@ -409,7 +415,7 @@ impl Engine {
         let is_full = self.counted_runs(now).0 >= self.config.agent.workers.max(1);
         let remotes = self.remotes.iter().filter(|_| self.paused.is_none()).filter(|remote| {
             // A remote of a root that is not there can do nothing until the root reports.
-            self.roots.iter().any(|root| root.path == remote.root && root.is_there())
+            self.roots.iter().any(|root| root.path == remote.root && root.may_be_read())
         });
         // With all runs taken, the next thing to happen to a remote with a live run is the end of a run.
         let remotes = remotes.filter(|remote| !is_full || remote.has_no_live_run());
@@ -422,6 +428,8 @@ impl Engine {
         let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
         let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
         let barrier = self.barriers.next_deadline();
+        // What waits for it then gets an answer; after that nothing waits.
+        let away = self.roots.iter().filter_map(Root::away_at).filter(|at| *at > now).min();
         [
             remotes,
             silent,
@@ -429,6 +437,7 @@ impl Engine {
             progress,
             heart,
             barrier,
+            away,
             journal,
             plugins,
             clock,

@@ -3,6 +3,7 @@
 use super::deletion_guard::compares;
 use super::echo::Heard;
 use super::engine::Engine;
+use super::mount_guard::Verdict;
 use super::remote::{Flight, LongRuns, Pace, Pulse, RemoteId};
 use super::snapshot::{Failure, Fault, Notice};
 use crate::config::Deletions;
@@ -10,7 +11,7 @@ use crate::failpoint::may_die_here;
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Seq};
+use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Purge, Seq};
 use crate::transport::{self, Ahead, Order, Outcome, Sign};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -41,7 +42,7 @@ impl Engine {
         for nth in 0..self.remotes.len() {
             let at = (self.turn + nth) % self.remotes.len();
             while let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root) {
-                if !root.is_there() {
+                if !root.may_be_read() {
                     self.remotes[at].reserve.rest();
                     break;
                 }
@@ -71,7 +72,7 @@ impl Engine {
     fn keep_ahead(&mut self, at: usize, now: Instant) {
         let root = self.roots.iter().find(|root| root.path == self.remotes[at].root && root.is_there());
         let Some(identity) = root.and_then(|root| root.identity) else { return };
-        let delete = self.may_delete(Lane::Live);
+        let delete = self.may_delete(Lane::Live) && self.remotes[at].mount_guard.keep().is_empty();
         self.remotes[at].keep_ahead(identity, delete, self.config.filter.is_empty(), now);
     }
 
@@ -107,7 +108,10 @@ impl Engine {
 
     fn start(&mut self, at: usize, batch: Batch, identity: Option<transport::RootIdentity>, now: Instant) {
         let delete = self.may_delete(batch.lane);
+        let limit = self.config.delete_limit.filter(|_| batch.lane != Lane::Background);
         let remote = &mut self.remotes[at];
+        let withholds = compares(batch.lane, batch.kind) && remote.guard.withholds(batch.requested, now);
+        let keep = remote.mount_guard.keep().to_vec();
         if let (Some(shared), Some(ruleset)) = (&mut remote.shared, remote.endpoint.last_ruleset())
             && let Err(error) = shared.keep(ruleset, now)
         {
@@ -117,12 +121,17 @@ impl Engine {
             root: remote.root.clone(),
             identity,
             paths: batch.paths.clone(),
-            moves: batch.moves.clone(),
+            // What a remote renames is gone from its old place.
+            moves: if keep.is_empty() { batch.moves.clone() } else { Vec::new() },
             kind: batch.kind,
             lane: batch.lane,
             requested: batch.requested,
             delete,
-            withhold: compares(batch.lane, batch.kind) && remote.guard.withholds(batch.requested, now),
+            compared_at_most: if withholds { Some(0) } else { remote.mount_guard.compared_at_most(batch.purge) },
+            missing_at_most: limit.map(|limit| remote.mount_guard.missing_at_most(limit, now)),
+            keep,
+            mounts: remote.mount_guard.mounts(),
+            entries: remote.mount_guard.entries(),
             filter: match &self.config.crontab {
                 Some(crontab) if batch.scheduled => crontab.filter.clone(),
                 _ => self.config.filter.clone(),
@@ -155,7 +164,15 @@ impl Engine {
             self.jobs.started(&remote.name);
         }
         self.tasks.insert(abort.id(), (id, batch_id));
-        let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, batch, pulse: watched, abort };
+        let flight = Flight {
+            lane: batch.lane,
+            paths: batch.paths.len(),
+            started: now,
+            withholds,
+            batch,
+            pulse: watched,
+            abort,
+        };
         remote.flights.insert(batch_id, flight);
         self.dirty = true;
     }
@@ -226,8 +243,7 @@ impl Engine {
         let seq = self.next_seq();
         let Some(at) = self.remotes.iter().position(|remote| remote.id == id) else { return };
         let Some(flight) = self.remotes[at].flights.remove(&batch) else { return };
-        let waits_for_round =
-            compares(flight.lane, flight.batch.kind) && self.note_withheld(at, &mut outcome, &flight.batch.paths);
+        let (waits_for_round, purge) = self.judge_deletions(at, &mut outcome, &flight);
         let remote = &mut self.remotes[at];
 
         remote.capabilities.take_over(outcome.lesson);
@@ -290,6 +306,7 @@ impl Engine {
                 changed: outcome.changed,
                 bulk: outcome.bulk,
                 whole: outcome.whole,
+                purge,
                 ..Ending::success(wall, now)
             },
         };
@@ -327,6 +344,35 @@ impl Engine {
             let name = self.remotes[at].name.clone();
             let ended = self.jobs.ended(&name, full_result, wall);
             self.tell_jobs(&ended);
+        }
+    }
+
+    /// Decides about the deletions that a run left out. Returns whether its paths wait for a round of probes, and what
+    /// those that are pending again may delete.
+    fn judge_deletions(&mut self, at: usize, outcome: &mut Outcome, flight: &Flight) -> (bool, Option<Purge>) {
+        if outcome.fault.is_some() {
+            return (false, None);
+        }
+        let batch = &flight.batch;
+        let compared = compares(flight.lane, batch.kind);
+        let in_the_way = |fault: &Fault| fault.name == transport::fault_name::IN_THE_WAY;
+        match self.review_deletions(at, outcome, &batch.paths, batch.purge, compared) {
+            Verdict::Complete => (compared && self.note_withheld(at, outcome, &batch.paths), None),
+            Verdict::Withheld => {
+                outcome.failed.retain(|(_, fault)| !in_the_way(fault));
+                (false, None)
+            }
+            Verdict::Again(purge) if flight.withholds => {
+                let waits = self.note_withheld(at, outcome, &batch.paths);
+                (waits, waits.then_some(purge))
+            }
+            Verdict::Again(purge) => {
+                outcome.failed.retain(|(_, fault)| !in_the_way(fault));
+                let again = batch.paths.iter().filter(|path| !outcome.again.contains(path));
+                let again: Vec<RelPath> = again.cloned().collect();
+                outcome.again.extend(again);
+                (false, Some(purge))
+            }
         }
     }
 

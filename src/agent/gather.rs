@@ -74,7 +74,9 @@ impl Gathering {
                 self.removals.last = Some(now);
             }
             Hint::Attributes | Hint::Passed | Hint::BeingWritten => {}
-            Hint::Entry | Hint::NewDirectory | Hint::Rescan | Hint::Arrived => self.removals.mixed = true,
+            Hint::Entry | Hint::NewDirectory | Hint::Rescan | Hint::Missed | Hint::Arrived => {
+                self.removals.mixed = true;
+            }
         }
     }
 

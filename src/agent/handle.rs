@@ -25,6 +25,9 @@ pub enum CommandError {
     /// The instance is paused; the text names the remotes that are behind.
     #[error("the instance is paused, and nothing is sent until `sersyncctl resume`: {0}")]
     Paused(String),
+    /// A watched directory is not there; the text says why.
+    #[error("not in sync: {0}")]
+    RootMissing(String),
     /// The new config has mistakes; the old one stays in force.
     #[error("the config was not reloaded, the old one stays in force:\n{0}")]
     BadConfig(String),
@@ -44,6 +47,10 @@ pub enum CommandError {
 pub enum Command {
     /// See [`Handle::full_sync`].
     FullSync(Vec<String>, Answer<JobId>),
+    /// See [`Handle::full_sync_delete`].
+    FullSyncDelete(Vec<String>, Answer<JobId>),
+    /// See [`Handle::accept_deletions`].
+    AcceptDeletions(Vec<String>, Answer<u64>),
     /// See [`Handle::cancel`].
     Cancel(JobId, Answer<()>),
     /// See [`Handle::retry`].
@@ -105,6 +112,16 @@ impl Handle {
     /// Starts a full sync of the remotes named, or of all when none is named.
     pub async fn full_sync(&self, remotes: Vec<String>) -> Result<JobId, CommandError> {
         self.ask(|answer| Command::FullSync(remotes, answer)).await
+    }
+
+    /// The same, and makes all deletions that it finds, however many they are.
+    pub async fn full_sync_delete(&self, remotes: Vec<String>) -> Result<JobId, CommandError> {
+        self.ask(|answer| Command::FullSyncDelete(remotes, answer)).await
+    }
+
+    /// Carries out the deletions that are withheld on the remotes named, or on all; returns their number.
+    pub async fn accept_deletions(&self, remotes: Vec<String>) -> Result<u64, CommandError> {
+        self.ask(|answer| Command::AcceptDeletions(remotes, answer)).await
     }
 
     /// Ends a full sync; what it has not done does not become pending.

@@ -84,6 +84,16 @@ impl Jobs {
         self.finish(now)
     }
 
+    /// What waits for a full run to `remote` ends without one, for the reason `why`. Returns the jobs that ended with it.
+    pub fn given_up(&mut self, remote: &str, why: &str, now: SystemTime) -> Vec<JobId> {
+        let mut any = false;
+        for part in self.parts_of(remote).filter(|part| **part == Part::Waiting) {
+            *part = Part::Failed { why: why.to_owned() };
+            any = true;
+        }
+        if any { self.finish(now) } else { Vec::new() }
+    }
+
     /// Gives up what `id` still waits for. Returns the remotes that no other job wants now; `None`: no such job.
     pub fn cancel(&mut self, id: JobId, now: SystemTime) -> Option<Vec<String>> {
         let job = self.jobs.get_mut(&id)?;

@@ -25,6 +25,8 @@ mod history;
 mod jobs;
 mod keeper;
 mod link;
+mod memory;
+mod mount_guard;
 mod publish;
 mod reload;
 mod remote;

@@ -112,7 +112,7 @@ impl Engine {
             let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
             Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
         });
-        let withheld = self.withheld_problems();
+        let withheld = self.mount_problems().chain(self.withheld_problems());
         let refused = self.reload_refused.iter().map(|mistake| {
             format!("the config file cannot be used, an older config is in force until a reload succeeds: {mistake}")
         });

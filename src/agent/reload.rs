@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::handle::CommandError;
+use super::mount_guard::MountGuard;
 use super::remote::{Remote, RemoteId};
 use super::reserve::Reserve;
 use super::root::{Root, start_watch};
@@ -41,7 +42,14 @@ impl Engine {
         if let Some(shared) = &shared {
             endpoint = endpoint.with_control_socket(shared.socket().to_path_buf());
         }
+        let remembered = self.memory.of(&root, &name);
+        let shape = self.roots.iter().find(|known| known.path == root).and_then(|known| known.shape.clone());
         let mut remote = Remote::new(RemoteId(number), name, root, endpoint, self.config.agent.pending_limit);
+        remote.mount_guard = MountGuard::new(remembered);
+        if let Some(shape) = shape {
+            // It is compared as a new one.
+            remote.mount_guard.mounted(&shape);
+        }
         remote.set.set_longest_pause(self.longest_pause());
         remote.shared = shared;
         remote.reserve = Reserve::new(self.config.agent.ahead);

@@ -8,6 +8,7 @@ use super::backoff::Backoff;
 use super::deletion_guard::Guard;
 use super::gather::Gathering;
 use super::link::Link;
+use super::mount_guard::MountGuard;
 use super::reserve::Reserve;
 use super::snapshot::{self, RemoteState};
 use crate::config::Destination;
@@ -118,6 +119,8 @@ pub struct Flight {
     pub paths: usize,
     /// When it started.
     pub started: Instant,
+    /// It leaves out all deletions that a comparison finds, since the remote may meet another mirror.
+    pub withholds: bool,
     /// Its paths, for when it is given up.
     pub batch: Batch,
     /// What it shows of itself.
@@ -163,6 +166,8 @@ pub struct Remote {
     pub reserve: Reserve,
     /// Whether comparisons may delete there.
     pub guard: Guard,
+    /// Which deletions follow from what is not mounted here, and not from a removal.
+    pub mount_guard: MountGuard,
     /// How fast the way there is.
     pub link: Link,
     /// What it accepts.
@@ -205,6 +210,7 @@ impl Remote {
             shared: None,
             reserve: Reserve::new(Duration::ZERO),
             guard: Guard::default(),
+            mount_guard: MountGuard::default(),
             link: Link::default(),
             capabilities: Capabilities::default(),
             refusals_told: Vec::new(),
@@ -473,6 +479,7 @@ impl Remote {
             () if self.set.is_empty() => RemoteState::Idle,
             () => RemoteState::Syncing,
         };
+        let circle = self.guard.problem();
         snapshot::Remote {
             name: self.name.clone(),
             address: self.destination().to_string(),
@@ -491,7 +498,15 @@ impl Remote {
             next_try: next_try.filter(|_| state == RemoteState::Waiting),
             bytes_sent: self.totals.bytes_sent,
             files_synced: self.totals.entries,
-            deletions_withheld: self.guard.problem().map_or(0, |(count, _)| count),
+            deletions_withheld: circle
+                .as_ref()
+                .map_or(0, |(count, _)| *count)
+                .saturating_add(self.mount_guard.withheld()),
+            withheld_reason: match circle {
+                Some((_, why)) => why,
+                None => self.mount_guard.reason(),
+            },
+            withheld_paths: self.mount_guard.sample(),
             refused_options: self.capabilities.refused().into_iter().map(str::to_owned).collect(),
         }
     }
@@ -531,7 +546,8 @@ mod tests {
     fn fly(remote: &mut Remote, batch: Batch, now: Instant) {
         let abort = tokio::runtime::Builder::new_current_thread().build().unwrap().spawn(async {}).abort_handle();
         let (_, pulse) = watch::channel(Pulse::start(now));
-        let flight = Flight { lane: batch.lane, paths: batch.paths.len(), started: now, pulse, abort, batch };
+        let flight =
+            Flight { lane: batch.lane, paths: batch.paths.len(), started: now, withholds: false, pulse, abort, batch };
         remote.flights.insert(flight.batch.id, flight);
     }
 

@@ -49,15 +49,19 @@ impl Engine {
                 }
                 self.notify(Notice::Overflowed { root });
             }
+            Report::Mounted(shape) => self.root_mounted(at, shape),
             Report::RootMissing(why) => {
+                self.mirrors_of(at).for_each(|remote| {
+                    remote.set.doubt();
+                    remote.mount_guard.root_lost();
+                });
                 let root = &mut self.roots[at];
                 tracing::warn!(
                     message_id = message_ids::ROOT_MISSING,
                     "{}: {why}; waiting for it",
                     root.path.display()
                 );
-                root.missing(why);
-                self.barriers.watch_gone(watch, self.seq);
+                root.missing(why, Instant::now());
                 self.publish(Instant::now());
             }
             Report::RootReady { returned, resumed } => self.root_ready(at, returned, resumed),
@@ -87,6 +91,8 @@ impl Engine {
                     self.mirrors_of(at).for_each(|remote| remote.set.nothing_held(told));
                 }
             }
+            // Of a root that is not there nothing is known.
+            Report::Drained(_) if !self.roots[at].is_there() => {}
             Report::Drained(token) => {
                 self.barriers.drained(watch, token, self.seq);
                 // The caller does not wait for a pause that a path has for changing again and again.
@@ -180,6 +186,9 @@ impl Engine {
                 remote.report(RelPath::root(), Kind::Tree, seq, now, wall, false);
             }
             remote.changed(now);
+        }
+        for token in self.barriers.waiting_for(self.roots[at].id) {
+            self.roots[at].watch().drain(token);
         }
         self.roots[at].mark(now);
         if self.config.alone.is_none() && !resumed {

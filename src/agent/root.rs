@@ -2,6 +2,7 @@
 
 use super::keeper::Keeper;
 use crate::config::Config;
+use crate::file_system::Shape;
 use crate::path::RelPath;
 use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
@@ -9,8 +10,12 @@ use crate::watch::{self, Kept, Report, Watch};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
+
+/// A root that is missing for this time keeps no caller waiting any more. One that is replaced, as by a deployment, is back
+/// earlier.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// Tells the watches of the agent's life apart: a root that is watched anew gets a new number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +43,10 @@ pub struct Root {
     pub condition: Condition,
     /// Which directory it is; a run in any other is refused.
     pub identity: Option<RootIdentity>,
+    /// The file systems that it is made of; `None` until its watch has seen it.
+    pub shape: Option<Shape>,
+    /// Since when it is not there.
+    pub missing_since: Option<Instant>,
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
     /// How often the journal tells of overflows.
@@ -77,6 +86,8 @@ impl Root {
             id,
             condition,
             identity,
+            shape: None,
+            missing_since: None,
             unwatched,
             overflows_told: Repeats::default(),
             watch,
@@ -113,21 +124,44 @@ impl Root {
     /// this one took over nobody will tell.
     pub fn ready(&mut self) -> bool {
         self.condition = Condition::Ready;
+        self.missing_since = None;
         self.identity = root_identity(&self.path);
         self.replaced.take().is_some()
     }
 
     /// It is not there.
-    pub fn missing(&mut self, why: String) {
+    pub fn missing(&mut self, why: String, now: Instant) {
         self.replaced = None;
+        self.shape = None;
+        self.missing_since.get_or_insert(now);
         self.condition = Condition::Missing(why);
         self.identity = None;
         self.unwatched.clear();
     }
 
-    /// Whether runs may read it.
+    /// Whether there is a directory.
     pub fn is_there(&self) -> bool {
         self.identity.is_some() && !matches!(self.condition, Condition::Missing(_))
+    }
+
+    /// The reason why it is not there, if that has been so for long.
+    pub fn away(&self, now: Instant) -> Option<(PathBuf, String)> {
+        match &self.condition {
+            Condition::Missing(why) if self.away_at().is_some_and(|at| at <= now) => {
+                Some((self.path.clone(), format!("the watched directory is not there: {why}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// When it has been missing for so long that callers get an answer.
+    pub fn away_at(&self) -> Option<Instant> {
+        self.missing_since.map(|since| since + AWAY)
+    }
+
+    /// Whether runs may read it: it is there, and it is known on which file system.
+    pub fn may_be_read(&self) -> bool {
+        self.is_there() && self.shape.is_some()
     }
 
     /// Has the watch say when it has told all that happened before now.

@@ -169,8 +169,12 @@ pub struct Remote {
     pub bytes_sent: u64,
     /// Entries that rsync made, changed or removed there since start.
     pub files_synced: u64,
-    /// Entries that only the remote has, and that comparisons leave there: see [`Snapshot::problems`] for the reason.
+    /// Entries that only the remote has, and that stay there for the reason below.
     pub deletions_withheld: u64,
+    /// Why they stay; empty if none do.
+    pub withheld_reason: String,
+    /// Some of them.
+    pub withheld_paths: Vec<RelPath>,
     /// What it was found not to accept, as rsync options (`--delete-missing-args`, …); empty for a current rsync.
     pub refused_options: Vec<String>,
 }

@@ -156,7 +156,7 @@ fn cause_of(path: &RelPath, hint: Hint) -> Option<Cause> {
         Hint::Passed | Hint::BeingWritten => None,
         Hint::Attributes => Some(Cause { attributes_only: true, ..cause }),
         Hint::Entry | Hint::Removed => Some(cause),
-        Hint::NewDirectory | Hint::Rescan => Some(Cause { was_directory: true, ..cause }),
+        Hint::NewDirectory | Hint::Rescan | Hint::Missed => Some(Cause { was_directory: true, ..cause }),
         Hint::Arrived => Some(Cause { was_directory: true, arrived: true, ..cause }),
     }
 }

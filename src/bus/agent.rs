@@ -66,6 +66,14 @@ impl AgentObject {
     async fn manage(&self, bus: &Connection, call: &Header<'_>) -> Result<(), Error> {
         self.authority.authorize(bus, call, Action::Manage).await
     }
+
+    /// The object of a job, once it is there: the caller may ask it at once.
+    async fn announced(&self, JobId(job): JobId) -> Result<OwnedObjectPath, Error> {
+        let mut announced = self.announced.clone();
+        let gone = |_| Error::Stopping("the agent is stopping; start it again to go on".into());
+        announced.wait_for(|highest| *highest >= job).await.map_err(gone)?;
+        Ok(names::job_path(&self.handle.snapshot().instance, JobId(job)))
+    }
 }
 
 /// The rows that a caller asked for: 0 asks for as many as one answer takes.
@@ -233,12 +241,29 @@ impl AgentObject {
         #[zbus(header)] call: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         self.manage(bus, &call).await?;
-        let JobId(job) = self.handle.full_sync(remotes).await?;
-        // The caller may ask the job at once: answer when its object is there.
-        let mut announced = self.announced.clone();
-        let gone = |_| Error::Stopping("the agent is stopping; start it again to go on".into());
-        announced.wait_for(|highest| *highest >= job).await.map_err(gone)?;
-        Ok(names::job_path(&self.handle.snapshot().instance, JobId(job)))
+        self.announced(self.handle.full_sync(remotes).await?).await
+    }
+
+    #[zbus(out_args("job"))]
+    async fn full_sync_delete(
+        &self,
+        remotes: Vec<String>,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        self.manage(bus, &call).await?;
+        self.announced(self.handle.full_sync_delete(remotes).await?).await
+    }
+
+    #[zbus(out_args("count"))]
+    async fn accept_deletions(
+        &self,
+        remotes: Vec<String>,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<u32, Error> {
+        self.manage(bus, &call).await?;
+        Ok(u32::try_from(self.handle.accept_deletions(remotes).await?).unwrap_or(u32::MAX))
     }
 
     #[zbus(out_args("count"))]

@@ -23,6 +23,8 @@ pub enum Error {
     TimedOut(String),
     /// The instance is paused; the text names the remotes that are behind.
     Paused(String),
+    /// A watched directory is not there, so that nothing can be said about the remotes; the text says why.
+    RootMissing(String),
     /// The new config has mistakes; the old one stays in force. The text is the list of mistakes.
     BadConfig(String),
     /// The instance has no config file to reload.
@@ -41,6 +43,7 @@ impl From<CommandError> for Error {
             CommandError::UnknownJob(_) => Self::UnknownJob(text),
             CommandError::TimedOut(_) => Self::TimedOut(text),
             CommandError::Paused(_) => Self::Paused(text),
+            CommandError::RootMissing(_) => Self::RootMissing(text),
             CommandError::BadConfig(_) | CommandError::Conflict(_) => Self::BadConfig(text),
             CommandError::NoConfigFile => Self::NoConfigFile(text),
             CommandError::Stopping => Self::Stopping(text),

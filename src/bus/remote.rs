@@ -37,6 +37,16 @@ impl RemoteObject {
     }
 
     #[zbus(property)]
+    fn deletions_withheld_reason(&self) -> String {
+        self.now().withheld_reason.clone()
+    }
+
+    #[zbus(property)]
+    fn deletions_withheld_paths(&self) -> Vec<Vec<u8>> {
+        self.now().withheld_paths.iter().map(|path| path.as_bytes().to_vec()).collect()
+    }
+
+    #[zbus(property)]
     fn root(&self) -> Vec<u8> {
         path_bytes(&self.now().root)
     }

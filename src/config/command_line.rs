@@ -123,6 +123,7 @@ fn exact(roots: Vec<Root>) -> Config {
         roots,
         events: EventSwitches::EXACT,
         deletions: Deletions::Always,
+        delete_limit: None,
         filter: Arc::new(Filter::none()),
         // Not -H: to find hard links rsync has to remember every file of a run.
         rsync: RsyncOptions {

@@ -36,6 +36,8 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
     let events = events(reading, inotify);
     let when = [("always", Deletions::Always), ("startup", Deletions::FullSyncs), ("running", Deletions::Live)];
     let deletions = reading.one_of(inotify.and_then(|inotify| inotify.child("delete")), "when", &when);
+    let delete = inotify.and_then(|inotify| inotify.child("delete"));
+    let delete_limit = reading.number(delete, "limit", 1..=u64::from(u32::MAX), "paths");
     let filter = Arc::new(filter(reading, head.and_then(|head| head.child("filter"))));
     let agent = agent(reading, head, sersync);
     let mut notes = Vec::new();
@@ -61,6 +63,7 @@ pub(super) fn read(reading: &mut Reading<'_>, document: &Document, file: &Path, 
         roots: roots.into_iter().map(|(root, _)| root).collect(),
         events,
         deletions: deletions.unwrap_or(Deletions::Always),
+        delete_limit,
         filter,
         rsync: rsync_options,
         agent,

@@ -69,6 +69,8 @@ pub struct Config {
     pub events: EventSwitches,
     /// Which runs delete, where `events.delete` lets any.
     pub deletions: Deletions,
+    /// Maximum number of removed paths that are deleted on a remote within a minute; `None`: no limit.
+    pub delete_limit: Option<u64>,
     /// Paths that never reach a remote.
     pub filter: Arc<Filter>,
     /// How rsync is called.

@@ -66,7 +66,7 @@ pub(super) static HEAD: ElementRule = one(
             "inotify",
             &[],
             &[
-                one("delete", &["start", "when"], &[]),
+                one("delete", &["start", "when", "limit"], &[]),
                 one("createFolder", START, &[]),
                 one("createFile", START, &[]),
                 one("closeWrite", START, &[]),

@@ -47,6 +47,8 @@ pub enum CtlError {
         /// The sentence of the job.
         result: String,
     },
+    /// Without a terminal nobody can be asked.
+    NotConfirmed(Scope, String),
     /// Nothing could be imported.
     Import(#[from] super::import::ImportError),
     /// The bus broke.
@@ -76,6 +78,9 @@ impl CtlError {
                 "canceled" => tr!("the full sync was canceled: {result}", result),
                 _ => tr!("the full sync failed: {result}", result),
             },
+            Self::NotConfirmed(..) => {
+                tr!("deletions are only carried out after a question on a terminal, or with --yes: nothing is deleted")
+            }
             Self::Import(error) => error.what(),
             Self::Bus(error) => tr!("the message bus failed: {error}", error),
             Self::CtrlC(error) => tr!("cannot listen for Ctrl-C: {error}", error),
@@ -95,6 +100,7 @@ impl CtlError {
                 "canceled" => scope.ctl("resync", instance),
                 _ => scope.ctl("status", instance),
             },
+            Self::NotConfirmed(scope, instance) => scope.ctl("status", instance),
             Self::Import(error) => error.next(),
             Self::Bus(_) => "systemctl status dbus".to_owned(),
             Self::CtrlC(_) => "ulimit -n".to_owned(),
@@ -114,9 +120,10 @@ fn after_answer(scope: Scope, instance: &str, error: &bus::Error) -> String {
         bus::Error::NotAuthorized(_) | bus::Error::AuthenticationRequired(_) if scope == Scope::System => as_root(),
         bus::Error::NotAuthorized(_) | bus::Error::AuthenticationRequired(_) => scope.systemctl("status", instance),
         // What it has, and what is behind.
-        bus::Error::UnknownRemote(_) | bus::Error::UnknownJob(_) | bus::Error::TimedOut(_) => {
-            scope.ctl("status", instance)
-        }
+        bus::Error::UnknownRemote(_)
+        | bus::Error::UnknownJob(_)
+        | bus::Error::TimedOut(_)
+        | bus::Error::RootMissing(_) => scope.ctl("status", instance),
         bus::Error::Paused(_) => scope.ctl("resume", instance),
         bus::Error::BadConfig(_) => scope.ctl("check", instance),
         bus::Error::NoConfigFile(_) => scope.systemctl("enable --now", instance),

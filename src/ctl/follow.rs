@@ -14,10 +14,22 @@ use tr::tr;
 use zbus::OwnedObjectPath;
 
 /// Starts a full sync; with `wait`, shows its progress and returns when it ended well.
-pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: bool) -> Result<(), CtlError> {
+///
+/// With `delete`, it makes all deletions that it finds.
+pub async fn resync(
+    session: &Session,
+    name: &str,
+    remotes: &[String],
+    delete: bool,
+    wait: bool,
+) -> Result<(), CtlError> {
     let agent = session.agent(name).await?;
+    let start = async || match delete {
+        true => agent.full_sync_delete(remotes).await,
+        false => agent.full_sync(remotes).await,
+    };
     if !wait {
-        let path = done(session, name, agent.full_sync(remotes).await).await?;
+        let path = done(session, name, start().await).await?;
         let id = number(&path);
         if session.json {
             writeln!(anstream::stdout(), "{}", serde_json::json!({ "job": id }))?;
@@ -29,7 +41,7 @@ pub async fn resync(session: &Session, name: &str, remotes: &[String], wait: boo
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CtlError::CtrlC)?;
     // Listening first, so that even the shortest job is heard to end.
     let mut signals = Signals::of(session, name).await?;
-    let path = done(session, name, agent.full_sync(remotes).await).await?;
+    let path = done(session, name, start().await).await?;
     let mut progress = Progress::new(session, name, number(&path));
     let bus_name = names::bus_name(name);
     let mut job = Job::read(&session.bus, &bus_name, path.as_str()).await?;

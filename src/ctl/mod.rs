@@ -1,6 +1,7 @@
 //! `sersyncctl`: asks and steers the running instances, over the bus and nothing else. Whatever it does, anybody can
 //! do with `busctl`: it holds no right and no knowledge of its own.
 
+mod accept;
 mod asking;
 mod check;
 pub mod completion;
@@ -74,7 +75,7 @@ enum Verb {
     },
     /// List the instances, running or not
     List,
-    /// Make remotes equal to what is on disk, whatever they hold now, and show the progress
+    /// Make remotes equal to what is on disk, but for withheld deletions, and show the progress
     Resync {
         /// The instance
         #[arg(add = instances_known())]
@@ -85,9 +86,24 @@ enum Verb {
         /// Return at once
         #[arg(long)]
         no_wait: bool,
+        /// Delete everything that only the remotes have, however much it is
+        #[arg(long)]
+        delete: bool,
         /// Cancel the full syncs that run or wait, instead of starting one
-        #[arg(long, conflicts_with_all = ["remotes", "no_wait"])]
+        #[arg(long, conflicts_with_all = ["remotes", "no_wait", "delete"])]
         cancel: bool,
+    },
+    /// Carry out the deletions that are withheld because they are many or another file system is mounted
+    Accept {
+        /// The instance
+        #[arg(add = instances_known())]
+        name: String,
+        /// Its remotes; none means all
+        #[arg(add = remotes_known())]
+        remotes: Vec<String>,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
     /// Try what failed at once, without waiting for its next try
     Retry {
@@ -274,10 +290,14 @@ async fn obey(cli: Cli) -> Result<ExitCode, CtlError> {
                 follow::cancel(&session, &name).await?;
             }
         }
-        Verb::Resync { name, remotes, no_wait, .. } => {
+        Verb::Resync { name, remotes, no_wait, delete, .. } => {
             for name in instances::meant(&session, &[name]).await? {
-                follow::resync(&session, &name, &remotes, !no_wait).await?;
+                follow::resync(&session, &name, &remotes, delete, !no_wait).await?;
             }
+        }
+        Verb::Accept { name, remotes, yes } => {
+            let name = instances::only(&session, &name).await?;
+            return accept::run(&session, &name, &remotes, yes).await;
         }
         Verb::Retry { name, remotes } => {
             for name in instances::meant(&session, &[name]).await? {

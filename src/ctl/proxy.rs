@@ -25,6 +25,16 @@ impl<'s> AgentProxy<'s> {
         self.asking.call(&self.proxy, "FullSync", &(remotes,)).await
     }
 
+    /// Starts a full sync that makes all deletions it finds, and returns its job.
+    pub async fn full_sync_delete(&self, remotes: &[String]) -> Result<OwnedObjectPath, Error> {
+        self.asking.call(&self.proxy, "FullSyncDelete", &(remotes,)).await
+    }
+
+    /// Carries out the deletions that are withheld.
+    pub async fn accept_deletions(&self, remotes: &[String]) -> Result<u32, Error> {
+        self.asking.call(&self.proxy, "AcceptDeletions", &(remotes,)).await
+    }
+
     /// Tries all that failed at once.
     pub async fn retry(&self, remotes: &[String]) -> Result<u64, Error> {
         self.asking.call(&self.proxy, "Retry", &(remotes,)).await

@@ -25,6 +25,9 @@ fn known(error: &bus::Error) -> Option<String> {
             .map(|remotes| {
                 tr!("the instance is paused, and nothing is sent until `sersyncctl resume`: {remotes}", remotes)
             }),
+        bus::Error::RootMissing(said) => {
+            said.strip_prefix("not in sync: ").map(|reason| tr!("not in sync: {reason}", reason))
+        }
         bus::Error::BadConfig(said) => said
             .strip_prefix("the config was not reloaded, the old one stays in force:\n")
             .map(|mistakes| tr!("the config was not reloaded, the old one stays in force:\n{mistakes}", mistakes)),
@@ -71,6 +74,7 @@ mod tests {
             CommandError::NoRemotes,
             CommandError::TimedOut("b".into()),
             CommandError::Paused("b".into()),
+            CommandError::RootMissing("it is away".into()),
             CommandError::BadConfig("b".into()),
             CommandError::NoConfigFile,
             CommandError::Stopping,

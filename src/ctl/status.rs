@@ -235,6 +235,8 @@ fn next_for(instance: &Instance, scope: Scope) -> Option<String> {
         agent if agent.failure_count > 0 => scope.ctl("failures", name),
         // Its words are above; this finds out what is wrong with it now.
         _ if view.remotes.iter().any(is_failing) => scope.ctl("check", name),
+        // What meets another mirror has no such paths, and is not to be deleted.
+        _ if view.remotes.iter().any(|remote| remote.withheld_paths().next().is_some()) => scope.ctl("accept", name),
         agent if !agent.problems.is_empty() || agent.state == "degraded" => scope.journal(name),
         _ if !view.is_in_sync() => scope.ctl("wait", name),
         _ => return None,

@@ -66,6 +66,9 @@ pub struct Remote {
     pub(super) bytes_sent: u64,
     pub(super) files_synced: u64,
     pub(super) deletions_withheld: u64,
+    /// An older agent has neither this nor the paths.
+    pub(super) deletions_withheld_reason: Option<String>,
+    pub(super) deletions_withheld_paths: Option<Vec<Vec<u8>>>,
     pub(super) refused_options: Vec<String>,
 }
 
@@ -188,6 +191,11 @@ impl Remote {
             && self.deletions_withheld == 0
     }
 
+    /// Some of the paths that are not deleted there.
+    pub fn withheld_paths(&self) -> impl Iterator<Item = &[u8]> {
+        self.deletions_withheld_paths.iter().flatten().map(Vec::as_slice)
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "name": self.name,
@@ -209,6 +217,8 @@ impl Remote {
             "bytes_sent": self.bytes_sent,
             "files_synced": self.files_synced,
             "deletions_withheld": self.deletions_withheld,
+            "deletions_withheld_reason": self.deletions_withheld_reason.as_deref().unwrap_or_default(),
+            "deletions_withheld_paths": self.withheld_paths().map(|path| path_json("path", path)).collect::<Vec<_>>(),
             "refused_options": self.refused_options,
         })
     }

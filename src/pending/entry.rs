@@ -32,6 +32,28 @@ impl Kind {
     }
 }
 
+/// Deletions that a run may make for a path. A greater value counts where two reports of a path differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Purge {
+    /// Any number: the report follows from changes that the watch saw.
+    Seen,
+    /// Few: an earlier run has counted them.
+    Granted,
+    /// None by comparison, they are only counted: the report follows from no change that the watch saw, so that files may
+    /// be missing here because a file system is not mounted.
+    Counted,
+    /// Any number: a caller asked for them.
+    Accepted,
+}
+
+impl Purge {
+    /// What holds for a comparison that stands for this one and for others: a count, or an acceptance, is about one
+    /// comparison alone.
+    pub(super) fn of_more(self) -> Self {
+        if self == Self::Seen { Self::Seen } else { Self::Counted }
+    }
+}
+
 /// Why a path failed, as often as it did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failed<F> {
@@ -54,6 +76,8 @@ pub struct Entry<F> {
     pub since: SystemTime,
     /// No change is known to be missing; it is here only because somebody asked for it (a full sync).
     pub requested: bool,
+    /// Deletions that a run may make for it.
+    pub purge: Purge,
     /// Somebody asked for it, whatever else speaks for it.
     pub(super) asked: bool,
     /// Nothing but the clock speaks for it: what the clock's full syncs leave out may be left out.
@@ -79,6 +103,7 @@ impl<F> Entry<F> {
             seq,
             since,
             requested: false,
+            purge: Purge::Seen,
             asked: false,
             scheduled: false,
             unsettled: 0,
@@ -97,6 +122,7 @@ impl<F> Entry<F> {
             self.since = other.since;
         }
         self.kind = self.kind.max(other.kind);
+        self.purge = self.purge.max(other.purge);
         self.requested &= other.requested;
         self.asked |= other.asked;
         self.scheduled &= other.scheduled;
@@ -125,6 +151,7 @@ impl<F> Entry<F> {
             Kind::Attributes => Class::Attributes,
             Kind::Entry if self.bulk => Class::Bulk,
             Kind::Entry => Class::Entry,
+            Kind::Tree | Kind::VerifiedTree if self.purge != Purge::Seen => Class::Compared,
             Kind::Pruned => Class::Pruned,
             Kind::Tree => Class::Tree,
             Kind::VerifiedTree => Class::VerifiedTree,
@@ -141,8 +168,10 @@ pub(super) enum Class {
     Pruned,
     Tree,
     VerifiedTree,
+    /// Trees of which a run may not delete everything that it finds: apart from those that follow from changes.
+    Compared,
     Moving,
     Root,
 }
 
-pub(super) const CLASSES: usize = 8;
+pub(super) const CLASSES: usize = 9;

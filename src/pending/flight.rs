@@ -1,8 +1,8 @@
 //! Batches in flight: which may start beside which, and what returns to the set when one ends.
 
 use super::{
-    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, Seq, Stamp,
-    Sweep,
+    BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, Purge, Seq,
+    Stamp, Sweep,
 };
 use crate::path::RelPath;
 use crate::watch::is_temporary;
@@ -39,6 +39,8 @@ pub struct Batch {
     pub paths: Vec<RelPath>,
     /// Renames for the remote to make before anything else, in this order. Both ends of each are among the paths.
     pub moves: Vec<Move>,
+    /// Deletions that the run may make.
+    pub purge: Purge,
     /// A full sync that somebody asked for, whatever else speaks for it.
     pub requested: bool,
     /// A full sync for which nothing but the clock speaks.
@@ -66,6 +68,7 @@ pub(super) struct Flight<F> {
 #[derive(Debug, Clone, Copy)]
 struct Shadow {
     kind: Kind,
+    purge: Purge,
     /// The report that is in doubt again: who waits for it goes on waiting.
     stamp: Stamp,
 }
@@ -87,10 +90,11 @@ impl<F> Flight<F> {
         above.filter_map(|path| self.entry(&path)).filter(|entry| !entry.requested).map(Entry::stamp).min()
     }
 
-    fn shadow(&mut self, path: RelPath, kind: Kind, stamp: Stamp) {
-        self.oldest_shadow = Some(self.oldest_shadow.map_or(stamp, |oldest| oldest.min(stamp)));
-        let shadow = self.shadowed.entry(path).or_insert(Shadow { kind, stamp });
-        *shadow = Shadow { kind: shadow.kind.max(kind), stamp: shadow.stamp.min(stamp) };
+    fn shadow(&mut self, path: RelPath, new: Shadow) {
+        self.oldest_shadow = Some(self.oldest_shadow.map_or(new.stamp, |oldest| oldest.min(new.stamp)));
+        let shadow = self.shadowed.entry(path).or_insert(new);
+        let (kind, purge) = (shadow.kind.max(new.kind), shadow.purge.max(new.purge));
+        *shadow = Shadow { kind, purge, stamp: shadow.stamp.min(new.stamp) };
     }
 
     /// What has to be done about `path` if this flight comes to nothing, and what has to be done once it has ended.
@@ -108,7 +112,7 @@ impl<F> Flight<F> {
             for (path, shadow) in std::mem::take(&mut self.shadowed) {
                 let directory = path.parent().unwrap_or_else(RelPath::root);
                 touched.extend([path, directory.clone()]);
-                self.shadow(directory, Kind::VerifiedTree, shadow.stamp);
+                self.shadow(directory, Shadow { kind: Kind::VerifiedTree, ..shadow });
             }
         }
         touched
@@ -193,6 +197,8 @@ pub struct Ending<F> {
     pub bulk: Vec<RelPath>,
     /// These directories were sent with all that is in them, though the batch is not recursive.
     pub whole: Vec<RelPath>,
+    /// The run counted the deletions that it left out: what those of its paths that are pending again may delete.
+    pub purge: Option<Purge>,
     /// The whole run failed with this: all its paths return.
     pub fault: Option<Arc<F>>,
     /// When it ended, by the wall clock.
@@ -204,8 +210,17 @@ pub struct Ending<F> {
 impl<F> Ending<F> {
     /// Everything succeeded.
     pub fn success(at: SystemTime, now: Instant) -> Self {
-        let (failed, bulk, whole) = (Vec::new(), Vec::new(), Vec::new());
-        Self { failed, again: Vec::new(), changed: Vec::new(), bulk, whole, fault: None, at, now }
+        Self {
+            failed: Vec::new(),
+            again: Vec::new(),
+            changed: Vec::new(),
+            bulk: Vec::new(),
+            whole: Vec::new(),
+            purge: None,
+            fault: None,
+            at,
+            now,
+        }
     }
 
     /// Nothing was done.
@@ -314,6 +329,7 @@ impl<F> PendingSet<F> {
                 Some(Returns::Bulk) => self.restore(path, Entry { bulk: true, ..entry }),
                 Some(Returns::Again) => {
                     entry.unsettle(ending.now, longest);
+                    entry.purge = ending.purge.unwrap_or(entry.purge);
                     self.restore(path, entry);
                 }
                 Some(Returns::Changed) => {
@@ -343,8 +359,8 @@ impl<F> PendingSet<F> {
         }
         // What is reported again may be covered by a directory that waits, and is owed no more by itself.
         self.touched.extend(flight.shadowed.keys().chain(flight.shared_parents.keys()).cloned());
-        for (path, Shadow { kind, stamp: (seq, since) }) in flight.shadowed {
-            self.report(path, kind, seq, since, false);
+        for (path, Shadow { kind, purge, stamp: (seq, since) }) in flight.shadowed {
+            self.report_with(path, Entry { purge, ..Entry::new(kind, seq, since) });
         }
         for (path, (seq, since)) in flight.shared_parents {
             self.report(path, Kind::Attributes, seq, since, false);
@@ -470,6 +486,7 @@ impl<F> PendingSet<F> {
             paths.iter().filter_map(|path| Some(taken(path, self.remove(path)?))).collect();
         let kind = entries.iter().map(|(_, entry)| entry.kind).max().unwrap_or(Kind::Entry);
         let requested = entries.iter().any(|(_, entry)| entry.asked);
+        let purge = entries.iter().map(|(_, entry)| entry.purge).max().unwrap_or(Purge::Counted);
         let scheduled = entries.iter().all(|(_, entry)| entry.scheduled);
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
@@ -490,12 +507,14 @@ impl<F> PendingSet<F> {
                 for (path, entry) in earlier {
                     // What this one stands for may be what a comparison overlooks.
                     let kind = if entry.kind >= Kind::Tree { entry.kind.max(kind) } else { entry.kind };
-                    flight.shadow(path.clone(), kind, entry.stamp());
+                    let purge = entry.purge.of_more();
+                    flight.shadow(path.clone(), Shadow { kind, purge, stamp: entry.stamp() });
                     self.touched.push(path.clone());
                 }
             } else if let Some(recursive) = self.flights.get_mut(&above) {
                 let Some(entry) = flight.entry(&path) else { continue };
-                recursive.shadow(path, entry.kind, entry.stamp());
+                let (kind, purge) = (entry.kind, entry.purge.of_more());
+                recursive.shadow(path, Shadow { kind, purge, stamp: entry.stamp() });
                 if recursive.shadowed.len() > self.limit {
                     self.touched.extend(recursive.fold_shadows(self.limit / 2));
                 }
@@ -503,7 +522,7 @@ impl<F> PendingSet<F> {
         }
         self.note_shared_parents(&mut flight);
         self.flights.insert(id, flight);
-        Batch { id, lane, kind, paths, moves, requested, scheduled }
+        Batch { id, lane, kind, paths, moves, purge, requested, scheduled }
     }
 
     fn note_shared_parents(&mut self, flight: &mut Flight<F>) {

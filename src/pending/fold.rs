@@ -63,7 +63,8 @@ impl<F> PendingSet<F> {
         for (path, directory) in moves {
             if let Some(entry) = self.remove(&path) {
                 self.touched.push(path);
-                self.put(directory, Entry { kind: Kind::VerifiedTree, requested: false, bulk: false, ..entry });
+                let (kind, purge) = (Kind::VerifiedTree, entry.purge.of_more());
+                self.put(directory, Entry { kind, purge, requested: false, bulk: false, ..entry });
             }
         }
     }

@@ -37,7 +37,7 @@ mod model_test;
 use crate::path::RelPath;
 use crate::watch::Hint;
 use entry::{CLASSES, Class};
-pub use entry::{Entry, Failed, Kind};
+pub use entry::{Entry, Failed, Kind, Purge};
 use flight::Flight;
 pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_PAUSE, Lane, backoff};
 pub use moves::Move;
@@ -53,8 +53,8 @@ pub struct Seq(pub u64);
 pub type Stamp = (Seq, SystemTime);
 
 /// The classes that travel in [`Lane::Live`].
-const LIVE: [Class; 6] =
-    [Class::Entry, Class::Attributes, Class::Pruned, Class::Tree, Class::VerifiedTree, Class::Moving];
+const LIVE: [Class; 7] =
+    [Class::Entry, Class::Attributes, Class::Pruned, Class::Tree, Class::VerifiedTree, Class::Compared, Class::Moving];
 
 /// So many waiting paths make a run worth its while: there is no point in gathering more, nor in waiting for the end of
 /// another run. Attributes give way to so many entries: while those of a directory are set, nothing below it can be
@@ -198,10 +198,13 @@ impl<F> PendingSet<F> {
             // has nothing, and nothing has to be deleted below.
             Hint::NewDirectory if self.has(&path) || self.was_swept(&path, |sweep| !sweep.told) => Kind::Pruned,
             Hint::NewDirectory => Kind::Entry,
-            Hint::Rescan => Kind::Tree,
+            Hint::Rescan | Hint::Missed => Kind::Tree,
             Hint::Arrived => Kind::VerifiedTree,
         };
-        self.report(path, kind, seq, since, false);
+        // Of the root nothing else is reported than that events may have been lost, or that it is another directory.
+        let is_doubtful = hint == Hint::Missed || path.is_root() && kind >= Kind::Tree;
+        let purge = if is_doubtful { Purge::Counted } else { Purge::Seen };
+        self.report_with(path, Entry { purge, ..Entry::new(kind, seq, since) });
     }
 
     /// Nothing but the time of the directory that holds `path` has changed. rsync leaves the time of the root alone.
@@ -212,12 +215,42 @@ impl<F> PendingSet<F> {
     }
 
     /// Puts `path` into the set. `requested`: no change is known, somebody asked.
+    /// Puts `path` into the set. `requested`: no change is known, somebody asked. Deletions that a comparison of the
+    /// whole path finds are only counted at first.
     pub fn report(&mut self, path: RelPath, kind: Kind, seq: Seq, since: SystemTime, requested: bool) {
+        let purge = if kind >= Kind::Tree { Purge::Counted } else { Purge::Seen };
+        self.report_with(path, Entry { requested, asked: requested, purge, ..Entry::new(kind, seq, since) });
+    }
+
+    /// Has the directory `path` compared, with all deletions that the comparison finds: a caller accepted them.
+    pub fn accept(&mut self, path: RelPath, seq: Seq, since: SystemTime) {
+        // Requested entries are those of the root.
+        let requested = path.is_root();
+        let entry = Entry { requested, asked: true, purge: Purge::Accepted, ..Entry::new(Kind::Tree, seq, since) };
+        self.put(path, entry);
+    }
+
+    /// The root is another directory, or was lost: what was granted or accepted was so for the one before, and what
+    /// a comparison finds now follows from no change that was seen.
+    pub fn doubt(&mut self) {
+        let is_doubtful = |entry: &Entry<F>| entry.kind >= Kind::Pruned;
+        let paths: Vec<RelPath> =
+            self.waiting.iter().filter(|(_, entry)| is_doubtful(entry)).map(|(path, _)| path.clone()).collect();
+        for path in paths {
+            if let Some(entry) = self.remove(&path) {
+                self.restore(path, Entry { purge: Purge::Counted, ..entry });
+            }
+        }
+        let flying = self.flights.values_mut().flat_map(|flight| &mut flight.entries);
+        flying.filter(|(_, entry)| is_doubtful(entry)).for_each(|(_, entry)| entry.purge = Purge::Counted);
+    }
+
+    fn report_with(&mut self, path: RelPath, entry: Entry<F>) {
         if let Some(above) = self.covering(&path) {
-            self.age(&above, (seq, since));
+            self.age(&above, entry.stamp());
             return;
         }
-        self.put(path, Entry { requested, asked: requested, ..Entry::new(kind, seq, since) });
+        self.put(path, entry);
         if self.waiting.len() > self.limit {
             self.fold();
         }
@@ -229,7 +262,8 @@ impl<F> PendingSet<F> {
         if self.has(&root) {
             return false;
         }
-        self.put(root, Entry { requested: true, scheduled: true, ..Entry::new(Kind::Tree, seq, since) });
+        let purge = Purge::Counted;
+        self.put(root, Entry { requested: true, scheduled: true, purge, ..Entry::new(Kind::Tree, seq, since) });
         true
     }
 
@@ -343,7 +377,8 @@ impl<F> PendingSet<F> {
         if let Some(entry) = self.remove(&root)
             && !entry.requested
         {
-            self.restore(root, Entry { asked: false, ..entry });
+            let purge = entry.purge.of_more();
+            self.restore(root, Entry { asked: false, purge, ..entry });
         }
     }
 

@@ -348,6 +348,11 @@ fn tell(report: Report) {
             "sersync: more events than the kernel's queue holds, some are lost; `sysctl fs.inotify.max_queued_events` sets its length"
         ),
         Report::AllWatched => eprintln!("sersync: all of it is watched again"),
-        Report::Changes(_) | Report::Events(_) | Report::Marked | Report::MarkedHeld | Report::Drained(_) => {}
+        Report::Mounted(_)
+        | Report::Changes(_)
+        | Report::Events(_)
+        | Report::Marked
+        | Report::MarkedHeld
+        | Report::Drained(_) => {}
     }
 }

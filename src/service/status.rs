@@ -117,6 +117,8 @@ mod tests {
             bytes_sent: 0,
             files_synced: 0,
             deletions_withheld: 0,
+            withheld_reason: String::new(),
+            withheld_paths: Vec::new(),
             refused_options: Vec::new(),
         }
     }

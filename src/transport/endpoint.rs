@@ -66,8 +66,8 @@ pub(super) enum Form {
         ignore_times: bool,
         /// Delete what only the remote has.
         delete: bool,
-        /// Delete nothing after all, but count what would be deleted.
-        withhold: bool,
+        /// Maximum number of entries to delete; the others are counted. `None`: no limit.
+        at_most: Option<u64>,
         /// It is the root itself, which needs no list (rsync takes a fifth longer with one, for it looks at each path
         /// from the root on), and it may take long: progress is told.
         root: bool,
@@ -168,7 +168,7 @@ impl Endpoint {
     }
 
     /// Whether the config's options limit the deletions of one run.
-    fn limits_deletions(&self) -> bool {
+    pub(super) fn limits_deletions(&self) -> bool {
         self.params.iter().any(|word| word.starts_with("--max-delete"))
     }
 
@@ -213,13 +213,15 @@ impl Endpoint {
                     add(&["--info=progress2"]);
                 }
             }
-            Form::Trees { ignore_times, delete, withhold, root } => {
+            Form::Trees { ignore_times, delete, at_most, root } => {
                 add(&["--recursive"]);
                 add(if ignore_times { &["--ignore-times"] } else { &[] });
                 add(if delete { &["--delete", "--force"] } else { &[] });
-                add(if delete && withhold { &["--max-delete=0"] } else { &[] });
+                if let Some(most) = at_most.filter(|_| delete) {
+                    add(&[&format!("--max-delete={most}")]);
+                }
                 // A probe that came back is about to go again: a comparison would send it on for good.
-                if root && withhold {
+                if root && at_most == Some(0) {
                     add(&[&format!("--exclude=/{}", probe_name::PATTERN)]);
                 }
                 if root && capabilities.info.is_worth_a_try() {
@@ -524,7 +526,7 @@ mod tests {
             ..Capabilities::default()
         };
         for form in [
-            Form::Trees { ignore_times: false, delete: true, withhold: false, root: true },
+            Form::Trees { ignore_times: false, delete: true, at_most: None, root: true },
             Form::Entries {
                 below: false,
                 ignore_times: true,
@@ -574,7 +576,7 @@ mod tests {
                 whole: false,
                 progress: false,
             },
-            Form::Trees { ignore_times: false, delete: false, withhold: true, root: false },
+            Form::Trees { ignore_times: false, delete: false, at_most: Some(0), root: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
             assert!(!line.contains("--delete") && !line.contains("--force"), "{line}");

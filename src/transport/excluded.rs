@@ -4,6 +4,7 @@
 //! would go, what is excluded is struck out together with the directories that hold it, the rest is deleted by name.
 //! The same way by name serves remotes that know no `--delete-missing-args`.
 
+use super::deletion_limit::{Compared, SAMPLE};
 use super::endpoint::Form;
 use super::fault::{Fault, name};
 use super::process::Feed;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 const PIECE: usize = 64 * 1024;
 
 /// A path that a run would delete.
+#[derive(Clone)]
 pub(super) struct Doomed {
     path: RelPath,
     is_directory: bool,
@@ -85,7 +87,7 @@ impl Work<'_> {
         let unreadable = Arc::new(Mutex::new(Vec::new()));
         let (root, filter, top, found) =
             (self.root.clone(), self.order.filter.clone(), directories.to_vec(), unreadable.clone());
-        let leaves_probes_out = self.order.withhold && directories.iter().any(RelPath::is_root);
+        let leaves_probes_out = self.at_most == Some(0) && directories.iter().any(RelPath::is_root);
         let feed = move || {
             let (sender, pieces) = mpsc::channel(4);
             let walk = Walk {
@@ -114,7 +116,11 @@ impl Work<'_> {
             whole: false,
             progress: directories.iter().any(RelPath::is_root),
         };
-        let ended = self.run(form, feed, |_| ()).await;
+        let mut compared = Compared::default();
+        let ended = self.run(form, feed, |line| compared.take_line(line)).await;
+        // The list does not name the root itself.
+        compared.listed += u64::from(directories.iter().any(RelPath::is_root));
+        self.compared = compared;
         if !self.had_room_for(directories, ended)? {
             return Ok(());
         }
@@ -128,7 +134,7 @@ impl Work<'_> {
         if !self.order.delete {
             return Ok(());
         }
-        if !self.order.withhold {
+        if self.at_most != Some(0) {
             self.clear_the_way(form).await?;
         }
         self.delete_superfluous(left).await
@@ -139,14 +145,19 @@ impl Work<'_> {
         while !left.is_empty() {
             self.complaints.trees_incomplete = false;
             let doomed = self.list_tree_deletions(&left).await?;
-            if self.order.withhold {
+            let incomplete = self.complaints.trees_incomplete;
+            if let Some(most) = self.at_most.filter(|most| *most == 0 || !incomplete) {
                 let blocked = self.complaints.failed.iter().filter(|(_, fault)| fault.name == name::IN_THE_WAY).count();
-                let condemned = condemned(doomed, &left, &self.order.filter);
-                let withheld = condemned.iter().filter(|path| !probe_name::is_probe(path)).count() + blocked;
-                self.complaints.withheld = self.complaints.withheld.saturating_add(withheld as u64);
-                return Ok(());
+                let mut condemned = condemned(doomed.clone(), &left, &self.order.filter);
+                condemned.retain(|path| !probe_name::is_probe(path));
+                let withheld = (condemned.len() + blocked) as u64;
+                if most == 0 || withheld > most {
+                    self.complaints.withheld = self.complaints.withheld.saturating_add(withheld);
+                    self.complaints.withheld_paths.extend(condemned.into_iter().take(SAMPLE));
+                    return Ok(());
+                }
             }
-            if !self.complaints.trees_incomplete {
+            if !incomplete {
                 return self.delete_unless_excluded(doomed, &left).await;
             }
             left = self.without_unread(left);
@@ -202,6 +213,26 @@ impl Work<'_> {
         }
         let list = null_separated(&blocked);
         self.run(form, || Feed::Whole(list.clone()), |_| ()).await.map(drop)
+    }
+
+    /// Counts what a recursive run of `directories` would delete, and takes a sample. What cannot be found out stays as
+    /// the run has counted it.
+    pub(super) async fn sample_tree_deletions(&mut self, directories: &[RelPath]) {
+        let (mut count, mut sample) = (0, Vec::new());
+        let list = null_separated(directories);
+        let note = |line: Option<&[u8]>| match line.map(output::deletion) {
+            None => (count, sample) = (0, Vec::new()),
+            Some(Some((path, _))) if !probe_name::is_probe(&path) && !path.is_root() => {
+                count += 1;
+                if sample.len() < SAMPLE {
+                    sample.push(path);
+                }
+            }
+            Some(_) => {}
+        };
+        if self.run(Form::ListTreeDeletions, || Feed::Whole(list.clone()), note).await.is_ok() && count > 0 {
+            (self.complaints.withheld, self.complaints.withheld_paths) = (count, sample);
+        }
     }
 
     /// What a recursive run of `directories` would delete.

@@ -33,7 +33,6 @@ pub mod name {
     pub const PERMISSION_DENIED: &str = "PermissionDenied";
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     pub const READ_ONLY: &str = "ReadOnly";
-    pub const ROOT_EMPTY: &str = "RootEmpty";
     pub const ROOT_MISSING: &str = "RootMissing";
     pub const RSYNC_FAILED: &str = "RsyncFailed";
     pub const RSYNC_KILLED: &str = "RsyncKilled";

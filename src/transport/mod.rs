@@ -19,6 +19,7 @@
 mod ahead;
 mod capabilities;
 mod confinement;
+mod deletion_limit;
 mod endpoint;
 mod excluded;
 mod fault;
@@ -42,6 +43,7 @@ mod synced;
 pub use ahead::{Ahead, Readiness};
 pub use capabilities::{Capabilities, Lesson, Support};
 pub use confinement::{Protection, Ruleset};
+pub use deletion_limit::{Excess, SAMPLE, Spared};
 pub use endpoint::Endpoint;
 pub use fault::{Fault, name as fault_name, remedies};
 pub use outcome::Outcome;
@@ -59,12 +61,13 @@ use crate::failpoint::may_die_here;
 use crate::filter::Filter;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane, Move};
+use deletion_limit::Compared;
 use endpoint::Form;
 use moves::Moved;
 use output::Complaints;
 use plan::{Plan, Whole};
 use process::Feed;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,9 +91,18 @@ pub struct Order {
     pub requested: bool,
     /// Whether anything may be deleted on the remote.
     pub delete: bool,
-    /// Whether a comparison leaves out the deletions that it finds necessary, and counts them ([`Outcome::withheld`]).
-    /// Paths of the batch that do not exist are deleted as usual: their removal was seen.
-    pub withhold: bool,
+    /// Maximum number of entries that a comparison deletes; it counts the others ([`Outcome::withheld`]). `None`: no
+    /// limit. Paths of the batch that do not exist are deleted whatever it says: their removal was seen.
+    pub compared_at_most: Option<u64>,
+    /// Maximum number of paths of the batch that are deleted because they do not exist; if there are more, none is.
+    pub missing_at_most: Option<u64>,
+    /// Directories of which nothing is deleted: what lies there is not what the remote mirrors.
+    pub keep: Vec<RelPath>,
+    /// Mount points below the root, each with the device (`st_dev`) that has to be mounted there; where it is not, nothing
+    /// is deleted either.
+    pub mounts: Arc<BTreeMap<RelPath, u64>>,
+    /// Number of entries that the whole remote is thought to have.
+    pub entries: Option<u64>,
     /// What never reaches the remote, nor is deleted there.
     pub filter: Arc<Filter>,
     /// What is known of the remote.
@@ -110,7 +122,7 @@ impl Order {
         capabilities: Capabilities,
     ) -> Self {
         let plain = Self::plain(root, Kind::Tree, vec![RelPath::root()]);
-        Self { identity, filter, capabilities, lane: Lane::Background, withhold: true, ..plain }
+        Self { identity, filter, capabilities, lane: Lane::Background, compared_at_most: Some(0), ..plain }
     }
 
     /// Live, allowed to delete, without a filter, and with nothing known of the root or the remote.
@@ -124,7 +136,11 @@ impl Order {
             lane: Lane::Live,
             requested: false,
             delete: true,
-            withhold: false,
+            compared_at_most: None,
+            missing_at_most: None,
+            keep: Vec::new(),
+            mounts: Arc::default(),
+            entries: None,
             filter: Arc::new(Filter::none()),
             capabilities: Capabilities::default(),
             name_synced: false,
@@ -177,26 +193,33 @@ pub async fn carry_out(
     // What is excluded, and appears in a directory after the look, must not go with it.
     let may_go_whole = live_entries && order.moves.is_empty() && order.filter.is_empty();
     let confinement = endpoint.confinement().clone();
+    let (keep, mounts, missing_at_most) = (order.keep.clone(), order.mounts.clone(), order.missing_at_most);
     let looking = aside(move || {
         let plan = plan::look(looked_at.as_fd(), &paths, live_entries).without_excluded(&filter);
         let plan = if may_go_whole { plan.with_whole(looked_at.as_fd()) } else { plan };
-        (plan, confinement.ruleset(looked_at.as_fd()))
+        let (mut plan, keep) = (plan, deletion_limit::not_mounted(looked_at.as_fd(), keep, &mounts));
+        let spared = deletion_limit::spare(&mut plan, &paths, &keep, missing_at_most);
+        (plan, keep, spared, confinement.ruleset(looked_at.as_fd()))
     });
-    let (mut plan, ruleset) = match looking.await {
-        Ok((plan, Ok(ruleset))) => (plan, ruleset),
-        Ok((_, Err(error))) => return Outcome::faulty(&order, confinement::not_confined(&error)),
+    let (mut plan, keep, spared, ruleset) = match looking.await {
+        Ok((plan, keep, spared, Ok(ruleset))) => (plan, keep, spared, ruleset),
+        Ok((_, _, _, Err(error))) => return Outcome::faulty(&order, confinement::not_confined(&error)),
         Err(error) => return Outcome::faulty(&order, local::fault("looking at the batch", &error)),
     };
     let known = if order.name_synced { synced::of_plan(&order, &plan) } else { Vec::new() };
     let mut work = Work::new(endpoint, &order, (root, identity), ruleset, ahead, &on_sign);
+    work.keep(keep);
     let fault = work.carry_out(&mut plan).await.err();
     if fault.is_some() {
         // A file of ssh's or of the resolver's may be elsewhere by now.
         endpoint.confinement().forget();
     }
-    let Work { capabilities, totals, complaints, itemized, ahead_was_gone, sent_whole: whole, .. } = work;
+    let Work {
+        capabilities, totals, complaints, itemized, ahead_was_gone, sent_whole: whole, excess, compared, ..
+    } = work;
     let outcome = Outcome::new(&order, plan, complaints, fault, capabilities, totals);
-    Outcome { ahead_was_gone, whole, ..outcome.with_synced(&order, known, itemized) }
+    let entries = compared.entries(&order);
+    Outcome { ahead_was_gone, whole, excess, entries, spared, ..outcome.with_synced(&order, known, itemized) }
 }
 
 /// The root of `order`, if it is the directory that it has to be.
@@ -245,6 +268,14 @@ struct Work<'a> {
     itemized: Vec<Synced>,
     /// The file at which the last run ended because the remote had no room for it.
     no_room_for: Option<RelPath>,
+    /// Directories of which nothing is deleted.
+    keep: Vec<RelPath>,
+    /// Maximum number of entries that a comparison deletes.
+    at_most: Option<u64>,
+    /// What a comparison has counted.
+    compared: Compared,
+    /// The deletions that a comparison left out are more than it may make without consent.
+    excess: Option<Excess>,
     on_sign: &'a (dyn Fn(Sign) + Send + Sync),
 }
 
@@ -273,9 +304,27 @@ impl<'a> Work<'a> {
             itemize: false,
             itemized: Vec::new(),
             no_room_for: None,
+            keep: Vec::new(),
+            // A limit of the config holds by itself, and is a failure with a name of its own.
+            at_most: order.compared_at_most.filter(|most| *most == 0 || !endpoint.limits_deletions()),
+            compared: Compared::default(),
+            excess: None,
             on_sign,
             order,
         }
+    }
+
+    /// Has nothing deleted in the directories `keep`.
+    fn keep(&mut self, keep: Vec<RelPath>) {
+        if keep.iter().any(|kept| deletion_limit::meets_any(kept, &self.order.paths)) {
+            self.at_most = Some(0);
+        }
+        self.keep = keep;
+    }
+
+    /// Whether a directory of the remote gives way to something else.
+    fn may_force(&self) -> bool {
+        self.order.delete && self.keep.is_empty()
     }
 }
 
@@ -300,10 +349,14 @@ impl Work<'_> {
         self.send_entries(&present, &plan.missing, self.order.kind != Kind::Attributes, false).await?;
         if recursive && !plan.directories.is_empty() {
             let ignore_times = self.order.kind == Kind::VerifiedTree;
-            self.send_trees(&plan::topmost_only(plan.directories.iter().cloned()), ignore_times).await?;
+            let trees = plan::topmost_only(plan.directories.iter().cloned());
+            self.send_trees(&trees, ignore_times).await?;
+            self.judge_withheld(&trees).await;
         }
         if self.order.kind == Kind::Pruned && self.order.delete {
-            self.delete_superfluous(plan::topmost_only(plan.directories.iter().cloned())).await?;
+            let directories = plan::topmost_only(plan.directories.iter().cloned());
+            self.delete_superfluous(directories.clone()).await?;
+            self.judge_withheld(&directories).await;
         }
         Ok(())
     }
@@ -362,7 +415,7 @@ impl Work<'_> {
                 below,
                 ignore_times,
                 delete: by_name && !missing.is_empty(),
-                force: unfiltered && self.order.delete,
+                force: unfiltered && self.may_force(),
                 brief: self.order.lane == Lane::Live,
                 whole: self.order.whole_files && self.order.lane == Lane::Live,
                 progress: false,
@@ -375,7 +428,7 @@ impl Work<'_> {
                 }
                 false => self.send_what_there_is_room_for(form, &named).await?,
             };
-            if !unfiltered && self.order.delete {
+            if !unfiltered && self.may_force() {
                 self.clear_the_way(form).await?;
             }
             if by_name && accepted.delete_missing_args.is_worth_a_try() {
@@ -412,9 +465,6 @@ impl Work<'_> {
 
     async fn send_trees(&mut self, directories: &[RelPath], ignore_times: bool) -> Result<(), Fault> {
         let whole_root = directories.iter().any(RelPath::is_root);
-        if whole_root && self.order.delete && !self.order.requested && self.is_doubtfully_empty().await? {
-            return Ok(());
-        }
         if !self.order.filter.is_empty() {
             return self.send_filtered_trees(directories, ignore_times).await;
         }
@@ -422,12 +472,14 @@ impl Work<'_> {
             // The run below does it too, but does not say what differed.
             self.send_root_attributes().await?;
         }
-        let (delete, withhold) = (self.order.delete, self.order.withhold);
-        let form = Form::Trees { ignore_times, delete, withhold, root: whole_root };
+        let (delete, at_most) = (self.order.delete, self.at_most);
+        let form = Form::Trees { ignore_times, delete, at_most, root: whole_root };
         let mut left = directories.to_vec();
         while !left.is_empty() {
             let list = if whole_root { Vec::new() } else { null_separated(&left) };
-            let ended = self.run(form, || Feed::Whole(list.clone()), |_| ()).await;
+            let mut compared = Compared::default();
+            let ended = self.run(form, || Feed::Whole(list.clone()), |line| compared.take_line(line)).await;
+            self.compared = compared;
             if !self.had_room_for(&left, ended)? {
                 break;
             }
@@ -487,25 +539,21 @@ impl Work<'_> {
         }
     }
 
-    /// A root that holds nothing is more often a disk that is not mounted than a site that was meant to vanish. What
-    /// is deleted path by path has been seen to go; what a comparison would delete waits for somebody to ask for it.
-    async fn is_doubtfully_empty(&mut self) -> Result<bool, Fault> {
-        let is_empty =
-            |root: &Arc<OwnedFd>| plan::is_empty(root).map_err(|error| local::fault("listing the root", &error));
-        if !is_empty(&self.root)? {
-            return Ok(false);
+    /// After a comparison of `trees` that left deletions out: finds out whether they are too many, and if so takes a
+    /// sample of them.
+    async fn judge_withheld(&mut self, trees: &[RelPath]) {
+        let withheld = self.complaints.withheld;
+        if withheld == 0 {
+            return;
         }
-        let doomed = self.list_tree_deletions(&[RelPath::root()]).await?;
-        if doomed.is_empty() || !is_empty(&self.root)? {
-            return Ok(false);
+        let is_kept = self.keep.iter().any(|kept| deletion_limit::meets_any(kept, trees));
+        self.excess = match is_kept {
+            true => Some(Excess::NotMounted),
+            false => self.compared.excess(withheld, self.order),
+        };
+        if self.excess.is_some() && self.complaints.withheld_paths.is_empty() {
+            self.sample_tree_deletions(trees).await;
         }
-        let message = format!(
-            "the watched directory is empty, and the remote holds {} entries: nothing is deleted there until a full \
-             sync is asked for (`sersyncctl resync`) or something appears in the directory",
-            doomed.len()
-        );
-        self.complaints.failed.push((RelPath::root(), Fault::new(fault_name::ROOT_EMPTY, message)));
-        Ok(true)
     }
 }
 

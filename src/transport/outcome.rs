@@ -1,5 +1,6 @@
 //! [`Outcome`]: how a batch ended, told in the batch's own paths.
 
+use super::deletion_limit::{Excess, Spared};
 use super::output::{Complaints, Totals};
 use super::plan::{Plan, Stamp};
 use super::{Capabilities, Fault, Lesson, Order, Synced};
@@ -33,8 +34,17 @@ pub struct Outcome {
     pub stamps: Vec<(RelPath, Stamp)>,
     /// The run that was started ahead had no connection any more.
     pub ahead_was_gone: bool,
-    /// Number of deletions that [`Order::withhold`] left out: entries that only the remote has.
+    /// Number of deletions that [`Order::compared_at_most`] or [`Order::keep`] left out of a comparison: entries that only
+    /// the remote has.
     pub withheld: u64,
+    /// Some of them, where they are too many.
+    pub withheld_paths: Vec<RelPath>,
+    /// They are more than a comparison makes without consent.
+    pub excess: Option<Excess>,
+    /// Number of entries below the root, where all of it was compared.
+    pub entries: Option<u64>,
+    /// Paths of the batch that do not exist and were not deleted.
+    pub spared: Spared,
 }
 
 impl Outcome {
@@ -52,6 +62,10 @@ impl Outcome {
             stamps: Vec::new(),
             ahead_was_gone: false,
             withheld: 0,
+            withheld_paths: Vec::new(),
+            excess: None,
+            entries: None,
+            spared: Spared::default(),
         }
     }
 
@@ -66,7 +80,7 @@ impl Outcome {
     ) -> Self {
         let mut failed: Vec<(RelPath, Fault)> = Vec::new();
         let (mut again, mut changed) = (BTreeSet::new(), BTreeSet::new());
-        let withheld = complaints.withheld;
+        let (withheld, withheld_paths) = (complaints.withheld, complaints.withheld_paths);
         for (path, fault) in complaints.failed {
             let owners = owners(order, &path);
             failed.extend(owners.into_iter().map(|owner| (owner, fault.clone())));
@@ -101,6 +115,10 @@ impl Outcome {
             stamps,
             ahead_was_gone: false,
             withheld,
+            withheld_paths,
+            excess: None,
+            entries: None,
+            spared: Spared::default(),
         }
     }
 }

@@ -85,7 +85,12 @@ impl Progress {
 
 /// How many entries a run deleted, from the line of `--stats` that says so.
 pub(super) fn deleted(line: &[u8]) -> Option<u64> {
-    let count = line.strip_prefix(b"Number of deleted files: ")?;
+    count(line, b"Number of deleted files: ")
+}
+
+/// The number behind `label` in a line of `--stats`.
+pub(super) fn count(line: &[u8], label: &[u8]) -> Option<u64> {
+    let count = line.strip_prefix(label)?;
     let digits = count.iter().take_while(|byte| **byte != b' ').filter(|byte| byte.is_ascii_digit());
     Some(digits.fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }
@@ -133,8 +138,10 @@ pub(super) struct Complaints {
     pub trees_incomplete: bool,
     /// There were complaints that do not matter.
     pub overlooked: bool,
-    /// Deletions that `--max-delete=0` left out, as rsync counts them.
+    /// Deletions by comparison that were left out.
     pub withheld: u64,
+    /// Some of them.
+    pub withheld_paths: Vec<RelPath>,
     /// A complaint about something that could not be told to be a path of ours.
     pub unnamed: Option<Fault>,
 }

@@ -12,12 +12,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use rustix::fs::RawDir;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Files of this size and more travel in runs of their own.
 pub const BULK_BYTES: u64 = 8 * 1024 * 1024;
@@ -180,12 +178,6 @@ pub fn root_identity(root: &Path) -> Option<RootIdentity> {
     // No descriptor is needed for that: one that cannot be had would look like a root that is not there.
     let metadata = std::fs::metadata(root).ok().filter(std::fs::Metadata::is_dir)?;
     Some(RootIdentity { device: metadata.dev(), inode: metadata.ino() })
-}
-
-/// Whether a root holds nothing at all.
-pub(super) fn is_empty(root: &Arc<OwnedFd>) -> io::Result<bool> {
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(root.as_ref()));
-    Ok(std::fs::read_dir(path)?.next().transpose()?.is_none())
 }
 
 /// Whether there is anything at `path`, below the open directory `root`.

@@ -165,7 +165,7 @@ impl Work<'_> {
         const DELETIONS_STOPPED: i32 = 25;
         let exit = ended.status.code();
         let withheld = match form {
-            Form::Trees { withhold: true, .. } => output::skipped_deletions(&ended.stderr),
+            Form::Trees { at_most: Some(_), .. } => output::skipped_deletions(&ended.stderr),
             _ => 0,
         };
         if withheld > 0 && matches!(exit, Some(0 | DELETIONS_STOPPED)) {
@@ -242,6 +242,7 @@ impl Complaints {
         self.unsent.extend(other.unsent);
         self.trees_incomplete |= other.trees_incomplete;
         self.withheld = self.withheld.saturating_add(other.withheld);
+        self.withheld_paths.extend(other.withheld_paths);
     }
 }
 

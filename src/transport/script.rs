@@ -68,7 +68,7 @@ impl Script<'_> {
                 compared += plan.directories.len();
             } else {
                 let ignore_times = kind == Kind::VerifiedTree;
-                let form = Form::Trees { ignore_times, delete: self.chore.delete, withhold: false, root: false };
+                let form = Form::Trees { ignore_times, delete: self.chore.delete, at_most: None, root: false };
                 self.run(form, &plan::topmost_only(plan.directories));
             }
         }

@@ -155,7 +155,7 @@ pub struct Engine {
     pub(super) unwatched: Unwatched,
     pub(super) shared: Arc<Shared>,
     mountinfo: Option<File>,
-    mounts_changed: bool,
+    pub(super) mounts_changed: bool,
     pub(super) changes: Vec<Change>,
     events: Vec<super::Event>,
     pub(super) settling: Settling,
@@ -544,6 +544,8 @@ impl Engine {
         while let Ok(control) = self.control.try_recv() {
             match control {
                 Control::Drain(token) => {
+                    // Nothing reports that another directory has taken its place.
+                    self.root.look_now(Instant::now());
                     self.drains.push(Drain { token, phase: Phase::Reading(self.bytes_queued()) });
                 }
                 Control::Mark => self.marks.push(self.bytes_queued()),

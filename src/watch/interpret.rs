@@ -88,6 +88,8 @@ impl Engine {
                 self.root.look_now(now);
             }
         } else if event.mask.contains(EventMask::UNMOUNT) {
+            // What is not there any more was not removed: whoever gets reports has to know that first.
+            self.mounts_changed |= !self.look_at_mounts();
             self.uncovered(node);
         } else if ended {
             self.tree.unbind(node);

@@ -53,6 +53,7 @@ mod walk;
 mod tests;
 
 use crate::config::{EventSwitches, TemporaryNames};
+use crate::file_system::Shape;
 use crate::filter::{EntryKind, Filter};
 use crate::path::RelPath;
 pub use inotify::EventMask;
@@ -90,6 +91,9 @@ pub enum Hint {
     /// not there any more, but another one may be). Files that changed meanwhile (by their ctime) are
     /// reported by themselves; what is missing or superfluous is not.
     Rescan,
+    /// Events below this directory may have been lost, or a file system that was mounted here is not any more: what a
+    /// remote has and is missing here may be missing by accident. Files that changed meanwhile are reported by themselves.
+    Missed,
     /// A directory came here with all that is in it, by a rename: neither size nor time of what is in it can be
     /// trusted to tell it from what a remote has at this path.
     Arrived,
@@ -99,7 +103,7 @@ impl Hint {
     /// What of the entry can be told from the hint.
     pub fn entry_kind(self) -> EntryKind {
         match self {
-            Self::NewDirectory | Self::Rescan | Self::Arrived => EntryKind::Directory,
+            Self::NewDirectory | Self::Rescan | Self::Missed | Self::Arrived => EntryKind::Directory,
             Self::Passed | Self::BeingWritten | Self::Attributes | Self::Entry | Self::Removed => {
                 EntryKind::NonDirectory
             }
@@ -139,6 +143,9 @@ pub enum Report {
     Events(Vec<Event>),
     /// The kernel's queue overflowed; the rescan's changes follow by themselves.
     Overflowed,
+    /// The root is there, on these file systems; or what is mounted below it has changed. Comes before the changes that
+    /// follow from it.
+    Mounted(Shape),
     /// The root is not there (yet, or no more), or it is not a directory that can be read; it is waited for. The text says why.
     RootMissing(String),
     /// The root is there and wholly watched from now on: at start, and each time it came back.
@@ -310,7 +317,8 @@ pub fn spawn(spec: Spec, kept: Option<Kept>, reports: UnboundedSender<Report>) -
 impl Watch {
     /// Has [`Report::Drained`] with this `token` sent once everything that happened in the tree before this call is
     /// reported. That includes what a rescan that is owed will find, and excludes new files that a writer has open: they
-    /// are reported at their close. To tell those from complete files may take some seconds.
+    /// are reported at their close. To tell those from complete files may take some seconds. Another directory in the root's
+    /// place is noticed first.
     pub fn drain(&self, token: u64) {
         self.command(Control::Drain(token));
     }

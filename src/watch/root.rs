@@ -2,17 +2,19 @@
 //!
 //! A directory at the root's path is the root, also a new one in the place of one that was removed. But once the root
 //! lay on a file system mounted at some point, a directory at the same path is the root again only when something is
-//! mounted at that point: the bare mount point that an unmount leaves is empty, and must never be taken for a tree
-//! whose files were all removed.
+//! mounted at that point, or when it was the root before that file system was mounted: the bare mount point that an
+//! unmount leaves is empty, and must never be taken for a tree whose files were all removed.
 
 use super::disk::Identity;
 use super::engine::{Engine, wall_time, with_slack};
 use super::rescan::WallTime;
 use super::walk::{Mode, Step};
 use super::{Hint, Report};
+use crate::file_system::Shape;
+use crate::filter::EntryKind;
 use crate::mounts;
 use crate::path::RelPath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -40,8 +42,15 @@ pub struct Root {
     /// What the root lay on when it was last there.
     mount_point: Option<PathBuf>,
     mounts_below: BTreeMap<RelPath, u64>,
+    /// Directories that were the root, the last one first.
+    former: VecDeque<Identity>,
+    /// The file systems as last reported.
+    shape: Option<Shape>,
     next_look: Instant,
 }
+
+/// Maximum number of directories that are remembered to have been the root.
+const FORMER_AT_MOST: usize = 16;
 
 /// A root that is there.
 struct Seen {
@@ -62,6 +71,8 @@ impl Root {
             lost_at: 0,
             mount_point: None,
             mounts_below: BTreeMap::new(),
+            former: VecDeque::new(),
+            shape: None,
             next_look: Instant::now(),
         }
     }
@@ -106,9 +117,11 @@ impl Root {
         let (mount_point, mounts_below) = self.mounts().map_err(|error| format!("{}: {error}", mounts::MOUNTINFO))?;
         if let Some(before) = &self.mount_point
             && mount_point.as_deref().is_some_and(|now| is_above(now, before))
+            && !self.former.contains(&identity)
         {
             return Err(format!(
-                "the file system of {} is not mounted at {}; if it will not be again, restart the agent",
+                "the file system of {} is not mounted at {}; if it will not be again, restart the agent: it deletes \
+                 nothing then without `sersyncctl accept`",
                 self.path.display(),
                 before.display()
             ));
@@ -120,11 +133,16 @@ impl Root {
     /// to read it with does not mean that nothing is mounted.
     fn mounts(&self) -> io::Result<(Option<PathBuf>, BTreeMap<RelPath, u64>)> {
         let Ok(path) = self.path.canonicalize() else { return Ok(Default::default()) };
-        let text = match std::fs::read(mounts::MOUNTINFO) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read?,
-        };
+        let text = mountinfo()?;
         Ok((mounts::covering(&text, &path), mounts::below(&text, &path)))
+    }
+}
+
+/// The kernel's list of mounts; empty without /proc.
+fn mountinfo() -> io::Result<Vec<u8>> {
+    match std::fs::read(mounts::MOUNTINFO) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
     }
 }
 
@@ -196,6 +214,13 @@ impl Engine {
         self.root.mount_point = seen.mount_point;
         self.root.mounts_below = seen.mounts_below;
         self.root.next_look = now + REASSURE;
+        self.root.former.retain(|former| *former != seen.identity);
+        self.root.former.push_front(seen.identity);
+        self.root.former.truncate(FORMER_AT_MOST);
+        self.root.shape = None;
+        if !self.report_shape() {
+            self.mounts_changed = true;
+        }
         self.disk.set_identity(Some(seen.identity));
         let since = match self.root.was_ready {
             true => Some(with_slack(self.root.lost_at)),
@@ -224,8 +249,26 @@ impl Engine {
         self.send(Report::RootReady { returned, resumed });
     }
 
+    /// Reports the file systems of the root, if they are others than those reported last. False, if it could not find
+    /// out.
+    fn report_shape(&mut self) -> bool {
+        // Whether it is still that directory is found out by the look that follows.
+        let Some(identity) = self.root.present.filter(|present| self.root.identity().as_ref() == Ok(present)) else {
+            return true;
+        };
+        let (filter, points) = (&self.spec.filter, self.root.mounts_below.keys());
+        let points = points.filter(|point| !filter.excludes(point, EntryKind::Directory));
+        let shape = mountinfo().and_then(|text| Shape::of(&text, &self.root.path, identity, points));
+        let Ok(shape) = shape else { return false };
+        if self.root.shape.as_ref() != Some(&shape) {
+            self.root.shape = Some(shape.clone());
+            self.send(Report::Mounted(shape));
+        }
+        true
+    }
+
     /// Something was mounted or unmounted somewhere. What came is as if it had been moved here. What went uncovers
-    /// what lay under it: that is watched and reported, but an unmount removes no file, so nothing is said to be gone.
+    /// what lay under it: that is watched and reported; what lay on it may be missing, though an unmount removes no file.
     ///
     /// False, if it could not find out.
     pub(super) fn look_at_mounts(&mut self) -> bool {
@@ -234,9 +277,12 @@ impl Engine {
         }
         let Ok((_, now)) = self.root.mounts() else { return false };
         let before = std::mem::replace(&mut self.root.mounts_below, now.clone());
+        // First, so that nothing that is reported now is taken for a removal.
+        let is_reported = self.report_shape();
         for point in before.keys().filter(|point| !now.contains_key(*point)) {
             if let Some(node) = self.tree.find(point) {
                 self.settling.owes_walk = true;
+                self.steps.push(Step::Report(node, Hint::Missed));
                 self.uncovered(node);
             }
         }
@@ -247,6 +293,6 @@ impl Engine {
                 self.steps.push(Step::Walk(node, Mode::Silent));
             }
         }
-        true
+        is_reported
     }
 }

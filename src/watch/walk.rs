@@ -273,7 +273,7 @@ impl Engine {
         let replaced = self.settle(node, watch);
         let missed = self.unwatched.mended(node, Instant::now()).is_some();
         if (replaced || missed) && mode != Mode::Silent {
-            let hint = if replaced { Hint::Arrived } else { Hint::Rescan };
+            let hint = if replaced { Hint::Arrived } else { Hint::Missed };
             self.steps.push(Step::Report(node, hint));
         }
         if mode.is_new() {

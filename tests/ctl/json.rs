@@ -62,7 +62,7 @@ async fn the_schema_is_one_and_tells_right_from_wrong() {
         .filter(|line| line.starts_with("| `"))
         .filter_map(|line| line.trim_end_matches(" |").rsplit('`').nth(1).filter(|_| line.ends_with("` |")));
     let named: Vec<&str> = named.collect();
-    assert_eq!(named.len(), 10, "{named:?}");
+    assert_eq!(named.len(), 11, "{named:?}");
     named.into_iter().for_each(|definition| drop(schema(definition)));
 }
 
@@ -88,6 +88,21 @@ async fn instances_jobs_and_counts() {
     });
     let _agent = on(&bus, engine.handle.clone()).await;
     holds("retried", &parsed(&run(&bus, &["retry", "www", "--json"]).await.out));
+    engine.change(|snapshot| {
+        let remote = &mut snapshot.remotes[0];
+        (remote.deletions_withheld, remote.withheld_reason) = (2, "would delete everything".into());
+        remote.withheld_paths = vec![RelPath::new(b"a\xff").unwrap()];
+    });
+    let withheld = |status: &Value| status[0]["remotes"][0]["deletions_withheld_paths"][0]["path_hex"] == "61ff";
+    eventually("the withheld paths", async || {
+        let status = parsed(&run(&bus, &["status", "www", "--json"]).await.out);
+        holds("status", &status);
+        withheld(&status).then_some(())
+    })
+    .await;
+    let unasked = run(&bus, &["accept", "www", "--json"]).await;
+    assert_eq!((unasked.code, unasked.out.as_str()), (1, ""), "nobody was asked");
+    holds("accepted", &parsed(&run(&bus, &["accept", "www", "--json", "--yes"]).await.out));
     holds("started", &parsed(&run(&bus, &["resync", "www", "--json", "--no-wait"]).await.out));
     let status = parsed(&run(&bus, &["status", "www", "--json"]).await.out);
     holds("status", &status);

@@ -232,7 +232,7 @@ async fn complaints_lists_and_help_are_told_in_chinese() {
     assert_eq!(mistyped.code, 2);
     assert!(mistyped.err.starts_with("错误：没有命令 monitr\n是否想输入 monitor？\n\n用法："), "{}", mistyped.err);
     let help = run_in_chinese(&bus, &["resync", "--help"]).await.out;
-    for text in ["用法: sersyncctl resync", "参数:", "选项:", "使其与磁盘完全一致", "显示帮助"] {
+    for text in ["用法: sersyncctl resync", "参数:", "选项:", "使远端与磁盘一致", "显示帮助"] {
         assert!(help.contains(text), "{text:?} in\n{help}");
     }
 }

@@ -150,7 +150,7 @@ fn change_snapshot(snapshots: &watch::Sender<Arc<Snapshot>>, change: impl FnOnce
 fn oblige(snapshots: &watch::Sender<Arc<Snapshot>>, command: Command) {
     // A caller that has gone wants no answer.
     match command {
-        Command::FullSync(remotes, answer) => {
+        Command::FullSync(remotes, answer) | Command::FullSyncDelete(remotes, answer) => {
             let known: Vec<_> = snapshots.borrow().remotes.iter().map(|remote| remote.name.clone()).collect();
             if let Some(unknown) = remotes.iter().find(|name| !known.contains(name)) {
                 let _ = answer.send(Err(CommandError::UnknownRemote(unknown.clone(), known.join(", "))));
@@ -174,6 +174,7 @@ fn oblige(snapshots: &watch::Sender<Arc<Snapshot>>, command: Command) {
             let _ = answer.send(if found { Ok(()) } else { Err(CommandError::UnknownJob(id.0)) });
         }
         Command::Retry(_, answer) => drop(answer.send(Ok(2))),
+        Command::AcceptDeletions(_, answer) => drop(answer.send(Ok(2))),
         Command::Failures(_, _, answer) => drop(answer.send(Ok(Vec::new()))),
         Command::Pending(_, _, answer) => drop(answer.send(Ok(Vec::new()))),
         Command::Pause(_, answer) => {
@@ -228,6 +229,8 @@ pub fn remote(name: &str) -> Remote {
         bytes_sent: 4096,
         files_synced: 7,
         deletions_withheld: 0,
+        withheld_reason: String::new(),
+        withheld_paths: Vec::new(),
         refused_options: Vec::new(),
     }
 }

@@ -18,6 +18,7 @@ pub struct Confxml {
     attrib: bool,
     debug: bool,
     delete: bool,
+    delete_limit: Option<u32>,
     ssh: bool,
     timeout: Option<u32>,
     password_file: Option<PathBuf>,
@@ -39,6 +40,7 @@ impl Confxml {
             attrib: false,
             debug: false,
             delete: true,
+            delete_limit: None,
             ssh: false,
             timeout: None,
             password_file: None,
@@ -97,6 +99,12 @@ impl Confxml {
 
     pub fn no_delete(mut self) -> Self {
         self.delete = false;
+        self
+    }
+
+    /// Maximum number of paths that are removed live within a minute.
+    pub fn delete_limit(mut self, limit: u32) -> Self {
+        self.delete_limit = Some(limit);
         self
     }
 
@@ -161,7 +169,9 @@ impl Confxml {
             ("modify", false),
         ];
         for (switch, start) in switches {
-            let _ = writeln!(text, "        <{switch} start=\"{start}\"/>");
+            let limit = self.delete_limit.filter(|_| switch == "delete");
+            let limit = limit.map_or(String::new(), |limit| format!(" limit=\"{limit}\""));
+            let _ = writeln!(text, "        <{switch} start=\"{start}\"{limit}/>");
         }
         let root = escape(&self.root.display().to_string());
         let _ = writeln!(text, "    </inotify>\n    <sersync>\n        <localpath watch=\"{root}\">");

@@ -18,6 +18,7 @@ use super::hold::HoldTimes;
 use super::spool::Spool;
 use super::{Change, Control, Counters, Hint, Kept, Report, Spec};
 use crate::config::{EventSwitches, TemporaryNames};
+use crate::file_system::Shape;
 use crate::filter::Filter;
 use crate::path::RelPath;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -72,6 +73,8 @@ struct Rig {
     written_down: Vec<Change>,
     /// How often a watch was resumed, and how often it could not be.
     resumptions: (usize, usize),
+    /// The file systems of the root, as reported last.
+    shape: Option<Shape>,
     /// All but the changes, as text.
     told: Vec<String>,
     changes: Vec<Change>,
@@ -113,6 +116,7 @@ impl Rig {
             received: 0,
             written_down: Vec::new(),
             resumptions: (0, 0),
+            shape: None,
             told: Vec::new(),
             changes: Vec::new(),
         }
@@ -185,6 +189,7 @@ impl Rig {
                     self.written_down.push(Change { path: RelPath::root(), hint: Hint::Arrived, from: None });
                     self.told.push(format!("RootReady {{ returned: {returned} }}"));
                 }
+                Report::Mounted(shape) => self.shape = Some(shape),
                 other => self.told.push(format!("{other:?}")),
             }
         }

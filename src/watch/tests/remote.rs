@@ -70,7 +70,7 @@ impl Remote {
         }
         let below: Vec<_> = walk(&path.under(root)).into_iter().map(|(name, _)| extend(path, &name)).collect();
         match change.hint {
-            Hint::Rescan | Hint::Arrived => {
+            Hint::Rescan | Hint::Missed | Hint::Arrived => {
                 self.items.retain(|item, _| !item.is_inside(path) || below.contains(item));
                 for path in below {
                     if let Some(item) = read(&path.under(root)) {
@@ -95,11 +95,11 @@ impl Remote {
             (Hint::Attributes, Item::File { mode, time, .. }, Some(Item::File { content, .. })) => {
                 Item::File { mode, time, content: content.clone() }
             }
-            (Hint::Rescan, Item::File { mode, time, content }, Some(Item::File { time: before, content: old, .. }))
-                if time == *before && content.len() == old.len() =>
-            {
-                Item::File { mode, time, content: old.clone() }
-            }
+            (
+                Hint::Rescan | Hint::Missed,
+                Item::File { mode, time, content },
+                Some(Item::File { time: before, content: old, .. }),
+            ) if time == *before && content.len() == old.len() => Item::File { mode, time, content: old.clone() },
             (_, item, _) => item,
         };
         self.put(path, item);

@@ -79,7 +79,7 @@ fn an_unreadable_directory_is_reported_and_tried_again() {
     rig.await_told("AllWatched");
     let changes = rig.take();
     assert!(has(&changes, "Entry open/file"), "the rest goes on: {changes:?}");
-    assert!(has(&changes, "Rescan shut"), "{changes:?}");
+    assert!(has(&changes, "Missed shut"), "{changes:?}");
     rig.check_tree("mended");
 }
 
@@ -125,6 +125,25 @@ fn a_bare_mount_point_is_not_the_root() {
 }
 
 #[test]
+fn what_was_the_root_before_a_mount_is_the_root_after_it() {
+    let mut rig = Rig::with_tree(|root| fs::create_dir(root.join("d")).unwrap(), |_| {});
+    let before = rig.shape.clone();
+    if !mount_tmpfs(&rig.root) {
+        return;
+    }
+    rig.await_told("RootReady { returned: true }");
+    assert_ne!(rig.shape, before);
+    // It keeps no directory open while it is idle.
+    rig.settle();
+    unmount(&rig.root);
+    rig.await_told("RootReady { returned: true }");
+    assert_eq!(rig.shape, before);
+    assert!(hint_at(&rig, "", Hint::Rescan));
+    rig.settle();
+    rig.check_tree("unmounted");
+}
+
+#[test]
 fn mounts_below_the_root_are_watched_as_they_come_and_go() {
     let fill = |root: &Path| fs::create_dir_all(root.join("m/hidden")).unwrap();
     let mut rig = Rig::with_tree(fill, |_| {});
@@ -135,11 +154,15 @@ fn mounts_below_the_root_are_watched_as_they_come_and_go() {
     fs::create_dir(point.join("d")).unwrap();
     rig.turn_until(|rig| hint_at(rig, "m", Hint::Arrived));
     rig.check_tree("mounted");
+    let below = |rig: &Rig| rig.shape.iter().flat_map(|shape| shape.below.keys().cloned()).collect::<Vec<_>>();
+    assert_eq!(below(&rig), [RelPath::new(b"m").unwrap()]);
     rig.take();
     fs::write(point.join("d/file"), "x").unwrap();
     assert_eq!(rig.settle(), ["Entry m/d/file"]);
     unmount(&point);
     rig.turn_until(|rig| hint_at(rig, "m/hidden", Hint::NewDirectory));
+    assert_eq!(below(&rig), []);
+    rig.turn_until(|rig| hint_at(rig, "m", Hint::Missed));
     let changes = rig.settle();
     assert!(!changes.iter().any(|change| change.starts_with("Rescan") || change.starts_with("Entry")), "{changes:?}");
     rig.check_tree("unmounted");
@@ -214,6 +237,6 @@ fn with_few_watches() {
     rig.await_told("AllWatched");
     let name = unwatched[0].file_name().unwrap().to_str().unwrap();
     let changes = rig.take();
-    assert!(has(&changes, &format!("Rescan {name}")) && has(&changes, &format!("Entry {name}/missed")), "{changes:?}");
+    assert!(has(&changes, &format!("Missed {name}")) && has(&changes, &format!("Entry {name}/missed")), "{changes:?}");
     rig.check_tree("below the limit again");
 }

@@ -7,6 +7,7 @@ fn next(reports: &mut UnboundedReceiver<Report>) -> Report {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match reports.try_recv() {
+            Ok(Report::Mounted(_)) => {}
             Ok(report) => return report,
             Err(_) => assert!(Instant::now() < deadline, "no report within {PATIENCE:?}"),
         }
