@@ -129,7 +129,7 @@ fn the_default_params_leave_the_root_of_a_remote_as_it_was() {
 
 #[test]
 fn params_that_set_modes_leave_the_root_of_a_remote_as_it_was() {
-    each_remote("-a --chmod=D700,F600 --backup");
+    each_remote("-a --chmod=D700,F600");
 }
 
 #[test]
