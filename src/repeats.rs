@@ -168,7 +168,7 @@ mod tests {
         let end = start + 7 * LONGEST_PAUSE;
         let times = repeats.ended(end).unwrap();
         assert_eq!(times, Times { count: 7 * 288, within: 7 * LONGEST_PAUSE });
-        assert_eq!(times.to_string(), "2 016 tries in 7 days");
+        assert_eq!(times.to_string(), "2016 tries in 7 days");
         assert_eq!(repeats.ended(end), None, "it is over already");
     }
 

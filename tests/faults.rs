@@ -400,7 +400,8 @@ fn files_in_a_directory_that_could_not_be_read_for_a_moment_are_sent() {
     }
     const NOBODY: u32 = 65_534;
     chown(ward.place.source().join("tree/1"), Some(NOBODY), None).unwrap();
-    until("all files are reported", SOON, || ward.agent.log().matches("(Entry) (path=tree/").count() >= 10 * 40);
+    let reported = |line: &&str| line.contains("pending: tree/") && line.contains(" length ");
+    until("all files are reported", SOON, || ward.agent.log().lines().filter(reported).count() >= 10 * 40);
     fs::write(&is_closing, "").unwrap();
     daemon.start();
     until("what can be read", SOON, || ward.place.path("copy/tree/2/a name of some length 39").exists());

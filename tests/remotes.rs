@@ -383,6 +383,8 @@ fn ipv6_is_served() {
 fn a_local_directory_is_served() {
     let place = Place::new();
     put(&place.make("copy").join("superfluous/old"), "from before");
+    // Of an empty tree nothing is deleted.
+    put(&place.source().join("first"), "there before the start");
     let _agent = place.launch().mirror(&place.source(), [place.path("copy")]).start();
     exercise(&place.source(), &place.path("copy"));
 }

@@ -345,7 +345,9 @@ fn what_a_config_needs_is_there_before_its_instance() {
         0o755,
     );
     let become_joe = "/usr/bin/setpriv --reuid=joe --regid=joe --init-groups --ambient-caps=-all --";
-    let plugin = format!("<plugin name=\"command\"><param prefix=\"{become_joe} /usr/local/bin/on-change\"/></plugin>");
+    let plugin = format!(
+        "<plugin name=\"command\"><param prefix=\"{become_joe} /usr/local/bin/on-change\" keepCapabilities=\"true\"/></plugin>"
+    );
     let started = "<plugin start=\"true\" name=\"command\"/><rsync><commonParams params=\"-a --super\"/></rsync>";
     configure(&machine, "home", &config("/home/joe", "<remote directory=\"/mnt/home\"/>", started, &plugin));
     let refused = machine.output(&["sersyncctl", "check", "home"]);

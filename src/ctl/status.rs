@@ -295,6 +295,17 @@ fn running(text: &mut String, view: &View, session: &Session) {
         next => tr!("{last}, next {next}", last, next = when(next, now)),
     };
     line(text, &tr!("Full sync"), &full_sync);
+    // One remote without any must not hide those of the others.
+    if agent.last_full_sync_at == 0 && view.remotes.iter().any(|remote| remote.last_full_sync_at > Some(0)) {
+        for remote in &view.remotes {
+            let said = tr!(
+                "{time} on {remote}",
+                time = when(remote.last_full_sync_at.unwrap_or(0), now),
+                remote = safe(&remote.name)
+            );
+            line(text, &tr!("Full sync"), &said);
+        }
+    }
     for job in &view.jobs {
         line(text, &tr!("Job"), &format!("{} {}, {}", job.id, words::state(&job.state), words::progress(job)));
     }
@@ -354,16 +365,8 @@ fn plugins(text: &mut String, rows: &[PluginRow], now: u64, session: &Session) {
 }
 
 fn remotes(text: &mut String, remotes: &[Remote], now: u64, session: &Session) {
-    let headings = [
-        tr!("REMOTE"),
-        tr!("STATE"),
-        tr!("PENDING"),
-        tr!("FAILED"),
-        tr!("LAG"),
-        tr!("LAST SUCCESS"),
-        tr!("FULL SYNC"),
-        tr!("SENT"),
-    ];
+    let headings =
+        [tr!("REMOTE"), tr!("STATE"), tr!("PENDING"), tr!("FAILED"), tr!("LAG"), tr!("LAST SUCCESS"), tr!("SENT")];
     let mut table = session.table(headings).indented(2);
     for remote in remotes {
         let style = match remote.state.as_str() {
@@ -378,7 +381,6 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64, session: &Session) {
             Cell::from(count(remote.failure_count)).right(),
             Cell::from(lag(remote.lag_usec)).right(),
             when(remote.last_success_at, now).into(),
-            when(remote.last_full_sync_at.unwrap_or(0), now).into(),
             Cell::from(bytes(remote.bytes_sent)).right(),
         ]);
     }

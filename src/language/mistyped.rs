@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn the_usual_mistakes_are_known() {
         for (line, says) in [
-            ("sersyncctl pause", "error: missing: <NAME>\n\nusage: sersyncctl pause <NAME>\n\nfor more, try --help"),
+            (
+                "sersyncctl pause",
+                "error: missing: <NAME>...\n\nusage: sersyncctl pause <NAME>...\n\nfor more, try --help",
+            ),
             ("sersyncctl monitr www", "error: there is no command monitr\ndid you mean monitor?"),
             ("sersyncctl pause www --jso", "error: unexpected argument --jso\ndid you mean --json?"),
             ("sersyncctl wait www --timeout 5x", "error: 5x cannot stand for --timeout <TIME>: \"x\" is no unit"),

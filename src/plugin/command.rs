@@ -173,9 +173,11 @@ fn drop_capabilities(command: &mut tokio::process::Command) {
     unsafe {
         command.pre_exec(|| {
             kernel::clear_ambient_capability_set()?;
+            // The unit's filter of system calls refuses this one. What is inheritable counts only for a program whose file
+            // has inheritable capabilities, and under the unit not even there (no_new_privs).
             let own = kernel::capabilities(None)?;
-            let own = CapabilitySets { inheritable: CapabilitySet::empty(), ..own };
-            Ok(kernel::set_capabilities(None, own)?)
+            let _ = kernel::set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..own });
+            Ok(())
         });
     }
 }

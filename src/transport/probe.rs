@@ -6,6 +6,7 @@
 //! stopped. A probe that is killed can leave a file `.sersync-check-…`, which the next probe and the next full sync
 //! delete, and a newer modification time.
 
+use super::capabilities::Support;
 use super::process::Feed;
 use super::{Capabilities, Endpoint, Fault, Form, Order, Work, carry_out, fault_name, null_separated, open, ruleset};
 use crate::aside::aside;
@@ -112,7 +113,9 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], stop:
         found.writes = Some(Err(Fault::new(fault_name::IO_ERROR, why)));
         return found;
     }
-    let mut traces = Traces { kept, time: RootTime::Unknown, names: Vec::new(), capabilities: Capabilities::default() };
+    // Nothing else writes to the file of the check: what one deletion by name leaves there proves that it is refused.
+    let capabilities = Capabilities { delete_missing_args: Support::Suspected, ..Capabilities::default() };
+    let mut traces = Traces { kept, time: RootTime::Unknown, names: Vec::new(), capabilities };
     tokio::select! {
         () = measure(endpoint, &sent, roots, &mut found, &mut traces) => {}
         () = stop => found.stopped = true,
