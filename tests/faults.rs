@@ -400,7 +400,7 @@ fn files_in_a_directory_that_could_not_be_read_for_a_moment_are_sent() {
     }
     const NOBODY: u32 = 65_534;
     chown(ward.place.source().join("tree/1"), Some(NOBODY), None).unwrap();
-    let reported = |line: &&str| line.contains("pending: tree/") && line.contains(" length ");
+    let reported = |line: &&str| line.contains("pending: tree/") && line.contains("(Entry)");
     until("all files are reported", SOON, || ward.agent.log().lines().filter(reported).count() >= 10 * 40);
     fs::write(&is_closing, "").unwrap();
     daemon.start();

@@ -65,7 +65,7 @@ fn a_new_directory_goes_without_the_names_in_it_unless_a_file_in_it_is_being_wri
     again_and_again_while(vec![written], || {
         scene.agent.wait_logged("refused");
         // A file that the watch found just written is reported a second later.
-        let reported = |line: &&str| line.contains("pending: tree/") && line.contains(" length ");
+        let reported = |line: &&str| line.contains("pending: tree/") && line.contains("(Entry)");
         until("all files are reported", SOON, || scene.agent.log().lines().filter(reported).count() >= 41 * 40);
         let seen = scene.agent.notified().len();
         scene.daemon.start();

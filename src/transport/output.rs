@@ -236,15 +236,12 @@ impl Reader<'_> {
 
     /// The paths of ours that `path` may stand for; none, if this run has nothing to do with it.
     fn paths(&self, path: &RelPath, frame: &str) -> Vec<RelPath> {
-        if !(self.concerns)(path) {
-            return Vec::new();
-        }
         let mut originals = match frame.contains("[sender]") {
             true => Vec::new(),
             false => originals(path),
         };
         originals.retain(|original| (self.concerns)(original));
-        if originals.is_empty() || (self.exists)(path) {
+        if (self.concerns)(path) && (originals.is_empty() || (self.exists)(path)) {
             return vec![path.clone()];
         }
         if originals.iter().any(|original| (self.exists)(original)) {
@@ -451,6 +448,23 @@ rsync error: some files/attrs were not transferred (see previous errors) (code 2
             assert_eq!((found.failed[0].0.clone(), found.failed[0].1.name), (rel(name), name::PERMISSION_DENIED));
             assert!(!found.trees_incomplete);
         }
+    }
+
+    #[test]
+    fn a_temporary_name_stands_for_the_file_of_the_run_though_its_directory_is_not_in_it() {
+        let stderr = "rsync: [receiver] mkstemp \"d/.mine.kOLMz9\" (in copy) failed: Permission denied (13)\n";
+        let concerns = |path: &RelPath| *path == rel("d/mine") || *path == rel("other");
+        let exists = |path: &RelPath| *path == rel("d/mine");
+        let reader = Reader {
+            root: Path::new("/data/www"),
+            prefix: b"",
+            concerns: &concerns,
+            overlook: &|_| false,
+            exists: &exists,
+        };
+        let found = reader.complaints(stderr);
+        assert!(found.unnamed.is_none(), "{found:?}");
+        assert_eq!(found.failed.into_iter().map(|(path, _)| path).collect::<Vec<_>>(), [rel("d/mine")]);
     }
 
     #[test]
