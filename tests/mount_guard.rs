@@ -112,6 +112,8 @@ impl Guarded {
 
     /// Waits until nothing is withheld, and nothing is to be done.
     fn idle(&self) {
+        // The status alone may be older than the last change.
+        self.ctl(&["wait", INSTANCE, "--timeout", "30s"]);
         eventually("idle", SOON, || {
             let status = self.status();
             let is_idle = status["state"] == "idle" && status["remotes"][0]["deletions_withheld"] == 0;

@@ -8,14 +8,13 @@
 use super::remote::Remote;
 use crate::file_system::{FileSystem, Shape};
 use crate::path::RelPath;
+use crate::state_file::{self, Durability};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -125,16 +124,7 @@ impl Memory {
     }
 
     fn write(&self, rows: &[Row]) -> io::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&serde_json::to_vec_pretty(rows)?)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &self.path)?;
-        match self.path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
+        state_file::replace(&self.path, &serde_json::to_vec_pretty(rows)?, Durability::PowerLoss)
     }
 }
 
