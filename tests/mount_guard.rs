@@ -123,6 +123,8 @@ impl Guarded {
 
     /// Ends the agent, has `change` done, and starts it again: what changed meanwhile it finds by a comparison.
     fn restarted(&mut self, change: impl FnOnce(&mut Self)) {
+        // What is still pending is known to have changed, and is not compared.
+        self.ctl(&["wait", INSTANCE, "--timeout", "30s"]);
         assert!(self.ward.agent.terminate().success());
         change(self);
         self.ward.agent.start_anew();
@@ -427,6 +429,7 @@ fn what_waits_for_a_remote_is_not_deleted_there_because_the_disk_is_gone() {
     let launch = place.launch().mirror(&place.source(), [daemon.url(MODULE)]);
     let mut ward = Ward::start(place, launch);
     ward.converged();
+    until("the end of the first full sync", SOON, || ward.ask("status")[0]["last_full_sync_at"].is_u64());
     daemon.stop();
     for number in 0..50 {
         put(&ward.place.source().join(format!("file{number}")), "changed");

@@ -98,7 +98,7 @@ pub struct MountGuard {
     records: BTreeMap<RelPath, Record>,
     /// Removed paths that were spared.
     spared: Option<Record>,
-    /// Numbers of paths that were removed in the last minute, and when.
+    /// Numbers of paths that were removed or spared in the last minute, and when.
     removed: VecDeque<(Instant, u64)>,
     /// An earlier process has left deletions out.
     was_withholding: bool,
@@ -207,8 +207,10 @@ impl MountGuard {
 
     /// Takes in what a run spared; `limit` is that of the config.
     fn note_spared(&mut self, spared: &Spared, limit: Option<u64>, now: Instant) -> Option<Why> {
-        if spared.deleted > 0 {
-            self.removed.push_back((now, spared.deleted));
+        // Spared ones count too: the removal of their directory may come in a batch of its own.
+        let removed = spared.deleted.saturating_add(spared.over_limit);
+        if removed > 0 {
+            self.removed.push_back((now, removed));
         }
         let why = match (spared.not_mounted, spared.over_limit) {
             (0, 0) => return None,
