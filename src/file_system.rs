@@ -1,4 +1,4 @@
-//! [`FileSystem`]: what tells one file system from another, also after a restart of the machine; [`Shape`]: the file
+//! [`FileSystem`]: identity of a file system, also after a restart of the machine; [`Shape`]: the file
 //! systems that a watched root is made of.
 //!
 //! Device numbers are given anew at each boot and at each mount, so they prove nothing by themselves. A UUID does; the
@@ -15,12 +15,12 @@ use std::path::Path;
 /// Where udev keeps what it found out about a block device.
 const UDEV: &str = "/run/udev/data";
 
-/// What tells one file system from another.
+/// Identity of a file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSystem {
     /// Such as `ext4`.
     kind: String,
-    /// What is mounted, such as `/dev/sda1` or `nas:/export`.
+    /// Source of the mount, such as `/dev/sda1` or `nas:/export`.
     source: String,
     /// `f_fsid` of statfs(2); 0 where the file system has none.
     number: u64,
@@ -39,7 +39,7 @@ impl FileSystem {
         Ok(Self { kind, source, number, uuid, device })
     }
 
-    /// Whether it is the same file system as `other`, as far as that can be told.
+    /// Whether it is the same file system as `other`, judged by UUID, `f_fsid` or source.
     pub fn is(&self, other: &Self) -> bool {
         let named = |one: &Self| one.source.contains(['/', ':']);
         self.kind == other.kind

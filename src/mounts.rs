@@ -33,7 +33,7 @@ pub struct Mounted {
     pub device: String,
     /// Such as `ext4`.
     pub kind: String,
-    /// What is mounted, such as `/dev/sda1` or `nas:/export`.
+    /// Source of the mount, such as `/dev/sda1` or `nas:/export`.
     pub source: String,
 }
 
@@ -76,7 +76,7 @@ struct Mount<'a> {
     point: PathBuf,
     /// The type of the file system.
     kind: &'a [u8],
-    /// What is mounted, as mount(8) was told.
+    /// Source of the mount, as given to mount(8).
     from: &'a [u8],
 }
 

@@ -485,6 +485,7 @@ impl Engine {
             && undrained.is_empty()
             && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.write_last(orderly, since);
+        self.note_history(Instant::now());
         self.write_history(Instant::now());
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
         tracing::info!(

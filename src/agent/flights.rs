@@ -47,21 +47,20 @@ impl Engine {
                     break;
                 }
                 let (is_ready, identity) = (root.condition == super::root::Condition::Ready, root.identity);
-                let (runs, long) = self.counted_runs(now);
+                let (runs, long_runs) = self.counted_runs(now);
                 let workers = self.config.agent.workers.max(1);
-                let long = match long < workers.saturating_sub(1).max(1) {
-                    true if is_ready => LongRuns::All,
-                    true => LongRuns::BulkOnly,
-                    false => LongRuns::None,
-                };
-                // Whatever the others do, each remote may have one live run.
+                let is_full = runs >= workers;
                 let remote = &mut self.remotes[at];
-                let long = match runs < workers {
-                    true => long,
-                    false if remote.has_no_live_run() => LongRuns::None,
-                    false => break,
+                // Whatever the others do, each remote may have one live run.
+                if is_full && !remote.has_no_live_run() {
+                    break;
+                }
+                let allowed = match () {
+                    () if is_full || long_runs >= workers.saturating_sub(1).max(1) => LongRuns::None,
+                    () if is_ready => LongRuns::All,
+                    () => LongRuns::BulkOnly,
                 };
-                let Some(batch) = remote.next_batch(pace, long, now) else { break };
+                let Some(batch) = remote.next_batch(pace, allowed, now) else { break };
                 self.start(at, batch, identity, now);
             }
             self.keep_ahead(at, now);

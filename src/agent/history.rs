@@ -144,16 +144,14 @@ impl Engine {
 
     /// Replaces the file if it is due.
     pub(super) fn write_history_if_due(&mut self, now: Instant) {
-        let is_due = self.history.written_at.is_none_or(|at| now >= at + WRITE_INTERVAL);
-        // A failure is the journal's to report: it writes to the same directory all the time.
-        if is_due && let Err(error) = self.history.write(Durability::Process, now) {
-            tracing::debug!("{}: {error}", self.history.file.display());
+        if self.history.written_at.is_none_or(|at| now >= at + WRITE_INTERVAL) {
+            self.write_history(now);
         }
     }
 
-    /// Replaces the file at the end of the agent.
+    /// Replaces the file if the facts differ from it.
     pub(super) fn write_history(&mut self, now: Instant) {
-        self.note_history(now);
+        // The journal reports failures: it writes to the same directory all the time.
         if let Err(error) = self.history.write(Durability::Process, now) {
             tracing::debug!("{}: {error}", self.history.file.display());
         }

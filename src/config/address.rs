@@ -178,7 +178,7 @@ pub(super) fn destination(text: &str, password: Option<&Secret>, here: &Path) ->
     }
 }
 
-/// What follows `scheme`, which is written in any case.
+/// The rest of `text` behind `scheme`, which may be in upper or lower case.
 fn after_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
     let found = text.get(..scheme.len())?;
     found.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])

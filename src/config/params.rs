@@ -40,7 +40,7 @@ pub enum ParamsError {
     Refused {
         /// The option as it is written, with its value.
         option: String,
-        /// What would go wrong.
+        /// The damage that it would do.
         why: &'static str,
         /// The alternative.
         instead: &'static str,
@@ -52,7 +52,7 @@ pub enum ParamsError {
         one: String,
         /// The second, with its hyphens.
         other: String,
-        /// What would go wrong.
+        /// The damage that it would do.
         why: &'static str,
         /// The alternative.
         instead: &'static str,

@@ -15,12 +15,12 @@ pub(super) struct RsyncOption {
     pub(super) has_value: bool,
     /// Whether rsync knows a `--no-` form.
     is_negatable: bool,
-    /// What never arrives with the `--no-` form.
+    /// Entries that never arrive with the `--no-` form.
     without: Option<&'static str>,
     kind: Kind,
 }
 
-/// What an option does to a mirror.
+/// Effect of an option on a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Passed on to rsync.

@@ -42,7 +42,7 @@ const SLICE: usize = 32;
 const REPORT: usize = 4096;
 /// Events kept in memory during one long step; above that they count as lost.
 const BACKLOG: usize = 1_000_000;
-/// Maximum time during which events wait for the walk that somebody waits for, and maximum number of these events.
+/// Maximum time during which events wait for a walk that a caller waits for, and maximum number of these events.
 const WALKED_FOR: Duration = Duration::from_secs(1);
 const WAITING_FOR_WALK: usize = 100_000;
 /// So long nothing is tried with a descriptor that could not be read.
@@ -96,7 +96,7 @@ enum Phase {
     Reading(u64),
     /// All of them were interpreted at that time; what follows from them is being done.
     Walking(Instant),
-    /// What is held back is waited for.
+    /// Waits for deferred names.
     Holding {
         /// It is known by then of each file whether a writer has it open.
         until: Instant,
@@ -107,7 +107,7 @@ enum Phase {
     },
 }
 
-/// A moment after which everything that happened before it has been read: once so many bytes were.
+/// Position in the event queue, in bytes read: everything that happened before it was taken has been read at that count.
 #[derive(Debug, Clone, Copy)]
 struct Milestone {
     bytes: u64,
@@ -163,7 +163,7 @@ pub struct Engine {
     control: mpsc::Receiver<Control>,
     drains: Vec<Drain>,
     naps: Naps,
-    /// Marks to be set once so many bytes were read and interpreted.
+    /// Positions, in bytes read, at which marks are reported.
     marks: Vec<u64>,
     /// Where the queue ended a while ago, while it is never seen empty.
     milestone: Option<Milestone>,
@@ -616,7 +616,7 @@ impl Engine {
         }
     }
 
-    /// Answers those callers for whom all is done but for what a writer has open.
+    /// Answers the callers that wait for nothing except files that a writer has open.
     fn answer_drains(&mut self) {
         let walks = |drain: &Drain| matches!(drain.phase, Phase::Walking(_));
         if self.rescans.is_owed() {

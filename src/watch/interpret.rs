@@ -36,7 +36,7 @@ const FEW: usize = 8;
 /// Maximum age of a file that counts as new, in nanoseconds.
 const NEW: WallTime = 600_000_000_000;
 
-/// The kernel's clock for files is behind by at most so many nanoseconds.
+/// Maximum delay of the kernel's clock for file times, in nanoseconds.
 const COARSE: WallTime = 20_000_000;
 
 /// The kernel's words, `CREATE,ISDIR`.
@@ -88,7 +88,7 @@ impl Engine {
                 self.root.look_now(now);
             }
         } else if event.mask.contains(EventMask::UNMOUNT) {
-            // What is not there any more was not removed: whoever gets reports has to know that first.
+            // The files of an unmounted file system were not removed: the reader of the reports has to know that first.
             self.mounts_changed |= !self.look_at_mounts();
             self.uncovered(node);
         } else if ended {
@@ -464,7 +464,7 @@ impl Engine {
                 None => self.overlook(owner),
             }
         }
-        // What became of a file that is gone is an event of its own.
+        // If the file is gone, another event reports that.
         let Some(stat) = paths.first().and_then(|path| self.disk.stat(path).ok()) else { return };
         if due.pause < self.hold_times.empty && stat.st_size == 0 {
             return self.unclosed.put_back(due, self.hold_times.empty, false);

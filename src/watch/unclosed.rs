@@ -46,7 +46,7 @@ struct File {
     number: Option<u64>,
     /// The pause after its last modification that it waits for.
     pause: Duration,
-    /// It may be a new file: nobody waits for it.
+    /// It may be a new file, for which no barrier waits.
     is_new: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Due {
 impl Unclosed {
     /// Takes in one more modification of a file that waits. Returns `false` for any other file.
     ///
-    /// `renumber`: whoever waits for what was modified until now does not wait for this modification.
+    /// `renumber`: callers that wait for earlier modifications do not wait for this one.
     pub fn touch(&mut self, key: i32, name: &OsStr, now: Instant, renumber: bool) -> bool {
         let Some(file) = self.by_watch.get_mut(&key).and_then(|files| files.get_mut(name)) else { return false };
         let Some(number) = file.number else { return false };

@@ -49,7 +49,7 @@ fn a_drain_covers_what_was_truncated_before() {
     }
     truncate(&rig.root.join("empty"), 0).unwrap();
     assert_eq!(rig.settle(), ["Entry empty"]);
-    // A writer that goes on does not hold up the answer.
+    // A writer that continues does not delay the answer.
     let file = File::options().write(true).open(rig.root.join("writing")).unwrap();
     file.write_all_at(b"half", 0).unwrap();
     rig.control.send(Control::Drain(7)).unwrap();
@@ -121,7 +121,7 @@ fn a_file_that_is_found_in_a_new_directory_and_modified_waits_for_its_close_or_a
     rig.engine.turn();
     file.write_all_at(b"half", 4).unwrap();
     assert_eq!(rig.settle(), ["NewDirectory d"]);
-    assert!(rig.engine.unclosed.is_empty(), "nobody waits for it");
+    assert!(rig.engine.unclosed.is_empty(), "no barrier waits for it");
     assert!(rig.engine.unclosed.next().is_some_and(|at| at > Instant::now() + Duration::from_secs(60)));
     drop(file);
     assert_eq!(rig.settle(), ["Entry d/f"]);
