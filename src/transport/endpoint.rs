@@ -83,6 +83,12 @@ pub(super) enum Form {
 }
 
 impl Form {
+    /// The entries of a list that the agent makes from a tree. Nothing is deleted.
+    pub fn listed(ignore_times: bool, progress: bool) -> Self {
+        let (delete, force) = (false, false);
+        Self::Entries { below: false, ignore_times, delete, force, brief: false, whole: false, progress }
+    }
+
     /// Whether it only tells what another run would do.
     pub fn is_dry(self) -> bool {
         matches!(self, Self::ListTreeDeletions | Self::ListEntryDeletions | Self::ListMatching)
@@ -493,24 +499,18 @@ mod tests {
         }
     }
 
+    /// Changed entries of a live run.
+    fn entries(delete: bool, brief: bool, whole: bool) -> Form {
+        Form::Entries { below: false, ignore_times: true, delete, force: delete, brief, whole, progress: false }
+    }
+
     fn words(line: &CommandLine) -> String {
         line.arguments.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn a_password_is_in_the_environment_alone() {
-        let line = endpoint(daemon()).command_line(
-            Form::Entries {
-                below: false,
-                ignore_times: true,
-                delete: true,
-                force: true,
-                brief: true,
-                whole: false,
-                progress: false,
-            },
-            Capabilities::default(),
-        );
+        let line = endpoint(daemon()).command_line(entries(true, true, false), Capabilities::default());
         assert!(!words(&line).contains("hunter2"));
         assert!(line.environment.contains(&("RSYNC_PASSWORD", "hunter2".into())));
         assert!(words(&line).ends_with("-- ./ rsync://backup@[::1]:874/www/site/"), "{}", words(&line));
@@ -525,18 +525,9 @@ mod tests {
             info: Support::Refused,
             ..Capabilities::default()
         };
-        for form in [
-            Form::Trees { ignore_times: false, delete: true, at_most: None, root: true },
-            Form::Entries {
-                below: false,
-                ignore_times: true,
-                delete: true,
-                force: true,
-                brief: true,
-                whole: false,
-                progress: false,
-            },
-        ] {
+        for form in
+            [Form::Trees { ignore_times: false, delete: true, at_most: None, root: true }, entries(true, true, false)]
+        {
             let line = words(&endpoint(daemon()).command_line(form, old));
             for option in ["--modify-window", "--delete-missing-args", "--info"] {
                 assert!(!line.contains(option), "{line}");
@@ -547,15 +538,7 @@ mod tests {
 
     #[test]
     fn deletions_are_named_until_one_has_been_seen() {
-        let form = Form::Entries {
-            below: false,
-            ignore_times: true,
-            delete: true,
-            force: true,
-            brief: true,
-            whole: false,
-            progress: false,
-        };
+        let form = entries(true, true, false);
         let names = |delete_missing_args| {
             let known = Capabilities { delete_missing_args, ..Capabilities::default() };
             words(&endpoint(daemon()).command_line(form, known)).contains("--itemize-changes")
@@ -567,15 +550,7 @@ mod tests {
     #[test]
     fn nothing_is_deleted_where_deleting_is_off() {
         for form in [
-            Form::Entries {
-                below: false,
-                ignore_times: true,
-                delete: false,
-                force: false,
-                brief: false,
-                whole: false,
-                progress: false,
-            },
+            entries(false, false, false),
             Form::Trees { ignore_times: false, delete: false, at_most: Some(0), root: false },
         ] {
             let line = words(&endpoint(daemon()).command_line(form, Capabilities::default()));
@@ -585,32 +560,15 @@ mod tests {
 
     #[test]
     fn only_long_runs_pay_for_a_timeout_of_their_own() {
-        let entries = |brief| Form::Entries {
-            below: false,
-            ignore_times: true,
-            delete: true,
-            force: true,
-            brief,
-            whole: false,
-            progress: false,
-        };
         let line = |form| words(&endpoint(daemon()).command_line(form, Capabilities::default()));
-        assert!(!line(entries(true)).contains("--timeout"));
-        assert!(line(entries(false)).contains("--timeout=9"));
+        assert!(!line(entries(true, true, false)).contains("--timeout"));
+        assert!(line(entries(true, false, false)).contains("--timeout=9"));
         assert!(line(Form::DeleteMatching).contains("--timeout=9"));
     }
 
     #[test]
     fn files_go_whole_unless_the_config_says_otherwise() {
-        let form = Form::Entries {
-            below: false,
-            ignore_times: true,
-            delete: true,
-            force: true,
-            brief: true,
-            whole: true,
-            progress: false,
-        };
+        let form = entries(true, true, true);
         let line = |params: &str| {
             let mut endpoint = endpoint(daemon());
             endpoint.params.extend(params.split_whitespace().map(str::to_owned));
@@ -633,18 +591,11 @@ mod tests {
     #[test]
     fn ssh_asks_nothing_and_its_directory_meets_no_shell() {
         let ssh = Destination::Ssh { user: None, host: "web2".into(), port: Some(22), directory: "/srv/w w".into() };
-        let line = words(&endpoint(ssh).with_control_socket("/run/s".into()).command_line(
-            Form::Entries {
-                below: false,
-                ignore_times: true,
-                delete: true,
-                force: true,
-                brief: true,
-                whole: false,
-                progress: false,
-            },
-            Capabilities::default(),
-        ));
+        let line = words(
+            &endpoint(ssh)
+                .with_control_socket("/run/s".into())
+                .command_line(entries(true, true, false), Capabilities::default()),
+        );
         assert!(line.contains("BatchMode=yes") && line.contains("--protect-args") && line.contains("-S \"/run/s\""));
         assert!(line.contains("\"-o\" \"ProxyCommand=nc %h 22\""), "{line}");
         assert!(line.ends_with("-- ./ web2:/srv/w w/"), "{line}");

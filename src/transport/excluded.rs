@@ -58,15 +58,7 @@ impl Work<'_> {
     /// with rsync 3.2.7 and 3.5.0), and one that does not exist brings nothing else.
     pub(super) async fn send_root_attributes(&mut self) -> Result<(), Fault> {
         let list = format!("./.sersync-none-{:016x}\0", fastrand::u64(..)).into_bytes();
-        let form = Form::Entries {
-            below: false,
-            ignore_times: false,
-            delete: false,
-            force: false,
-            brief: false,
-            whole: false,
-            progress: false,
-        };
+        let form = Form::listed(false, false);
         let mut changed = Vec::new();
         self.itemize = true;
         let ended = self.run(form, || Feed::Whole(list.clone()), |line| note_root(&mut changed, line)).await;
@@ -107,15 +99,7 @@ impl Work<'_> {
             }
             Feed::Pieces(pieces)
         };
-        let form = Form::Entries {
-            below: false,
-            ignore_times,
-            delete: false,
-            force: false,
-            brief: false,
-            whole: false,
-            progress: directories.iter().any(RelPath::is_root),
-        };
+        let form = Form::listed(ignore_times, directories.iter().any(RelPath::is_root));
         let mut compared = Compared::default();
         let ended = self.run(form, feed, |line| compared.take_line(line)).await;
         // The list does not name the root itself.
