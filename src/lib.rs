@@ -40,5 +40,6 @@ mod probe_name;
 pub mod repeats;
 pub mod service;
 mod state_file;
+mod time;
 pub mod transport;
 pub mod watch;

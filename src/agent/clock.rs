@@ -10,6 +10,7 @@
 
 use super::engine::Engine;
 use crate::config::When;
+use crate::time;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A full sync begins so much later than the config says, at most; and at most a tenth of the time between two.
@@ -139,7 +140,7 @@ fn share(name: &str, machine: &[u8]) -> f64 {
 impl Engine {
     /// When the next full sync is due by the config's clock.
     pub(super) fn next_full_sync_at(&mut self, now: Instant) -> Option<SystemTime> {
-        self.clock.as_mut().and_then(|clock| clock.next(now, SystemTime::now()))
+        self.clock.as_mut().and_then(|clock| clock.next(now, time::wall()))
     }
 
     /// Starts the clock as the config has it, if it has one. `planned`: see [`Clock::new`].
@@ -150,12 +151,12 @@ impl Engine {
         // Alone with a plugin there is nothing to compare.
         let crontab = self.config.crontab.as_ref().filter(|_| self.config.alone.is_none());
         let when = crontab.map(|crontab| crontab.when.clone());
-        self.clock = when.map(|when| Clock::new(when, share, planned, Instant::now(), SystemTime::now()));
+        self.clock = when.map(|when| Clock::new(when, share, planned, time::now(), time::wall()));
     }
 
     /// Begins the full sync that is due, if one is.
     pub(super) fn full_sync_if_due(&mut self, now: Instant) {
-        let wall = SystemTime::now();
+        let wall = time::wall();
         let Some(clock) = &mut self.clock else { return };
         if !clock.is_due(now, wall) {
             return;

@@ -7,8 +7,9 @@ use super::root::WatchId;
 use super::snapshot::{JobId, Pause, PendingPath};
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
+use crate::time;
 use std::collections::BTreeSet;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 impl Engine {
     pub(super) fn obey(&mut self, command: Command) {
@@ -26,7 +27,7 @@ impl Engine {
             Command::Failures(offset, limit, answer) => drop(answer.send(Ok(self.failures(offset, limit)))),
             Command::Pending(offset, limit, answer) => drop(answer.send(Ok(self.pending(offset, limit)))),
             Command::Pause(by, answer) => {
-                self.set_pause(Some(Pause { since: SystemTime::now(), by }));
+                self.set_pause(Some(Pause { since: time::wall(), by }));
                 drop(answer.send(Ok(())));
             }
             Command::Resume(answer) => {
@@ -44,7 +45,7 @@ impl Engine {
             Command::WaitSynced(timeout, answer) => {
                 // One that is not there is drained when it is back, unless `give_up_on_missing_roots` answers first.
                 let watches: BTreeSet<WatchId> = self.roots.iter().map(|root| root.id).collect();
-                let deadline = Instant::now().checked_add(timeout);
+                let deadline = time::now().checked_add(timeout);
                 let token = self.barriers.add(watches, deadline, answer, self.seq);
                 for root in self.roots.iter().filter(|root| root.is_there()) {
                     root.watch().drain(token);
@@ -60,7 +61,7 @@ impl Engine {
             Command::Stop => {}
         }
         // An answer must not be older than what the caller reads next.
-        self.publish(Instant::now());
+        self.publish(time::now());
     }
 
     /// The remotes named, or all.
@@ -82,7 +83,7 @@ impl Engine {
         if chosen.is_empty() {
             return Err(CommandError::NoRemotes);
         }
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         let seq = self.next_seq();
         let names = chosen.iter().map(|at| self.remotes[*at].name.clone()).collect();
         for at in chosen {
@@ -98,7 +99,7 @@ impl Engine {
 
     fn cancel(&mut self, job: JobId) -> Result<(), CommandError> {
         let had_ended = self.jobs.show(job).is_some_and(|job| job.state.is_final());
-        let freed = self.jobs.cancel(job, SystemTime::now()).ok_or(CommandError::UnknownJob(job.0))?;
+        let freed = self.jobs.cancel(job, time::wall()).ok_or(CommandError::UnknownJob(job.0))?;
         if had_ended {
             return Ok(());
         }
@@ -116,13 +117,13 @@ impl Engine {
     }
 
     fn retry(&mut self, names: &[String]) -> Result<u64, CommandError> {
-        let now = Instant::now();
+        let now = time::now();
         let chosen = self.chosen(names)?;
         Ok(chosen.into_iter().map(|at| self.remotes[at].retry(now)).sum())
     }
 
     fn failures(&self, offset: usize, limit: usize) -> Vec<super::snapshot::Failure> {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         let of_remote = |remote: &'_ Remote| -> Vec<_> {
             remote.set.paths().filter_map(|(path, entry, _)| remote.failure(path, entry, now, wall)).collect()
         };

@@ -23,14 +23,14 @@
 
 use super::engine::Engine;
 use super::remote::RemoteId;
-use crate::aside::aside;
 use crate::config::overlap::{self, Conflict, Mirror, Places};
 use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
 use crate::probe_name;
-use crate::transport::{self, Findings, Order, Probed, fault_name};
+use crate::time;
+use crate::transport::{Findings, Order, Outcome, Probed, fault_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -164,6 +164,7 @@ impl Probes {
     /// The next round or look that ends; pending where none is under way.
     pub async fn ended(&mut self) -> Ended {
         tokio::select! {
+            biased;
             Some(round) = self.round.join_next() => {
                 let (round, findings) = round.unwrap_or_default();
                 Ended::Round(round, findings)
@@ -219,7 +220,7 @@ impl Engine {
         let closes_circle = || source.is_some_and(|source| self.comes_back(&source, id).is_some());
         // A circle is certain at once; that there is none, only at the end of the round.
         if self.probes.round.is_empty() || closes_circle() {
-            self.judge(id, &BTreeMap::new(), Instant::now());
+            self.judge(id, &BTreeMap::new(), time::now());
         }
         true
     }
@@ -235,7 +236,7 @@ impl Engine {
             let order = Order::comparison(&remote.root, None, self.config.filter.clone(), remote.capabilities);
             let (endpoint, name) = (remote.endpoint.clone(), name.to_owned());
             let probed = Probed { endpoint, order, name, is_compared: false };
-            self.probes.sending.spawn(async move { transport::send_probe_on(probed).await });
+            self.probes.sending.spawn(self.machine.send_probe_on(probed));
         }
     }
 
@@ -243,15 +244,8 @@ impl Engine {
     /// does not wait for the end of a full sync.
     pub(super) fn look_for_probes(&mut self, at: usize) {
         let root = self.roots[at].path.clone();
-        self.probes.looks.spawn(async move {
-            let directory = root.clone();
-            let names = aside(move || {
-                let names = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
-                names.filter(|name| probe_name::is_one(name.as_encoded_bytes())).collect::<Vec<_>>()
-            });
-            // Without a thread for it, they go with the full sync.
-            (root, names.await.unwrap_or_default())
-        });
+        let names = self.machine.probes_in(root.clone());
+        self.probes.looks.spawn(async move { (root, names.await) });
     }
 
     fn take_probes_of_others(&mut self, root: &Path, names: Vec<OsString>, now: Instant, wall: SystemTime) {
@@ -278,7 +272,7 @@ impl Engine {
         if self.probes.names.len() > NAMES_AT_MOST {
             self.probes.names.clear();
         }
-        let (mut ids, mut probed, wall) = (Vec::new(), Vec::new(), SystemTime::now());
+        let (mut ids, mut probed, wall) = (Vec::new(), Vec::new(), time::wall());
         let seq = self.next_seq();
         for at in 0..self.remotes.len() {
             let Some(root) = self.roots.iter().find(|root| root.path == self.remotes[at].root && root.is_there())
@@ -306,7 +300,8 @@ impl Engine {
         self.write_down(now);
         let roots = self.roots.iter().map(|root| root.path.clone()).collect();
         self.probes.returned.clear();
-        self.probes.round.spawn(async move { (ids, transport::probe_places(probed, roots, RETURN_TIME).await) });
+        let findings = self.machine.probe_places(probed, roots, RETURN_TIME);
+        self.probes.round.spawn(async move { (ids, findings.await) });
     }
 
     /// Takes in what a round or a look found.
@@ -442,7 +437,7 @@ impl Engine {
 
     /// A comparison of the remote `at` ended. Where it left deletions out and the remote is not probed yet, its `paths`
     /// return to the set, to wait for a round; returns whether they do.
-    pub(super) fn note_withheld(&mut self, at: usize, outcome: &mut transport::Outcome, paths: &[RelPath]) -> bool {
+    pub(super) fn note_withheld(&mut self, at: usize, outcome: &mut Outcome, paths: &[RelPath]) -> bool {
         if outcome.fault.is_some() || !self.remotes[at].guard.withheld(outcome.withheld) {
             return false;
         }

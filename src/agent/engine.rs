@@ -10,6 +10,7 @@ use super::handle::{Command, CommandError, Handle};
 use super::history::History;
 use super::jobs::Jobs;
 use super::keeper::Keeper;
+use super::machine::{Machine, Real};
 use super::memory::Memory;
 use super::publish::SNAPSHOT_INTERVAL;
 use super::remote::{Remote, RemoteId};
@@ -26,10 +27,12 @@ use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{BatchId, Kind, Seq};
 use crate::plugin::Plugins;
+use crate::time;
 use crate::transport::Totals;
 use crate::watch::Report;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -99,12 +102,13 @@ pub enum LaunchError {
 pub fn launch(launch: Launch) -> Result<(Handle, impl Future<Output = ()> + Send), LaunchError> {
     let (command_sender, commands) = mpsc::channel(64);
     let (notices, _) = broadcast::channel(NOTICES_KEPT);
-    let (engine, snapshots) = Engine::new(launch, commands, notices.clone())?;
+    let (engine, snapshots) = Engine::new(launch, Box::new(Real), commands, notices.clone())?;
     Ok((Handle::new(command_sender, snapshots, notices), engine.run()))
 }
 
 /// The agent's whole state.
 pub(super) struct Engine {
+    pub(super) machine: Box<dyn Machine>,
     pub(super) instance: String,
     pub(super) config: Config,
     pub(super) load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
@@ -169,13 +173,14 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    fn new(
+    pub(super) fn new(
         launch: Launch,
+        machine: Box<dyn Machine>,
         commands: mpsc::Receiver<Command>,
         notices: broadcast::Sender<Notice>,
     ) -> Result<(Self, watch::Receiver<Arc<Snapshot>>), LaunchError> {
         let Launch { instance, config, load, state_directory, heart, keeper } = launch;
-        let started_at = SystemTime::now();
+        let started_at = time::wall();
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (answer_sender, answers) = mpsc::unbounded_channel();
         let (ledger, found) = Ledger::open(&state_directory);
@@ -206,6 +211,7 @@ impl Engine {
         };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
         let mut engine = Self {
+            machine,
             instance,
             config,
             load,
@@ -255,18 +261,18 @@ impl Engine {
             snapshots,
             notices,
             dirty: true,
-            snapshot_at: Instant::now(),
+            snapshot_at: time::now(),
         };
         engine.begin(found)?;
         let planned = engine.history.next_full_sync_at();
         engine.start_clock(planned);
-        engine.publish(Instant::now());
+        engine.publish(time::now());
         Ok((engine, receiver))
     }
 
     /// Sets up roots and remotes, with what an earlier run left unfinished.
     fn begin(&mut self, found: Found) -> Result<(), LaunchError> {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         let at_start = self.config.agent.full_sync_at_start;
         let roots = std::mem::take(&mut self.config.roots);
         for root in &roots {
@@ -277,7 +283,7 @@ impl Engine {
             };
             let (id, since) = (self.new_watch_id(), Some(changed_since));
             let (path, keeper) = (root.path.clone(), self.keeper.as_deref_mut());
-            let started = Root::start(path, id, &self.config, since, keeper, &self.report_sender);
+            let started = Root::start(&*self.machine, path, id, &self.config, since, keeper, &self.report_sender);
             let started = started.map_err(|source| LaunchError::Watch { path: root.path.clone(), source })?;
             self.roots.push(started);
         }
@@ -334,7 +340,7 @@ impl Engine {
 
     /// When everything is in sync, a crash from now on costs less.
     fn note_sync(&mut self) {
-        let wall = SystemTime::now();
+        let wall = time::wall();
         let age = wall.duration_since(self.missed_since).unwrap_or_default();
         let in_sync = self.roots.iter().all(|root| root.condition == Condition::Ready)
             && self.remotes.iter().all(|remote| remote.set.is_empty())
@@ -358,56 +364,60 @@ impl Engine {
         WatchId(self.next_watch)
     }
 
-    /// The loop.
     async fn run(mut self) {
-        let plugins_changed = self.plugins.changed();
-        loop {
-            let now = Instant::now();
-            for remote in &mut self.remotes {
-                remote.wake(now);
-            }
-            self.full_sync_if_due(now);
-            self.dispatch(now);
-            self.probe_if_due(now);
-            self.review_partial(now);
-            self.settle_barriers(now);
-            self.give_up_on_missing_roots(now);
-            self.publish_if_due(now);
-            self.report_failures_if_due(now);
-            self.note_sync();
-            self.write_down(now);
-            self.write_history_if_due(now);
-            self.memory.write_down(&mut self.remotes, now);
-            self.trim();
-            if let Some(heart) = &mut self.heart {
-                (heart.beat)();
-            }
-            let wake = self.next_wake(now);
-            tokio::select! {
-                biased;
-                Some(result) = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.returned(result),
-                command = self.commands.recv() => match command {
-                    Some(Command::Stop) | None => break,
-                    Some(command) => self.obey(command),
-                },
-                Some((watch, report)) = self.reports.recv() => {
-                    self.take_report(watch, report);
-                    for _ in 1..REPORTS_AT_ONCE {
-                        let Ok((watch, report)) = self.reports.try_recv() else { break };
-                        self.take_report(watch, report);
-                    }
-                }
-                Some(id) = self.answers.recv() => {
-                    if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) {
-                        remote.changed(now);
-                    }
-                }
-                ended = self.probes.ended() => self.probes_ended(ended, Instant::now(), SystemTime::now()),
-                () = plugins_changed.notified() => self.dirty = true,
-                () = sleep_until(wake) => {}
-            }
-        }
+        while self.turn().await.is_continue() {}
         self.shut_down().await;
+    }
+
+    /// One turn: starts and settles what can be, then waits for the next thing to happen. May be dropped at any time, and
+    /// nothing is lost.
+    pub(super) async fn turn(&mut self) -> ControlFlow<()> {
+        let now = time::now();
+        for remote in &mut self.remotes {
+            remote.wake(now);
+        }
+        self.full_sync_if_due(now);
+        self.dispatch(now);
+        self.probe_if_due(now);
+        self.review_partial(now);
+        self.settle_barriers(now);
+        self.give_up_on_missing_roots(now);
+        self.publish_if_due(now);
+        self.report_failures_if_due(now);
+        self.note_sync();
+        self.write_down(now);
+        self.write_history_if_due(now);
+        self.memory.write_down(&mut self.remotes, now);
+        self.trim();
+        if let Some(heart) = &mut self.heart {
+            (heart.beat)();
+        }
+        let wake = self.next_wake(now);
+        let plugins_changed = self.plugins.changed();
+        tokio::select! {
+            biased;
+            Some(result) = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.returned(result),
+            command = self.commands.recv() => match command {
+                Some(Command::Stop) | None => return ControlFlow::Break(()),
+                Some(command) => self.obey(command),
+            },
+            Some((watch, report)) = self.reports.recv() => {
+                self.take_report(watch, report);
+                for _ in 1..REPORTS_AT_ONCE {
+                    let Ok((watch, report)) = self.reports.try_recv() else { break };
+                    self.take_report(watch, report);
+                }
+            }
+            Some(id) = self.answers.recv() => {
+                if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.id == id) {
+                    remote.changed(now);
+                }
+            }
+            ended = self.probes.ended() => self.probes_ended(ended, time::now(), time::wall()),
+            () = plugins_changed.notified() => self.dirty = true,
+            () = sleep_until(wake) => {}
+        }
+        ControlFlow::Continue(())
     }
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
@@ -426,7 +436,7 @@ impl Engine {
         let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
         let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
-        let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, SystemTime::now()));
+        let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, time::wall()));
         let barrier = self.barriers.next_deadline();
         // What waits for it then gets an answer; after that nothing waits.
         let away = self.roots.iter().filter_map(Root::away_at).filter(|at| *at > now).min();
@@ -450,13 +460,13 @@ impl Engine {
     }
 
     /// Lets short runs end, ends the others, saves what is unfinished. Takes a little over [`GRACE`] at most.
-    async fn shut_down(mut self) {
+    pub(super) async fn shut_down(mut self) {
         self.stopping = true;
         self.probes.stop();
-        self.publish(Instant::now());
-        let deadline = Instant::now() + GRACE;
+        self.publish(time::now());
+        let deadline = time::now() + GRACE;
         // What changes after the watches are drained is seen by nobody.
-        let since = SystemTime::now();
+        let since = time::wall();
         let mut undrained: BTreeSet<WatchId> =
             self.roots.iter().filter(|root| root.is_there()).map(|root| root.id).collect();
         for root in self.roots.iter().filter(|root| undrained.contains(&root.id)) {
@@ -477,7 +487,7 @@ impl Engine {
         while let Some(result) = self.runs.join_next_with_id().await {
             self.returned(result);
         }
-        let left_for_plugins = deadline.saturating_duration_since(Instant::now()).max(PLUGIN_GRACE);
+        let left_for_plugins = deadline.saturating_duration_since(time::now()).max(PLUGIN_GRACE);
         let is_saved = self.end_plugins(left_for_plugins).await;
         // Changes that a watch did not deliver in time are missing from what is saved. What a plugin in rsync's place
         // was not told of is found again by its time, if it must.
@@ -485,8 +495,8 @@ impl Engine {
             && undrained.is_empty()
             && self.roots.iter().all(|root| root.condition == Condition::Ready);
         self.write_last(orderly, since);
-        self.note_history(Instant::now());
-        self.write_history(Instant::now());
+        self.note_history(time::now());
+        self.write_history(time::now());
         let left: usize = self.remotes.iter().map(|remote| remote.set.waiting()).sum();
         tracing::info!(
             message_id = message_ids::AGENT_STOPPED,

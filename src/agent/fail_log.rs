@@ -11,10 +11,11 @@ use super::report_file::{ReportError, ReportFile};
 use crate::aside::aside;
 use crate::config::{Config, Deletions};
 use crate::human;
+use crate::time;
 use crate::transport::{Chore, Endpoint};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// So often, at most.
@@ -74,7 +75,7 @@ impl FailLog {
             }
         });
         // What an earlier run left may be no longer true.
-        Self { reports, changed: true, not_before: Instant::now(), paths: 0 }
+        Self { reports, changed: true, not_before: time::now(), paths: 0 }
     }
 
     /// The list of failures is another.
@@ -222,7 +223,7 @@ impl Report {
 
     fn with_head(&self, body: &[u8]) -> Vec<u8> {
         let instance = human::safe(&self.instance);
-        let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+        let now = jiff::Timestamp::try_from(time::wall()).unwrap_or_default();
         let head = format!(
             "#!/bin/sh\n\
              # What sersync@{instance} has not brought to its remotes yet, as of {now:.0}.\n\

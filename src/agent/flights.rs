@@ -12,6 +12,7 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Batch, BatchId, Ending, Kind, LONGEST_PAUSE, Lane, Purge, Seq};
+use crate::time;
 use crate::transport::{self, Ahead, Order, Outcome, Sign};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -147,16 +148,17 @@ impl Engine {
         let answers = self.answer_sender.clone();
         let (id, batch_id, endpoint) = (remote.id, batch.id, remote.endpoint.clone());
         let may_be_ahead = batch.lane == Lane::Live && batch.kind == Kind::Entry;
-        let mut ahead = if may_be_ahead { remote.reserve.take() } else { None };
+        let ahead = if may_be_ahead { remote.reserve.take() } else { None };
+        let on_sign = Box::new(move |sign| {
+            pulse.send_modify(|pulse| pulse.note(sign, time::now()));
+            if sign == Sign::Answered {
+                // The engine may have ended.
+                let _ = answers.send(id);
+            }
+        });
+        let run = self.machine.carry_out(endpoint, order, ahead, on_sign);
         let abort = self.runs.spawn(async move {
-            let outcome = transport::carry_out(&endpoint, order, &mut ahead, |sign| {
-                pulse.send_modify(|pulse| pulse.note(sign, Instant::now()));
-                if sign == Sign::Answered {
-                    // The engine may have ended.
-                    let _ = answers.send(id);
-                }
-            })
-            .await;
+            let (outcome, ahead) = run.await;
             (id, batch_id, outcome, ahead)
         });
         if batch.lane == Lane::Background {
@@ -178,7 +180,7 @@ impl Engine {
 
     /// A run's task ended.
     pub(super) fn returned(&mut self, result: Result<(tokio::task::Id, Returned), tokio::task::JoinError>) {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         match result {
             Ok((task, (remote, batch, outcome, unused))) => {
                 self.tasks.remove(&task);
@@ -492,7 +494,7 @@ impl Engine {
 
     fn failure(&self, at: usize, path: &RelPath) -> Option<Failure> {
         let remote = &self.remotes[at];
-        remote.failure(path, remote.set.get(path)?, Instant::now(), SystemTime::now())
+        remote.failure(path, remote.set.get(path)?, time::now(), time::wall())
     }
 
     pub(super) fn tell_jobs(&mut self, ended: &[super::snapshot::JobId]) {
@@ -504,7 +506,7 @@ impl Engine {
         }
         // Somebody waits for it.
         if !ended.is_empty() {
-            self.publish(Instant::now());
+            self.publish(time::now());
         }
     }
 

@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::remote::Remote;
 use super::snapshot::Pause;
 use crate::state_file::{self, Durability};
+use crate::time;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -166,7 +167,7 @@ impl Engine {
         }
         self.plugins.pause(pause.is_some() && self.config.alone.is_some());
         self.paused = pause;
-        let now = Instant::now();
+        let now = time::now();
         self.note_history(now);
         if let Err(error) = self.history.write(Durability::PowerLoss, now) {
             let file = self.history.file.display();

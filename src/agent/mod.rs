@@ -25,6 +25,7 @@ mod history;
 mod jobs;
 mod keeper;
 mod link;
+mod machine;
 mod memory;
 mod mount_guard;
 mod publish;
@@ -34,6 +35,8 @@ mod report_file;
 mod reports;
 mod reserve;
 mod root;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;
 mod telling;
 mod write_down;

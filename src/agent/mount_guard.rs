@@ -20,6 +20,7 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::{Kind, Purge};
+use crate::time;
 use crate::transport::{Excess, Outcome, SAMPLE, Spared};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -322,7 +323,7 @@ impl MountGuard {
 impl Engine {
     /// The root `at` is made of these file systems now.
     pub(super) fn root_mounted(&mut self, at: usize, shape: Shape) {
-        let (now, wall, path) = (Instant::now(), SystemTime::now(), self.roots[at].path.clone());
+        let (now, wall, path) = (time::now(), time::wall(), self.roots[at].path.clone());
         let seq = self.next_seq();
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
             if remote.mount_guard.is_another(&shape) && !remote.mount_guard.is_new {
@@ -348,7 +349,7 @@ impl Engine {
     ) -> Verdict {
         let limit = self.config.delete_limit;
         let guard = &mut self.remotes[at].mount_guard;
-        let mut news = guard.note_spared(&outcome.spared, limit, Instant::now());
+        let mut news = guard.note_spared(&outcome.spared, limit, time::now());
         let verdict = match outcome.excess {
             _ if !compared => Verdict::Complete,
             None if outcome.withheld == 0 => {
@@ -396,7 +397,7 @@ impl Engine {
 
     /// Carries out the deletions that are withheld on the remotes `chosen`. Returns their number.
     pub(super) fn accept_deletions(&mut self, chosen: &[usize]) -> u64 {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         let seq = self.next_seq();
         let mut accepted: u64 = 0;
         for at in chosen {
@@ -451,7 +452,7 @@ impl Engine {
             .map(|remote| remote.name.clone())
             .collect();
         for name in names {
-            let ended = self.jobs.given_up(&name, why, SystemTime::now());
+            let ended = self.jobs.given_up(&name, why, time::wall());
             self.tell_jobs(&ended);
         }
     }

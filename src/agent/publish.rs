@@ -4,6 +4,7 @@ use super::engine::Engine;
 use super::root::{Condition, Root};
 use super::snapshot::{Protection, Snapshot, State};
 use crate::pending::Lane;
+use crate::time;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -116,7 +117,7 @@ impl Engine {
         let refused = self.reload_refused.iter().map(|mistake| {
             format!("the config file cannot be used, an older config is in force until a reload succeeds: {mistake}")
         });
-        let echo = self.echo_problem(Instant::now());
+        let echo = self.echo_problem(time::now());
         missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(refused).chain(echo).collect()
     }
 }

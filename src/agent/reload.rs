@@ -11,12 +11,12 @@ use crate::filter::EntryKind;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::Kind;
+use crate::time;
 use crate::transport::{Endpoint, SharedConnection};
 use crate::watch::Kept;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 impl Engine {
     /// Each remote of the config with its root and its name: the address, with a number behind it where two of the
@@ -100,7 +100,7 @@ impl Engine {
             }
             let id = self.new_watch_id();
             let keeper = self.keeper.as_deref_mut();
-            match Root::start(path.clone(), id, &self.config, None, keeper, &self.report_sender) {
+            match Root::start(&*self.machine, path.clone(), id, &self.config, None, keeper, &self.report_sender) {
                 Ok(root) => fresh.push(root),
                 Err(error) => {
                     self.config = old.clone();
@@ -120,7 +120,7 @@ impl Engine {
             let watch = kept.and_then(|kept| {
                 let again = kept.as_ref().map(Kept::try_clone).transpose()?;
                 let (path, reports) = (&self.roots[at].path, &self.report_sender);
-                Ok((start_watch(path, id, &self.config, None, kept, reports)?, again))
+                Ok((start_watch(&*self.machine, path, id, &self.config, None, kept, reports)?, again))
             });
             match watch {
                 Ok((watch, kept)) => anew.push((at, id, watch, kept)),
@@ -168,7 +168,7 @@ impl Engine {
     }
 
     fn reload_remotes(&mut self, old: &Config) {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         // What was excluded is missing on the remotes; what no event told of, or was sent in another way, may differ.
         let compare = self.config.filter != old.filter
             || self.config.events != old.events

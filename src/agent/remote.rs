@@ -20,7 +20,7 @@ use crate::transport::{
     Capabilities, Endpoint, Fault, Progress, Readiness, RootIdentity, SharedConnection, Sign, Totals,
 };
 use crate::watch::{Change, Hint};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -181,7 +181,7 @@ pub struct Remote {
     /// How many of its failed paths the journal names.
     pub paths_told: Ration,
     /// What runs.
-    pub flights: HashMap<BatchId, Flight>,
+    pub flights: BTreeMap<BatchId, Flight>,
     /// What was sent since start.
     pub totals: Totals,
     /// Whether a run reached it, since this process started.
@@ -217,7 +217,7 @@ impl Remote {
             backoff: Backoff::default(),
             down_told: Repeats::default(),
             paths_told: Ration::default(),
-            flights: HashMap::new(),
+            flights: BTreeMap::new(),
             totals: Totals::default(),
             has_answered: false,
             last_success: None,

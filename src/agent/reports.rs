@@ -10,9 +10,9 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::Kind;
+use crate::time;
 use crate::watch::{Change, Report};
 use std::collections::HashSet;
-use std::time::{Instant, SystemTime};
 
 impl Engine {
     pub(super) fn take_report(&mut self, watch: WatchId, report: Report) {
@@ -35,7 +35,7 @@ impl Engine {
             Report::Events(_) => {}
             Report::Overflowed => {
                 let root = self.roots[at].path.clone();
-                if let Some(times) = self.roots[at].overflows_told.happened_again(Instant::now()) {
+                if let Some(times) = self.roots[at].overflows_told.happened_again(time::now()) {
                     let again = match times.count {
                         1 => String::new(),
                         count => format!(" ({count} times in {})", human::rough(times.within)),
@@ -61,8 +61,8 @@ impl Engine {
                     "{}: {why}; waiting for it",
                     root.path.display()
                 );
-                root.missing(why, Instant::now());
-                self.publish(Instant::now());
+                root.missing(why, time::now());
+                self.publish(time::now());
             }
             Report::RootReady { returned, resumed } => self.root_ready(at, returned, resumed),
             Report::Unwatched { directory, reason } => {
@@ -82,7 +82,7 @@ impl Engine {
                 self.roots[at].unwatched.clear();
             }
             Report::Marked => {
-                if let Some(told) = self.roots[at].marked(Instant::now()) {
+                if let Some(told) = self.roots[at].marked(time::now()) {
                     self.mirrors_of(at).for_each(|remote| remote.set.all_told(told));
                 }
             }
@@ -96,7 +96,7 @@ impl Engine {
             Report::Drained(token) => {
                 self.barriers.drained(watch, token, self.seq);
                 // The caller does not wait for a pause that a path has for changing again and again.
-                let now = Instant::now();
+                let now = time::now();
                 self.remotes.iter_mut().for_each(|remote| remote.try_restless(now));
             }
         }
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     fn take_changes(&mut self, at: usize, changes: Vec<Change>) {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let (now, wall) = (time::now(), time::wall());
         if tracing::enabled!(tracing::Level::DEBUG) {
             for Change { path, hint, .. } in &changes {
                 tracing::debug!(sersync_path = %path.display(), "pending: {} ({hint:?})", path.display());
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     fn root_ready(&mut self, at: usize, returned: bool, resumed: bool) {
-        let now = Instant::now();
+        let now = time::now();
         let root = &mut self.roots[at];
         let was_starting = root.condition == Condition::Starting;
         let was_replaced = root.ready();
@@ -173,7 +173,7 @@ impl Engine {
         if resumed {
             self.roots[at].mark(now);
         }
-        let (seq, wall) = (self.next_seq(), SystemTime::now());
+        let (seq, wall) = (self.next_seq(), time::wall());
         for remote in self.remotes.iter_mut().filter(|remote| remote.root == path) {
             if resumed {
                 remote.set.taken_over(now);

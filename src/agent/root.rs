@@ -1,12 +1,13 @@
 //! One watched root while the agent runs: its watch thread, and what is wrong with it.
 
 use super::keeper::Keeper;
+use super::machine::{Machine, Watching};
 use crate::config::Config;
 use crate::file_system::Shape;
 use crate::path::RelPath;
 use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
-use crate::watch::{self, Kept, Report, Watch};
+use crate::watch::{self, Kept, Report};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ pub struct Root {
     pub unwatched: BTreeMap<RelPath, String>,
     /// How often the journal tells of overflows.
     pub overflows_told: Repeats,
-    watch: Watch,
+    watch: Box<dyn Watching>,
     /// Reports of this watch that were taken in.
     reports_taken: u64,
     /// A watch of before was taken up, if [`Report::RootReady`] confirms it.
@@ -63,12 +64,13 @@ pub struct Root {
     /// It has to be asked once more.
     mark_again: bool,
     /// The watch that this one replaces, kept until this one is ready; what it tells meanwhile counts.
-    replaced: Option<(WatchId, Watch)>,
+    replaced: Option<(WatchId, Box<dyn Watching>)>,
 }
 
 impl Root {
     /// Starts to watch `path` as `config` says, under the number `id`, or takes up the watch that `keeper` has of it.
     pub fn start(
+        machine: &dyn Machine,
         path: PathBuf,
         id: WatchId,
         config: &Config,
@@ -77,7 +79,7 @@ impl Root {
         reports: &mpsc::UnboundedSender<(WatchId, Report)>,
     ) -> io::Result<Self> {
         let kept = keeper.map(|keeper| left_or_new(keeper, &path)).transpose()?;
-        let watch = start_watch(&path, id, config, changed_since, kept, reports)?;
+        let watch = start_watch(machine, &path, id, config, changed_since, kept, reports)?;
         let identity = root_identity(&path);
         let condition = Condition::Starting;
         let (unwatched, may_be_resumed) = (BTreeMap::new(), watch.may_be_resumed());
@@ -101,7 +103,7 @@ impl Root {
     }
 
     /// Watches the same root in another way from now on. The old watch goes on until the new one is ready.
-    pub fn replace_watch(&mut self, id: WatchId, watch: Watch) {
+    pub fn replace_watch(&mut self, id: WatchId, watch: Box<dyn Watching>) {
         let old = (self.id, std::mem::replace(&mut self.watch, watch));
         // One that was not ready yet itself has nothing to add to the one that it was to replace.
         self.replaced.get_or_insert(old);
@@ -201,8 +203,8 @@ impl Root {
     }
 
     /// The watch.
-    pub fn watch(&self) -> &Watch {
-        &self.watch
+    pub fn watch(&self) -> &dyn Watching {
+        &*self.watch
     }
 }
 
@@ -218,13 +220,14 @@ fn left_or_new(keeper: &mut dyn Keeper, root: &Path) -> io::Result<Kept> {
 
 /// Starts a watch of `path` as `config` says, under the number `id`.
 pub(super) fn start_watch(
+    machine: &dyn Machine,
     path: &Path,
     id: WatchId,
     config: &Config,
     changed_since: Option<SystemTime>,
     kept: Option<Kept>,
     reports: &mpsc::UnboundedSender<(WatchId, Report)>,
-) -> io::Result<Watch> {
+) -> io::Result<Box<dyn Watching>> {
     let spec = watch::Spec {
         root: path.to_path_buf(),
         events: config.events,
@@ -236,7 +239,7 @@ pub(super) fn start_watch(
         raw: false,
     };
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let watch = watch::spawn(spec, kept, sender)?;
+    let watch = machine.watch(spec, kept, sender)?;
     let reports = reports.clone();
     tokio::spawn(async move {
         while let Some(report) = receiver.recv().await {

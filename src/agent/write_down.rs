@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::remote::Remote;
 use crate::journal::{Content, Journal, Left};
 use crate::pending::PendingSet;
+use crate::time;
 use crate::transport::Fault;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -165,7 +166,7 @@ impl Engine {
     pub(super) fn write_last(&mut self, orderly: bool, since: SystemTime) {
         let written = match orderly {
             true => self.ledger.stop(&self.remotes, since),
-            false => self.ledger.write_down(&mut self.remotes, self.missed_since, Instant::now() + RETRY),
+            false => self.ledger.write_down(&mut self.remotes, self.missed_since, time::now() + RETRY),
         };
         if written {
             self.roots.iter_mut().for_each(super::root::Root::written_down);

@@ -7,6 +7,7 @@ use crate::human;
 use crate::message_ids;
 use crate::pending::{LONGEST_PAUSE, backoff};
 use crate::repeats::{Ration, Repeats};
+use crate::time;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -149,7 +150,7 @@ type Stop = oneshot::Receiver<(Duration, oneshot::Sender<Vec<Told>>)>;
 impl Worker {
     async fn run(mut self, mut news: mpsc::UnboundedReceiver<Arc<[Told]>>, mut stop: Stop) {
         loop {
-            let now = Instant::now();
+            let now = time::now();
             self.start_calls(now);
             let publish_at = self.publish_if_due(now);
             let may_start = !*self.paused.borrow();
@@ -183,7 +184,7 @@ impl Worker {
         for told in told.iter().filter(|told| self.target.wants(&told.place)) {
             if !self.queue.push(told.clone()) {
                 self.status.failed += 1;
-                if let Some(times) = self.crowd_told.happened_again(Instant::now()) {
+                if let Some(times) = self.crowd_told.happened_again(time::now()) {
                     tracing::error!(
                         message_id = message_ids::PLUGIN_FAILED,
                         sersync_path = %told.place.path.display(),
@@ -238,7 +239,7 @@ impl Worker {
     /// It does not have to be waited for any more.
     fn answered(&mut self) {
         (self.failures, self.next_try) = (0, None);
-        if let Some(times) = self.down_told.ended(Instant::now()) {
+        if let Some(times) = self.down_told.ended(time::now()) {
             tracing::info!(
                 message_id = message_ids::PLUGIN_BACK,
                 "{} {}: answers again, after {times}",
@@ -249,9 +250,9 @@ impl Worker {
     }
 
     fn failed(&mut self, items: Vec<Item>, error: &CallError) {
-        let now = Instant::now();
+        let now = time::now();
         self.status.last_error.clone_from(&error.message);
-        self.status.failing_since.get_or_insert_with(SystemTime::now);
+        self.status.failing_since.get_or_insert_with(time::wall);
         if error.is_target_down {
             // Calls side by side that fail together are one failure.
             if self.next_try.is_none_or(|at| at <= now) {
@@ -292,7 +293,7 @@ impl Worker {
 
     fn give_up(&mut self, place: &Place, error: &CallError) {
         self.status.failed += 1;
-        let share = self.given_up_told.share(1, Instant::now());
+        let share = self.given_up_told.share(1, time::now());
         if share.lines == 0 {
             return;
         }
@@ -317,7 +318,7 @@ impl Worker {
         // The wall-clock time of the next try is computed once, not anew at each look.
         self.status.next_try = match (until, known.next_try) {
             (Some(_), Some(known)) if self.status.last_error == self.publish.borrow().last_error => Some(known),
-            (Some(until), _) => Some(SystemTime::now() + until),
+            (Some(until), _) => Some(time::wall() + until),
             (None, _) => None,
         };
         if known == self.status {

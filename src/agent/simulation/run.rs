@@ -1,0 +1,753 @@
+//! A simulation from its seed to its end: the steps, and what is checked at each.
+
+use super::Simulated;
+use super::inbox::{Item, reports};
+use super::tree::{Body, Deed, Node};
+use super::world::{Health, Shared, World};
+use crate::agent::engine::{Engine, Launch};
+use crate::agent::handle::{CommandError, Handle};
+use crate::config::{self, Config};
+use crate::path::RelPath;
+use crate::pending::Kind;
+use crate::time;
+use crate::watch::Hint;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+
+/// The simulated wall clock's first reading.
+const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+
+/// A healthy remote that is behind for longer is starved. The longest pause after a failure is five minutes.
+const BEHIND_AT_MOST: Duration = Duration::from_secs(400);
+
+/// Without faults everything is equal within this time.
+const CONVERGED: Duration = Duration::from_secs(900);
+
+/// So many turns without time passing are a busy loop.
+const TURNS_AT_ONCE: u32 = 20_000;
+
+/// Steps of the seed that a failure shows.
+const SHOWN: usize = 40;
+
+/// Waiting paths of a remote, beyond the limit that is set, for what a fold cannot take.
+const OVER_LIMIT: usize = 16;
+
+/// What a simulation did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Summary {
+    pub steps: u64,
+    pub runs: u64,
+    pub starts: u64,
+    pub barriers: u64,
+}
+
+/// Why a simulation failed.
+pub type Violation = String;
+
+/// Simulates `length` from `seed`.
+pub fn simulate(seed: u64, length: Duration) -> Result<Summary, Violation> {
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let result = runtime.block_on(async {
+        time::simulated::set_wall(SystemTime::UNIX_EPOCH + EPOCH);
+        let mut simulation = Simulation::new(seed);
+        let result = simulation.run(length).await;
+        result.map_err(|violation| simulation.describe(&violation)).map(|()| simulation.summary)
+    });
+    time::simulated::end();
+    result
+}
+
+struct Simulation {
+    seed: u64,
+    rng: fastrand::Rng,
+    world: Shared,
+    directory: tempfile::TempDir,
+    config: Arc<Mutex<Config>>,
+    engine: Option<Engine>,
+    handle: Option<Handle>,
+    calls: JoinSet<Result<(), Violation>>,
+    began: Instant,
+    /// When something ended last that holds up everything.
+    calm_since: Instant,
+    /// Since when a path of a remote differs, and after which deed.
+    behind: BTreeMap<(String, RelPath), (Instant, u64)>,
+    closes: Vec<(Instant, RelPath)>,
+    root_back_at: Option<(Instant, bool)>,
+    paused: bool,
+    /// The wall clock is set back now and then; then no change keeps size and time, since a walk goes by the time of change.
+    steps_wall: bool,
+    limit: usize,
+    trace: VecDeque<String>,
+    summary: Summary,
+}
+
+fn names() -> Vec<String> {
+    (1..4).map(|host| format!("192.0.2.{host}::www")).collect()
+}
+
+fn read_config(root: &Path, limit: usize, params: &str, workers: u32) -> Config {
+    let text = format!(
+        r#"<head version="2.5"><sersync>
+        <localpath watch="{}"><remote ip="192.0.2.1" name="www"/><remote ip="192.0.2.2" name="www"/>
+        <remote ip="192.0.2.3" name="www"/></localpath>
+        <rsync><commonParams params="{params}"/></rsync><crontab start="true" schedule="600"/></sersync>
+        <agent><workers count="{workers}"/></agent></head>"#,
+        root.display()
+    );
+    let mut config = config::parse(text.as_bytes(), Path::new("simulated.xml")).unwrap().config;
+    config.agent.pending_limit = limit;
+    config
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // The journal is written at each turn: not to a disk.
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let root = directory.path().join("source");
+        std::fs::create_dir(&root).unwrap();
+        let world = World::new(fastrand::Rng::with_seed(rng.u64(..)), &root, &names());
+        let limit = if rng.u8(..) < 64 { rng.usize(4..40) } else { 100_000 };
+        let config = read_config(&root, limit, "-a", rng.u32(1..12));
+        Self {
+            seed,
+            world: Arc::new(Mutex::new(world)),
+            directory,
+            config: Arc::new(Mutex::new(config)),
+            engine: None,
+            handle: None,
+            calls: JoinSet::new(),
+            began: time::now(),
+            calm_since: time::now(),
+            behind: BTreeMap::new(),
+            closes: Vec::new(),
+            root_back_at: None,
+            paused: false,
+            steps_wall: rng.u8(..) < 64,
+            limit,
+            trace: VecDeque::new(),
+            summary: Summary::default(),
+            rng,
+        }
+    }
+
+    fn describe(&self, violation: &str) -> String {
+        let trace: Vec<&str> = self.trace.iter().map(String::as_str).collect();
+        format!("seed {}: {violation}\n{}", self.seed, trace.join("\n"))
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        self.trace.push_back(format!("{:>12.3} {}", time::now().duration_since(self.began).as_secs_f64(), what()));
+        if self.trace.len() > SHOWN {
+            self.trace.pop_front();
+        }
+    }
+
+    async fn run(&mut self, length: Duration) -> Result<(), Violation> {
+        self.start().await?;
+        let end = self.began + length;
+        while time::now() < end {
+            let gap = self.gap();
+            self.pass(gap).await?;
+            self.summary.steps += 1;
+            self.due()?;
+            self.step().await?;
+        }
+        self.calm().await
+    }
+
+    /// The time to the next step: mostly a burst, sometimes a long silence.
+    fn gap(&mut self) -> Duration {
+        match self.rng.u8(..) {
+            0..140 => Duration::from_millis(self.rng.u64(0..8)),
+            140..225 => Duration::from_millis(self.rng.u64(0..1_500)),
+            225..246 => Duration::from_secs(self.rng.u64(1..120)),
+            _ => Duration::from_secs(self.rng.u64(60..3_000)),
+        }
+    }
+
+    /// Has the engine run for `time`, and checks what must hold.
+    async fn pass(&mut self, time: Duration) -> Result<(), Violation> {
+        let until = time::now() + time;
+        self.turn_until(until, |_| false).await?;
+        self.check()
+    }
+
+    /// Has the engine run until `until`, or until `ended` holds after one of its turns.
+    async fn turn_until(&mut self, until: Instant, ended: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+        let (mut turns, mut at) = (0, time::now());
+        loop {
+            let Some(engine) = &mut self.engine else {
+                tokio::time::sleep_until(until.into()).await;
+                return Ok(());
+            };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(until.into()) => return Ok(()),
+                flow = engine.turn() => if flow.is_break() { return Err("the engine ended by itself".to_owned()) },
+            }
+            turns = if time::now() == at { turns + 1 } else { 0 };
+            at = time::now();
+            if turns > TURNS_AT_ONCE {
+                return Err("the engine turns and turns, and no time passes".to_owned());
+            }
+            if ended(self) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what was to be done by now.
+    fn due(&mut self) -> Result<(), Violation> {
+        let now = time::now();
+        while let Some(result) = self.calls.try_join_next() {
+            result.unwrap()?;
+        }
+        let (due, later) = std::mem::take(&mut self.closes).into_iter().partition(|(at, _)| *at <= now);
+        self.closes = later;
+        let due: Vec<(Instant, RelPath)> = due;
+        for (_, path) in due {
+            self.close(&path);
+        }
+        if let Some((at, another)) = self.root_back_at
+            && at <= now
+        {
+            self.root_back(another);
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<(), Violation> {
+        match self.rng.u16(0..1_000) {
+            0..720 => self.write(),
+            720..760 => self.open(),
+            760..810 => self.change_health()?,
+            810..830 => self.change_readability(),
+            830..840 => self.overflow(),
+            840..848 => self.root_away(),
+            848..905 => self.call_barrier(),
+            905..930 => self.command(),
+            930..942 => self.pause(),
+            942..956 => self.restart().await?,
+            956..966 => self.reload(),
+            966..980 => self.step_wall(),
+            980..985 => self.calm().await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn path(&mut self) -> RelPath {
+        let known = self.world.lock().unwrap().source.tree.0.len();
+        if known > 0 && self.rng.bool() {
+            let nth = self.rng.usize(0..known);
+            return self.world.lock().unwrap().source.tree.0.keys().nth(nth).unwrap().clone();
+        }
+        let depth = self.rng.usize(1..4);
+        let names: Vec<String> = (0..depth).map(|_| ["a", "b", "c", "d"][self.rng.usize(0..4)].to_owned()).collect();
+        RelPath::new(names.join("/").as_bytes()).unwrap()
+    }
+
+    fn write(&mut self) {
+        if !self.world.lock().unwrap().root_there {
+            return;
+        }
+        let path = self.path();
+        let deed = match self.rng.u8(0..100) {
+            0..45 => {
+                let same = !self.steps_wall && self.rng.u8(..) < 40;
+                let body = self.world.lock().unwrap().content(&path, same);
+                Deed::Write(path, body)
+            }
+            45..63 => Deed::MakeDirectory(path),
+            63..78 => Deed::Remove(path),
+            78..94 => Deed::Rename(path, self.path()),
+            _ => Deed::SetAttributes(path, self.rng.u64(0..5)),
+        };
+        if self.world.lock().unwrap().carry_out(&deed, true, None) {
+            self.note(|| format!("{deed:?}"));
+        }
+    }
+
+    /// A writer begins a new file, and closes it later.
+    fn open(&mut self) {
+        let path = self.path();
+        let mut world = self.world.lock().unwrap();
+        if !world.root_there || world.source.tree.get(&path).is_some() {
+            return;
+        }
+        let body = world.content(&path, false);
+        let opened = world.carry_out(&Deed::Write(path.clone(), body), true, Some(Hint::BeingWritten));
+        if opened {
+            world.open.insert(path.clone());
+        }
+        drop(world);
+        if opened {
+            self.note(|| format!("open {}", path.display()));
+            let time = Duration::from_millis(self.rng.u64(10..20_000));
+            self.closes.push((time::now() + time, path));
+        }
+    }
+
+    fn close(&mut self, path: &RelPath) {
+        let mut world = self.world.lock().unwrap();
+        if !world.open.remove(path) {
+            return;
+        }
+        let body = world.content(path, false);
+        world.carry_out(&Deed::Write(path.clone(), body), true, None);
+        drop(world);
+        self.note(|| format!("close {}", path.display()));
+    }
+
+    fn change_health(&mut self) -> Result<(), Violation> {
+        let name = names()[self.rng.usize(0..3)].clone();
+        let health = [Health::Up, Health::Up, Health::Refused, Health::Hung][self.rng.usize(0..4)];
+        let pace = Duration::from_millis([0, 1, 10, 300][self.rng.usize(0..4)]);
+        self.note(|| format!("{name}: {health:?}, {pace:?} for an entry"));
+        self.set_health(&name, health, pace)
+    }
+
+    fn set_health(&mut self, name: &str, health: Health, pace: Duration) -> Result<(), Violation> {
+        let mut world = self.world.lock().unwrap();
+        let state = world.remotes.get_mut(name).unwrap();
+        state.pace = pace;
+        if state.health == health {
+            return Ok(());
+        }
+        let (now, tries) = (time::now(), state.tries);
+        let down = now.duration_since(state.up_since);
+        state.health = health;
+        state.up_since = now;
+        state.tries = 0;
+        // A second at first, then twice as long each time, up to five minutes; callers may ask for more.
+        let most = 40 + down.as_secs() / 100;
+        if tries > most {
+            return Err(format!("{name}: {tries} tries in {down:?} while it was down"));
+        }
+        Ok(())
+    }
+
+    fn change_readability(&mut self) {
+        let path = self.path();
+        let mut world = self.world.lock().unwrap();
+        if world.unreadable.is_empty() || self.rng.bool() {
+            world.unreadable.insert(path);
+            return;
+        }
+        // A change of mode is what makes a file readable, and the watch reports it.
+        for path in std::mem::take(&mut world.unreadable) {
+            let attributes = self.rng.u64(5..1_000);
+            world.carry_out(&Deed::SetAttributes(path, attributes), true, None);
+        }
+        drop(world);
+        self.calm_since = time::now();
+    }
+
+    fn overflow(&mut self) {
+        self.note(|| "overflow".to_owned());
+        self.calm_since = time::now();
+        let world = self.world.lock().unwrap();
+        for inbox in world.inbox.iter().chain(&world.replaced) {
+            let since = inbox.lose_changes();
+            inbox.push_first(Item::Overflow(since));
+        }
+    }
+
+    fn away(&self) -> PathBuf {
+        self.directory.path().join("away")
+    }
+
+    fn root_away(&mut self) {
+        if !self.world.lock().unwrap().root_there {
+            return;
+        }
+        let another = self.rng.bool();
+        let time = Duration::from_millis(self.rng.u64(10..100_000));
+        self.note(|| format!("the root goes, another comes: {another}"));
+        let mut world = self.world.lock().unwrap();
+        std::fs::rename(&world.root, self.away()).unwrap();
+        world.root_there = false;
+        // A writer of the old directory writes nothing into the new one.
+        world.open.clear();
+        let since: Vec<SystemTime> =
+            world.inbox.iter().chain(&world.replaced).map(|inbox| inbox.lose_changes()).collect();
+        for inbox in world.inbox.iter().chain(&world.replaced) {
+            inbox.push_first(Item::RootAway);
+        }
+        world.lost_at = since.into_iter().min();
+        drop(world);
+        self.root_back_at = Some((time::now() + time, another));
+    }
+
+    fn root_back(&mut self, another: bool) {
+        self.root_back_at = None;
+        self.note(|| "the root is back".to_owned());
+        let deeds = if another { self.rng.usize(0..8) } else { 0 };
+        if another {
+            std::fs::remove_dir(self.away()).unwrap();
+            std::fs::create_dir(&self.world.lock().unwrap().root).unwrap();
+        } else {
+            std::fs::rename(self.away(), &self.world.lock().unwrap().root).unwrap();
+        }
+        for _ in 0..deeds {
+            let path = self.path();
+            let mut world = self.world.lock().unwrap();
+            let body = world.content(&path, false);
+            let deed = if self.rng.bool() { Deed::Write(path, body) } else { Deed::Remove(path) };
+            world.carry_out(&deed, false, None);
+        }
+        let mut world = self.world.lock().unwrap();
+        world.root_there = true;
+        let since = world.lost_at.take().unwrap_or(SystemTime::UNIX_EPOCH);
+        for inbox in world.inbox.iter().chain(&world.replaced) {
+            inbox.push(Item::RootBack(since), time::now());
+        }
+        drop(world);
+        self.calm_since = time::now();
+    }
+
+    fn call_barrier(&mut self) {
+        let Some(handle) = self.handle.clone() else { return };
+        let timeout = Duration::from_secs(self.rng.u64(1..600));
+        let world = self.world.clone();
+        let (called, open) = {
+            let world = world.lock().unwrap();
+            (world.deeds, world.open.clone())
+        };
+        self.summary.barriers += 1;
+        self.note(|| format!("a barrier, {timeout:?}"));
+        self.calls.spawn(async move {
+            match handle.wait_synced(timeout).await {
+                Ok(()) => nothing_older(&world.lock().unwrap(), called, &open),
+                Err(_) => Ok(()),
+            }
+        });
+    }
+
+    fn command(&mut self) {
+        let Some(handle) = self.handle.clone() else { return };
+        let which = self.rng.u8(0..4);
+        self.note(|| format!("command {which}"));
+        let world = self.world.clone();
+        self.calls.spawn(async move {
+            // Each may ask for a try of every remote.
+            world.lock().unwrap().remotes.values_mut().for_each(|state| state.tries = 0);
+            match which {
+                0 => drop(handle.full_sync(Vec::new()).await),
+                1 => drop(handle.retry(Vec::new()).await),
+                2 => drop(handle.full_sync_delete(Vec::new()).await),
+                _ => {
+                    if let Ok(job) = handle.full_sync(Vec::new()).await {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        let _ = handle.cancel(job).await;
+                    }
+                }
+            }
+            Ok(())
+        });
+    }
+
+    fn pause(&mut self) {
+        let Some(handle) = self.handle.clone() else { return };
+        self.paused = !self.paused;
+        let paused = self.paused;
+        self.note(|| format!("paused: {paused}"));
+        self.calm_since = time::now();
+        self.calls.spawn(async move {
+            let done = if paused { handle.pause("the simulation".to_owned()).await } else { handle.resume().await };
+            match done {
+                Ok(()) | Err(CommandError::Stopping) => Ok(()),
+                Err(error) => Err(format!("pause or resume: {error}")),
+            }
+        });
+    }
+
+    fn reload(&mut self) {
+        let Some(handle) = self.handle.clone() else { return };
+        let params = if self.rng.bool() { "-a" } else { "-az" };
+        let root = self.world.lock().unwrap().root.clone();
+        let config = read_config(&root, self.limit, params, self.rng.u32(1..12));
+        let anew = config.rsync.params != self.config.lock().unwrap().rsync.params;
+        self.note(|| format!("reload, compared anew: {anew}"));
+        *self.config.lock().unwrap() = config;
+        self.calm_since = time::now();
+        self.calls.spawn(async move {
+            match handle.reload().await {
+                Ok(()) | Err(CommandError::Stopping) => Ok(()),
+                Err(error) => Err(format!("reload: {error}")),
+            }
+        });
+    }
+
+    fn step_wall(&mut self) {
+        if self.steps_wall {
+            let (by, back) = (Duration::from_secs(self.rng.u64(1..100_000)), self.rng.bool());
+            self.note(|| format!("the wall clock steps by {by:?}, back: {back}"));
+            time::simulated::step_wall(by, back);
+        }
+    }
+
+    async fn restart(&mut self) -> Result<(), Violation> {
+        let orderly = self.rng.bool();
+        let resumable = self.rng.bool();
+        let away = if self.rng.bool() { 0 } else { self.rng.u64(0..2_000_000) };
+        self.note(|| format!("the end, orderly: {orderly}, resumable: {resumable}, for {away} ms"));
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        self.handle = None;
+        if orderly {
+            engine.shut_down().await;
+        } else {
+            drop(engine);
+        }
+        // Its tasks end.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        self.world.lock().unwrap().resumable = resumable;
+        let until = time::now() + Duration::from_millis(away);
+        while time::now() < until {
+            tokio::time::sleep(self.gap().min(until - time::now()) + Duration::from_millis(1)).await;
+            self.due()?;
+            if self.rng.u8(..) < 200 {
+                self.write();
+            }
+        }
+        self.start().await
+    }
+
+    async fn start(&mut self) -> Result<(), Violation> {
+        self.summary.starts += 1;
+        self.calm_since = time::now();
+        self.behind.clear();
+        let (config, now) = (self.config.clone(), self.config.lock().unwrap().clone());
+        let launch = Launch {
+            instance: "www".to_owned(),
+            config: now,
+            load: Box::new(move || Ok(config.lock().unwrap().clone())),
+            state_directory: self.directory.path().join("state"),
+            heart: None,
+            keeper: None,
+        };
+        let (sender, commands) = mpsc::channel(64);
+        let (notices, _) = broadcast::channel(64);
+        let machine = Box::new(Simulated(self.world.clone()));
+        let (engine, snapshots) = Engine::new(launch, machine, commands, notices.clone()).map_err(|e| e.to_string())?;
+        self.engine = Some(engine);
+        let handle = Handle::new(sender, snapshots, notices);
+        self.handle = Some(handle.clone());
+        self.calls.spawn(async move {
+            match handle.begin(Vec::new()).await {
+                Ok(()) | Err(CommandError::Stopping) => Ok(()),
+                Err(error) => Err(format!("begin: {error}")),
+            }
+        });
+        Ok(())
+    }
+
+    /// All faults end, and everything has to become equal.
+    async fn calm(&mut self) -> Result<(), Violation> {
+        self.note(|| "calm".to_owned());
+        for name in names() {
+            self.set_health(&name, Health::Up, Duration::from_millis(1))?;
+        }
+        if let Some((_, another)) = self.root_back_at {
+            self.root_back(another);
+        }
+        if self.paused {
+            self.pause();
+        }
+        for (_, path) in std::mem::take(&mut self.closes) {
+            self.close(&path);
+        }
+        let unreadable = std::mem::take(&mut self.world.lock().unwrap().unreadable);
+        for path in unreadable {
+            let attributes = self.rng.u64(1_000..2_000);
+            self.world.lock().unwrap().carry_out(&Deed::SetAttributes(path, attributes), true, None);
+        }
+        self.pass(Duration::from_secs(5)).await?;
+        let Some(handle) = self.handle.clone() else { return Ok(()) };
+        let answer = Arc::new(Mutex::new(None));
+        let given = answer.clone();
+        self.calls.spawn(async move {
+            let result = handle.wait_synced(CONVERGED).await;
+            *given.lock().unwrap() = Some(result);
+            Ok(())
+        });
+        let seen = answer.clone();
+        self.turn_until(time::now() + CONVERGED * 2, move |_| seen.lock().unwrap().is_some()).await?;
+        let result = answer.lock().unwrap().take();
+        match result {
+            Some(Ok(())) => {}
+            other => return Err(format!("without faults, not in sync after {CONVERGED:?}: {other:?}")),
+        }
+        for name in names() {
+            let differences = self.world.lock().unwrap().differences(&name);
+            if let Some((path, _)) = differences.first() {
+                let state = self.state(&name, path);
+                return Err(format!("in sync, but {} differ on {name}: {state}", differences.len()));
+            }
+        }
+        self.due()
+    }
+
+    fn state(&self, remote: &str, path: &RelPath) -> String {
+        let world = self.world.lock().unwrap();
+        let (here, there) = (world.source.tree.get(path), world.remotes[remote].tree.get(path));
+        format!("{} is {here:?}, there {there:?}", path.display())
+    }
+
+    /// Checks what must hold at any time.
+    fn check(&mut self) -> Result<(), Violation> {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let now = time::now();
+        let mut world = self.world.lock().unwrap();
+        world.forget_delivered();
+        if !world.root_there {
+            self.behind.clear();
+            return Ok(());
+        }
+        let mut behind = BTreeMap::new();
+        let mut found = None;
+        for remote in &engine.remotes {
+            if remote.set.waiting() > self.limit + OVER_LIMIT {
+                return Err(format!(
+                    "{}: {} paths wait, the limit is {}",
+                    remote.name,
+                    remote.set.waiting(),
+                    self.limit
+                ));
+            }
+            let differences = world.differences(&remote.name);
+            if differences.is_empty() {
+                continue;
+            }
+            let pending: Vec<(&RelPath, Kind, bool)> =
+                remote.set.paths().map(|(path, entry, flies)| (path, entry.kind, flies)).collect();
+            for (path, shows) in differences {
+                if world.open.contains(&path) {
+                    continue;
+                }
+                let is_here = world.source.tree.get(&path).is_some();
+                let is_gone = |above: &RelPath| !world.source.tree.get(above).is_some_and(|node| node.is_directory());
+                let by_set = pending.iter().any(|(pending, kind, flies)| {
+                    if *pending == &path {
+                        return shows || *flies || matches!(kind, Kind::Entry | Kind::VerifiedTree | Kind::Pruned);
+                    }
+                    let above = pending.is_root() || path.is_inside(pending);
+                    above
+                        && (*flies && *kind >= Kind::Pruned
+                            || *kind == Kind::VerifiedTree
+                            || *kind >= Kind::Tree && shows
+                            || *kind == Kind::Pruned && !is_here
+                            || is_gone(pending))
+                });
+                let by_watch = || {
+                    let inboxes = world.inbox.iter().chain(&world.replaced);
+                    inboxes.into_iter().any(|inbox| inbox.covers(&path, shows))
+                        || world.delivered.iter().any(|(_, change)| reports(change, &path, shows))
+                };
+                if !by_set && !by_watch() {
+                    found = Some((remote.name.clone(), path));
+                    break;
+                }
+                let deed = world.history.get(&path).and_then(|states| states.last()).map_or(0, |(deed, _)| *deed);
+                let key = (remote.name.clone(), path);
+                let since = self.behind.get(&key).filter(|(_, known)| *known == deed).map_or(now, |(since, _)| *since);
+                let state = &world.remotes[&remote.name];
+                let healthy = state.health == Health::Up && !self.paused && !world.unreadable.contains(&key.1);
+                let from = since.max(self.calm_since).max(state.up_since);
+                if healthy && now.duration_since(from) > BEHIND_AT_MOST {
+                    let seconds = now.duration_since(since).as_secs();
+                    return Err(format!("{}: {} has waited for {seconds} s", key.0, key.1.display()));
+                }
+                behind.insert(key, (since, deed));
+            }
+        }
+        let runs = world.remotes.values().map(|state| state.runs).sum();
+        drop(world);
+        self.summary.runs = runs;
+        self.behind = behind;
+        match found {
+            Some((remote, path)) => {
+                Err(format!("{remote} differs and nothing is pending: {}", self.state(&remote, &path)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether each remote has nothing that is older than the deed `called`.
+fn nothing_older(world: &World, called: u64, open: &BTreeSet<RelPath>) -> Result<(), Violation> {
+    for (name, state) in &world.remotes {
+        let paths: BTreeSet<&RelPath> = world.history.keys().chain(state.tree.0.keys()).collect();
+        for path in paths.into_iter().filter(|path| !open.contains(*path)) {
+            let Some(states) = world.states_since(path, called) else { continue };
+            // One that vanished while it was sent counts as changed after the call: its removal arrives by itself.
+            if states[1..].contains(&None) {
+                continue;
+            }
+            let there = state.tree.get(path);
+            let content = |body: Body| match body {
+                Body::Directory => None,
+                Body::File { content, .. } => Some(content),
+            };
+            // What a run sends in the midst of a change has the content of now and the attributes of its list.
+            let fits = match there {
+                None => states.iter().any(Option::is_none),
+                Some(there) => {
+                    let new =
+                        |state: &Option<Node>| state.is_some_and(|node| content(node.body) == content(there.body));
+                    let attributes =
+                        |state: &Option<Node>| state.is_some_and(|node| node.attributes == there.attributes);
+                    states.iter().any(new) && states.iter().any(attributes)
+                }
+            };
+            if !fits {
+                return Err(format!(
+                    "a barrier was answered early: {name} has {there:?} at {}, since deed {called} there was {states:?}",
+                    path.display()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How long the suite simulates, by the machine's clock.
+const SUITE: Duration = Duration::from_secs(60);
+
+/// Simulated time for one seed.
+const LENGTH: Duration = Duration::from_secs(4 * 3_600);
+
+/// The seeds of one run of the suite differ from those of the next one. `SERSYNC_SIMULATION_SEED=N` runs that seed alone,
+/// `SERSYNC_SIMULATION_SECONDS=N` simulates for so long.
+#[test]
+fn nothing_is_lost_and_no_barrier_is_early_in_any_order_of_events() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("SERSYNC_SIMULATION_SEED") {
+        let summary = simulate(seed, LENGTH).unwrap_or_else(|violation| panic!("{violation}"));
+        println!("seed {seed}: {summary:?}");
+        return;
+    }
+    let time = number("SERSYNC_SIMULATION_SECONDS").map_or(SUITE, Duration::from_secs);
+    let (began, first) = (Instant::now(), fastrand::u64(..) >> 16);
+    let (mut total, mut seeds) = (Summary::default(), 0);
+    while began.elapsed() < time {
+        let seed = first + seeds;
+        let summary = simulate(seed, LENGTH).unwrap_or_else(|violation| panic!("{violation}"));
+        total.steps += summary.steps;
+        total.runs += summary.runs;
+        total.starts += summary.starts;
+        total.barriers += summary.barriers;
+        seeds += 1;
+    }
+    let hours = seeds * LENGTH.as_secs() / 3_600;
+    println!("{seeds} seeds from {first}, {hours} simulated hours in {:?}: {total:?}", began.elapsed());
+}
