@@ -13,7 +13,7 @@ use super::keeper::Keeper;
 use super::machine::{Machine, Real};
 use super::memory::Memory;
 use super::publish::SNAPSHOT_INTERVAL;
-use super::remote::{Remote, RemoteId};
+use super::remote::{Flight, Remote, RemoteId};
 use super::root::{Condition, Root, WatchId};
 use super::snapshot::{Notice, Pause, Protection, Snapshot, StartedFrom, State};
 use super::telling::Partial;
@@ -25,7 +25,7 @@ use crate::human;
 use crate::journal::LeftRemote;
 use crate::message_ids;
 use crate::path::RelPath;
-use crate::pending::{BatchId, Kind, Seq};
+use crate::pending::{BatchId, Kind, Lane, Seq};
 use crate::plugin::Plugins;
 use crate::time;
 use crate::transport::Totals;
@@ -433,7 +433,11 @@ impl Engine {
         // A run that becomes silent leaves its turn to another.
         let silent = self.remotes.iter().filter_map(|remote| remote.next_silence(now)).min();
         let snapshot = self.dirty.then(|| self.snapshot_at + SNAPSHOT_INTERVAL);
-        let progress = self.jobs.is_active().then(|| now + PROGRESS_INTERVAL);
+        let moves = |remote: &Remote| {
+            let full = remote.flights.values().filter(|flight| flight.lane == Lane::Background);
+            full.into_iter().any(Flight::has_answer)
+        };
+        let progress = (self.jobs.is_active() && self.remotes.iter().any(moves)).then(|| now + PROGRESS_INTERVAL);
         let heart = self.heart.as_ref().map(|heart| now + heart.interval / 2);
         let (journal, plugins) = (self.ledger.retry_at(), self.next_review());
         let clock = self.clock.as_ref().and_then(|clock| clock.wake(now, time::wall()));

@@ -114,7 +114,11 @@ impl Run<'_> {
                 Health::Up => return Ok(()),
                 Health::Refused => return Err(fault(fault_name::CONNECTION_LOST)),
                 Health::Hung if time::now().duration_since(began) >= PATIENCE => return Err(fault(name)),
-                Health::Hung => tokio::time::sleep(Duration::from_secs(1)).await,
+                Health::Hung => {
+                    let changed = self.world.lock().unwrap().health_changed.clone();
+                    // Whether it changed or not, the remote is looked at again.
+                    let _ = tokio::time::timeout_at((began + PATIENCE).into(), changed.notified()).await;
+                }
             }
         }
     }

@@ -326,6 +326,7 @@ impl Simulation {
         state.health = health;
         state.up_since = now;
         state.tries = 0;
+        world.health_changed.notify_waiters();
         // A second at first, then twice as long each time, up to five minutes; callers may ask for more.
         let most = 40 + down.as_secs() / 100;
         if tries > most {

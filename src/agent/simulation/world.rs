@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// How a remote answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct World {
     /// Whether the root is there.
     pub root_there: bool,
     pub remotes: BTreeMap<String, RemoteState>,
+    /// A remote is in another state of health than before.
+    pub health_changed: Arc<Notify>,
     /// Files that rsync cannot read.
     pub unreadable: BTreeSet<RelPath>,
     /// Files that a writer has open.
@@ -84,6 +87,7 @@ impl World {
             source: Source::default(),
             root_there: true,
             remotes: remotes.iter().map(|name| (name.clone(), state())).collect(),
+            health_changed: Arc::default(),
             unreadable: BTreeSet::new(),
             open: BTreeSet::new(),
             history: BTreeMap::new(),
