@@ -240,6 +240,35 @@ fn a_remote_that_runs_nothing_but_rsync_is_sent_what_was_renamed() {
     mirror.converged();
 }
 
+/// What the login's shell prints before the answers is none of them.
+#[test]
+fn a_shell_that_prints_lines_of_its_own_does_not_shift_the_answers() {
+    let place = Place::new();
+    let Some(sshd) = Sshd::start(&place.path("sshd")) else { return };
+    let chatty = place.path("chatty");
+    put(
+        &chatty,
+        "#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in rsync*) ;; *) echo Your password will expire in 5 days; echo 1;; esac\n\
+         exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+    );
+    fs::set_permissions(&chatty, fs::Permissions::from_mode(0o755)).unwrap();
+    let keys = place.path("sshd/authorized");
+    let key = fs::read_to_string(&keys).unwrap();
+    fs::write(&keys, format!("command=\"{}\" {key}", chatty.display())).unwrap();
+    put(&place.source().join("kept/file"), "content");
+    put(&place.source().join("old"), "content");
+    let mirror = Mirror::start(place, sshd);
+    // The first rename cannot be made there: something holds its place.
+    put(&mirror.copy("taken/by"), "what only the remote has");
+    mirror.rename("kept", "taken");
+    mirror.rename("old", "new");
+    mirror.converged();
+    let inode = mirror.inode("new");
+    mirror.rename("new", "newer");
+    mirror.converged();
+    assert_eq!(mirror.inode("newer"), inode);
+}
+
 #[test]
 fn where_nothing_may_be_deleted_nothing_is_moved() {
     let place = Place::new();

@@ -24,6 +24,10 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(300);
 /// directory on a slow disk, sends nothing meanwhile.
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Has ssh print no banner of the host, which says nothing of a failure. ssh takes the first value that it finds: one
+/// that the config gives counts.
+const QUIETLY: [&str; 2] = ["-o", "LogLevel=ERROR"];
+
 /// One remote, ready to be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -359,6 +363,7 @@ impl Endpoint {
             arguments.extend(["-p".into(), port.to_string().into()]);
         }
         arguments.extend(self.ssh.iter().map(OsString::from));
+        arguments.extend(QUIETLY.iter().map(OsString::from));
         if let Some(socket) = &self.control_socket {
             arguments.extend(["-o".into(), "ControlMaster=no".into(), "-S".into(), socket.into()]);
         }
@@ -412,6 +417,7 @@ impl Endpoint {
         for word in &self.ssh {
             shell.push_str(&format!(" \"{word}\""));
         }
+        shell.push_str(&format!(" {}", QUIETLY.join(" ")));
         if let Some(socket) = &self.control_socket {
             shell.push_str(&format!(" -o ControlMaster=no -S \"{}\"", socket.display()));
         }

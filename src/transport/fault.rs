@@ -18,6 +18,7 @@ pub mod name {
     pub const CONNECTION_LOST: &str = "ConnectionLost";
     pub const CONNECTION_REFUSED: &str = "ConnectionRefused";
     pub const DELETE_LIMIT: &str = "DeleteLimit";
+    pub const HOST_KEY_CHANGED: &str = "HostKeyChanged";
     pub const HOST_KEY_UNKNOWN: &str = "HostKeyUnknown";
     pub const HOST_UNKNOWN: &str = "HostUnknown";
     pub const IN_THE_WAY: &str = "DirectoryInTheWay";
@@ -37,6 +38,7 @@ pub mod name {
     pub const RSYNC_FAILED: &str = "RsyncFailed";
     pub const RSYNC_KILLED: &str = "RsyncKilled";
     pub const RSYNC_MISSING: &str = "RsyncMissing";
+    pub const SHELL_NOT_CLEAN: &str = "ShellNotClean";
     pub const TIMEOUT: &str = "Timeout";
     pub const TOO_MANY_CONNECTIONS: &str = "TooManyConnections";
     pub const TOO_MANY_OPEN_FILES: &str = "TooManyOpenFiles";
@@ -50,7 +52,7 @@ pub(super) const DELETIONS_STOPPED: &str = "Deletions stopped due to --max-delet
 
 /// A phrase of rsync, ssh or the C library, the fault it names, and what to do. The first that occurs decides.
 /// Phrases: rsync 3.0.6 to 3.5.0, OpenSSH 9, glibc's strerror in the C locale.
-const REMEDIES: [(&str, &str, &str); 35] = [
+const REMEDIES: [(&str, &str, &str); 48] = [
     (DELETIONS_STOPPED, name::DELETE_LIMIT, "raise `--max-delete` in <commonParams>, or delete by hand on the remote"),
     (
         "could not make way",
@@ -82,10 +84,16 @@ const REMEDIES: [(&str, &str, &str); 35] = [
          just named: `systemctl daemon-reload`, then restart the unit",
     ),
     ("access denied to", name::PERMISSION_DENIED, "check `hosts allow` and `hosts deny` in the server's rsyncd.conf"),
+    ("Permission denied (publickey", name::AUTH_FAILED, NO_LOGIN),
+    ("Permission denied (keyboard-interactive", name::AUTH_FAILED, NO_LOGIN),
+    ("Permission denied (password", name::AUTH_FAILED, NO_LOGIN),
+    ("Permission denied (gssapi", name::AUTH_FAILED, NO_LOGIN),
+    ("Permission denied (hostbased", name::AUTH_FAILED, NO_LOGIN),
     (
-        "Permission denied (publickey",
-        name::AUTH_FAILED,
-        "the ssh key was not accepted: try `ssh` to that host as the agent's user",
+        "HOST IDENTIFICATION HAS CHANGED",
+        name::HOST_KEY_CHANGED,
+        "the host has another key than known_hosts says: if it was installed anew, remove the old key with `ssh-keygen -R \
+         HOST` as the agent's user; if it was not, somebody may be in between",
     ),
     ("Host key verification failed", name::HOST_KEY_UNKNOWN, "add the host to the known_hosts of the agent's user"),
     (
@@ -93,6 +101,20 @@ const REMEDIES: [(&str, &str, &str); 35] = [
         name::OPTION_REFUSED,
         "allow the option in `refuse options` of the server's rsyncd.conf, or switch <delete> off if it is the deletion that is refused",
     ),
+    (
+        "is your shell clean?",
+        name::SHELL_NOT_CLEAN,
+        "the login's shell on the remote prints something before rsync starts: `ssh HOST true` has to print nothing",
+    ),
+    // POSIX shells, csh, and fish.
+    ("rsync: command not found", name::RSYNC_MISSING, NO_RSYNC_THERE),
+    ("rsync: not found", name::RSYNC_MISSING, NO_RSYNC_THERE),
+    ("rsync: Command not found", name::RSYNC_MISSING, NO_RSYNC_THERE),
+    ("Unknown command: rsync", name::RSYNC_MISSING, NO_RSYNC_THERE),
+    ("remote command not found", name::RSYNC_MISSING, NO_RSYNC_THERE),
+    // The receiver's first act, before it knows what it is to receive.
+    ("[Receiver] mkdir", name::NO_DIRECTORY, NO_PARENT),
+    ("rsync: mkdir", name::NO_DIRECTORY, NO_PARENT),
     ("unknown option", name::OPTION_REFUSED, "the remote's rsync is too old for an option in <commonParams>"),
     ("Connection refused", name::CONNECTION_REFUSED, "is rsyncd (or sshd) running there, and is the port right?"),
     ("No route to host", name::UNREACHABLE, "check the network between here and the remote"),
@@ -124,6 +146,16 @@ const REMEDIES: [(&str, &str, &str); 35] = [
     ("Permission denied", name::PERMISSION_DENIED, "check owner and mode of what is named"),
     ("Operation not permitted", name::PERMISSION_DENIED, "check owner and mode of what is named"),
 ];
+
+const NO_LOGIN: &str = "the ssh key was not accepted: try `ssh` to that host as the agent's user";
+
+const NO_RSYNC_THERE: &str = "rsync is not installed on the remote, or not in the PATH of its login";
+
+const NO_PARENT: &str =
+    "the remote directory cannot be made: make it there, with its parents, for the login to write to";
+
+/// Line of an ssh that connects by itself, since the shared connection has gone.
+const NO_SHARED_CONNECTION: &str = "Control socket connect(";
 
 /// An exit status of rsync that says it all, the fault it names, and what to do.
 const OF_EXITS: [(i32, &str, &str); 3] = [
@@ -181,21 +213,38 @@ impl Fault {
     }
 }
 
-/// The lines that say something, on one line, at most a few hundred characters.
+/// The lines that say something, on one line, at most a few hundred characters: those with a known phrase, which a
+/// login banner of any length must not hide, and of the others the last ones.
 fn telling_lines(stderr: &str) -> String {
     const ENOUGH: usize = 600;
-    let mut told = String::new();
-    for line in stderr.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        if told.len() + line.len() > ENOUGH {
-            told.push_str(" …");
-            break;
-        }
-        if !told.is_empty() {
-            told.push_str(" | ");
-        }
-        told.push_str(line);
+    let says_something = |line: &&str| !line.is_empty() && !line.starts_with(NO_SHARED_CONNECTION);
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(says_something).collect();
+    let is_known = |line: &str| REMEDIES.iter().any(|(phrase, ..)| line.contains(phrase));
+    let mut room = ENOUGH;
+    let mut take = |line: &str| {
+        let fits = line.len() <= room;
+        room = room.saturating_sub(if fits { line.len() } else { 0 });
+        fits
+    };
+    let mut told = vec![false; lines.len()];
+    for (told, line) in told.iter_mut().zip(&lines) {
+        *told = is_known(line) && take(line);
     }
-    told
+    for (told, line) in told.iter_mut().zip(&lines).rev() {
+        *told = *told || take(line);
+    }
+    let mut text = String::new();
+    let mut is_gap = false;
+    for (told, line) in told.into_iter().zip(lines) {
+        if !told {
+            is_gap = true;
+            continue;
+        }
+        let gap = if std::mem::take(&mut is_gap) { "… " } else { "" };
+        let bar = if text.is_empty() { "" } else { " | " };
+        text.push_str(&format!("{bar}{gap}{line}"));
+    }
+    if is_gap { text + " …" } else { text }
 }
 
 #[cfg(test)]
@@ -228,5 +277,38 @@ mod tests {
             assert!(!fault.message.contains('\n'), "{fault:?}");
         }
         assert_eq!(Fault::from_exit(None, "").name, name::RSYNC_KILLED);
+    }
+
+    #[test]
+    fn no_banner_hides_the_reason() {
+        let banner = "All use of this machine is watched and written down.\n".repeat(40);
+        let cases = [
+            ("user@web1: Permission denied (keyboard-interactive).", name::AUTH_FAILED),
+            ("bash: line 1: rsync: command not found", name::RSYNC_MISSING),
+            ("fish: Unknown command: rsync", name::RSYNC_MISSING),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+                name::HOST_KEY_CHANGED,
+            ),
+            ("protocol version mismatch -- is your shell clean?", name::SHELL_NOT_CLEAN),
+            ("rsync: [Receiver] mkdir \"/no/such\" failed: No such file or directory (2)", name::NO_DIRECTORY),
+            ("rsync: mkdir \"/no/such\" failed: No such file or directory (2)", name::NO_DIRECTORY),
+        ];
+        for (words, name) in cases {
+            let last = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]";
+            let fault = Fault::from_exit(Some(12), &format!("{banner}{words}\n{banner}{last}"));
+            assert_eq!(fault.name, name, "{words}");
+            assert!(fault.message.contains(words.lines().next().unwrap()), "{fault:?}");
+            assert!(fault.message.contains(last) && fault.message.len() < 1_200, "{fault:?}");
+        }
+        let long = "x".repeat(5_000);
+        assert!(Fault::from_exit(Some(12), &long).message.len() < 200);
+    }
+
+    #[test]
+    fn the_end_of_a_shared_connection_is_no_refusal() {
+        let words = "Control socket connect(/var/lib/sersync/www/ssh-1): Connection refused\n\
+                     ssh: connect to host web1 port 22: No route to host";
+        assert_eq!(Fault::from_exit(Some(255), words).name, name::UNREACHABLE);
     }
 }

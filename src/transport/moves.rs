@@ -15,14 +15,14 @@ use super::plan::Plan;
 use super::process::{Broken, Feed, Limits, Run};
 use super::run::{not_started, run_broken};
 use crate::path::RelPath;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-/// Reads four arguments for each rename (the directory, `d` or `f`, old path, new path) and answers each with a line, `1`
-/// if it was made. One line without exclamation marks and backslashes: it is quoted for a shell that may be any.
+/// Reads five arguments for each rename (its number, the directory, `d` or `f`, old path, new path) and answers each with a
+/// line: [`ANSWER`], the number, and `1` if it was made. The remote's shell may print other lines before. One line without exclamation marks and backslashes: it is quoted for a shell that may be any.
 const SCRIPT: &str = concat!(
-    r#"cd "$1" || exit 1; set -f; same=; "#,
+    r#"cd "$2" || exit 1; set -f; same=; "#,
     // Leaves the directory that holds $1 in $way, if it can be reached without a symbolic link.
     r#"reach() { way=.; rest=$1; while :; do case $rest in */*) way=$way/${rest%%/*}; rest=${rest#*/}; "#,
     r#"if [ -h "$way" ]; then return 1; fi; [ -d "$way" ] || return 1;; *) return 0;; esac; done; }; "#,
@@ -34,20 +34,40 @@ const SCRIPT: &str = concat!(
     r#"if [ -h "./$2" ]; then return 1; fi; case $1 in d) [ -d "./$2" ] || return 1;; *) [ -f "./$2" ] || return 1;; esac; "#,
     r#"if [ -h "./$3" ]; then rm -f "./$3" || return 1; elif [ -d "./$3" ]; then rmdir "./$3" || return 1; fi; "#,
     r#"mv -f "./$2" "./$3"; }; "#,
-    r#"while [ $# -ge 4 ]; do if rename "$2" "$3" "$4" </dev/null >/dev/null 2>&1; then echo 1; else echo 0; fi; "#,
-    r#"shift 4; done"#
+    r#"while [ $# -ge 5 ]; do if rename "$3" "$4" "$5" </dev/null >/dev/null 2>&1; then made=1; else made=0; fi; "#,
+    r#"echo "sersync-rename $1 $made"; shift 5; done"#
 );
 
 /// Ten renames go to one shell. More than fits into an argument list is not split, but left alone (`-x`).
 fn command() -> String {
-    format!("exec xargs -0 -x -n 40 sh -c '{SCRIPT}' sersync")
+    format!("exec xargs -0 -x -n 50 sh -c '{SCRIPT}' sersync")
 }
 
 /// A command of which nothing is heard for so long will not come to an end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// ssh's own exit status when it could not reach the remote, or lost it.
-const NO_CONNECTION: i32 = 255;
+/// What the script's answers begin with.
+const ANSWER: &[u8] = b"sersync-rename ";
+
+/// Exit statuses after which the next try may succeed: the command could not be run (126, "EXIT STATUS" in xargs(1)), bash
+/// could not fork (254), ssh did not reach the remote or lost it (255).
+const FOR_A_MOMENT: [i32; 3] = [126, 254, 255];
+
+/// Words of a machine that has no room for another process.
+const NO_ROOM: [&str; 3] = ["fork", "Resource temporarily unavailable", "Cannot allocate memory"];
+
+/// Whether a remote whose command ended like that will never rename: a shell that runs nothing but rsync, no xargs.
+fn may_be_for_good(exit: Option<i32>, stderr: &str) -> bool {
+    exit.is_some_and(|exit| exit < 128 && !FOR_A_MOMENT.contains(&exit))
+        && !NO_ROOM.iter().any(|words| stderr.contains(words))
+}
+
+/// The number of the rename that the line answers, and whether it was made.
+fn answer(line: &[u8]) -> Option<(usize, bool)> {
+    let text = std::str::from_utf8(line.strip_prefix(ANSWER)?).ok()?;
+    let (number, made) = text.split_once(' ')?;
+    Some((number.parse().ok()?, made == "1"))
+}
 
 /// What became of the renames of a batch.
 #[derive(Debug, Default)]
@@ -85,25 +105,25 @@ impl Work<'_> {
             return Ok(Moved::default());
         };
         let mut list = Vec::new();
-        for rename in moves {
+        for (number, rename) in moves.iter().enumerate() {
+            let number = number.to_string();
             let sort: &[u8] = if rename.directory { b"d" } else { b"f" };
-            for word in [directory.as_bytes(), sort, rename.from.as_bytes(), rename.to.as_bytes()] {
+            for word in [number.as_bytes(), directory.as_bytes(), sort, rename.from.as_bytes(), rename.to.as_bytes()] {
                 list.extend_from_slice(word);
                 list.push(0);
             }
         }
         tracing::debug!(target: "sersync::rsync", renames = moves.len(), "ssh: renames on the remote");
-        let mut answers = Vec::new();
+        let mut answers = BTreeMap::new();
         let run = match Run::start("ssh", &arguments, &Vec::new(), &self.root, false, &self.ruleset) {
             Ok(run) => run,
             // rsync will say so too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::default()),
             Err(error) => return Err(not_started(&error)),
         };
-        // One answer for each move; a remote that sends more has another kind of shell.
         let listen = |line: &[u8]| {
-            if answers.len() < moves.len() {
-                answers.push(line == b"1");
+            if let Some((number, made)) = answer(line).filter(|(number, _)| *number < moves.len()) {
+                answers.insert(number, made);
             }
         };
         let limits = Limits { total: PATIENCE, ..Limits::connected(PATIENCE) };
@@ -118,7 +138,7 @@ impl Work<'_> {
         };
         if answers.len() >= moves.len() {
             self.capabilities.moves = Support::Accepted;
-        } else if ended.status.code() != Some(NO_CONNECTION) {
+        } else if may_be_for_good(ended.status.code(), &ended.stderr) {
             tracing::info!(
                 "{}: nothing can be renamed there, and what is renamed here is sent again: {}",
                 self.endpoint.destination(),
@@ -127,7 +147,8 @@ impl Work<'_> {
             self.capabilities.moves = Support::Refused;
         }
         let mut moved = Moved::default();
-        for (rename, _) in moves.iter().zip(answers).filter(|(_, made)| *made) {
+        for (number, _) in answers.into_iter().filter(|(_, made)| *made) {
+            let rename = &moves[number];
             moved.left.remove(&rename.to);
             moved.settled.remove(&rename.from);
             moved.left.insert(rename.from.clone());

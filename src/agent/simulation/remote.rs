@@ -66,6 +66,8 @@ pub async fn carry_out(world: Shared, remote: String, order: Order, on_sign: OnS
     let mut run = Run { world: &world, remote, order: &order, outcome };
     if let Err(fault) = run.carry_out(&on_sign).await {
         run.outcome.fault = Some(fault);
+    } else if order.lane == Lane::Background {
+        world.lock().unwrap().remotes.get_mut(&run.remote).expect("a remote of the simulation").full_syncs += 1;
     }
     run.outcome
 }
@@ -91,7 +93,6 @@ impl Run<'_> {
             let mut world = self.world.lock().unwrap();
             let state = world.remotes.get_mut(&self.remote).expect("a remote of the simulation");
             state.runs += 1;
-            state.full_syncs += u64::from(self.order.lane == Lane::Background);
             state.tries += u64::from(state.health != Health::Up);
             Duration::from_millis(world.rng.u64(1..40))
         };

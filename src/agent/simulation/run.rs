@@ -30,6 +30,16 @@ const CONVERGED: Duration = Duration::from_secs(900);
 /// So many turns without time passing are a busy loop.
 const TURNS_AT_ONCE: u32 = 20_000;
 
+/// Time for which everything is left alone after it became equal.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// Runs in that time, should the clock want full syncs.
+const IDLE_RUNS: u64 = 9;
+
+/// Full syncs that follow from one reason: what a first one would delete is counted, and a root that changes again is
+/// compared again.
+const FULL_SYNCS_EACH: u64 = 4;
+
 /// Steps of the seed that a failure shows.
 const SHOWN: usize = 40;
 
@@ -82,6 +92,8 @@ struct Simulation {
     /// The wall clock is set back now and then; then no change keeps size and time, since a walk goes by the time of change.
     steps_wall: bool,
     limit: usize,
+    /// Events after which the whole tree may have to be compared.
+    reasons: u64,
     trace: VecDeque<String>,
     summary: Summary,
 }
@@ -131,6 +143,7 @@ impl Simulation {
             paused: false,
             steps_wall: rng.u8(..) < 64,
             limit,
+            reasons: 0,
             trace: VecDeque::new(),
             summary: Summary::default(),
             rng,
@@ -353,6 +366,7 @@ impl Simulation {
 
     fn overflow(&mut self) {
         self.note(|| "overflow".to_owned());
+        self.reasons += 1;
         self.calm_since = time::now();
         let world = self.world.lock().unwrap();
         for inbox in world.inbox.iter().chain(&world.replaced) {
@@ -390,6 +404,7 @@ impl Simulation {
     fn root_back(&mut self, another: bool) {
         self.root_back_at = None;
         self.note(|| "the root is back".to_owned());
+        self.reasons += 1;
         let deeds = if another { self.rng.usize(0..8) } else { 0 };
         if another {
             std::fs::remove_dir(self.away()).unwrap();
@@ -436,6 +451,7 @@ impl Simulation {
         let Some(handle) = self.handle.clone() else { return };
         let which = self.rng.u8(0..4);
         self.note(|| format!("command {which}"));
+        self.reasons += 1;
         let world = self.world.clone();
         self.calls.spawn(async move {
             // Each may ask for a try of every remote.
@@ -477,6 +493,7 @@ impl Simulation {
         let config = read_config(&root, self.limit, params, self.rng.u32(1..12));
         let anew = config.rsync.params != self.config.lock().unwrap().rsync.params;
         self.note(|| format!("reload, compared anew: {anew}"));
+        self.reasons += 1;
         *self.config.lock().unwrap() = config;
         self.calm_since = time::now();
         self.calls.spawn(async move {
@@ -525,6 +542,7 @@ impl Simulation {
 
     async fn start(&mut self) -> Result<(), Violation> {
         self.summary.starts += 1;
+        self.reasons += 1;
         self.calm_since = time::now();
         self.behind.clear();
         let (config, now) = (self.config.clone(), self.config.lock().unwrap().clone());
@@ -593,6 +611,25 @@ impl Simulation {
             if let Some((path, _)) = differences.first() {
                 let state = self.state(&name, path);
                 return Err(format!("in sync, but {} differ on {name}: {state}", differences.len()));
+            }
+        }
+        self.rest().await
+    }
+
+    /// Nothing happens, and nothing may be done but what the clock wants.
+    async fn rest(&mut self) -> Result<(), Violation> {
+        let runs = |world: &World| world.remotes.values().map(|state| state.runs).sum::<u64>();
+        let before = runs(&self.world.lock().unwrap());
+        self.pass(IDLE).await?;
+        let needless = runs(&self.world.lock().unwrap()) - before;
+        if needless > IDLE_RUNS {
+            return Err(format!("{needless} runs in {IDLE:?}, and nothing has changed"));
+        }
+        let clock = time::now().duration_since(self.began).as_secs() / (600 * 60);
+        let most = FULL_SYNCS_EACH * (self.reasons + clock);
+        for (name, state) in &self.world.lock().unwrap().remotes {
+            if state.full_syncs > most {
+                return Err(format!("{name}: {} full syncs for {} reasons", state.full_syncs, self.reasons + clock));
             }
         }
         self.due()

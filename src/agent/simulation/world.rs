@@ -29,8 +29,9 @@ pub struct RemoteState {
     pub pace: Duration,
     /// Since when it is up.
     pub up_since: Instant,
-    /// Runs that were started, and full syncs among them.
+    /// Runs that were started.
     pub runs: u64,
+    /// Full syncs that came to their end.
     pub full_syncs: u64,
     /// Runs that were started since it went down.
     pub tries: u64,
