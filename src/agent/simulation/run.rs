@@ -40,6 +40,9 @@ const IDLE_RUNS: u64 = 9;
 /// compared again.
 const FULL_SYNCS_EACH: u64 = 4;
 
+/// Stamps above are shared by files in different places.
+const SHARED: u64 = 1 << 40;
+
 /// Steps of the seed that a failure shows.
 const SHOWN: usize = 40;
 
@@ -88,9 +91,12 @@ struct Simulation {
     behind: BTreeMap<(String, RelPath), (Instant, u64)>,
     closes: Vec<(Instant, RelPath)>,
     root_back_at: Option<(Instant, bool)>,
-    paused: bool,
     /// The wall clock is set back now and then; then no change keeps size and time, since a walk goes by the time of change.
     steps_wall: bool,
+    /// Files in different directories may have one size and time, as in builds that set the times of all files. What is lost
+    /// of such a rename shows in nothing, so that no event is lost then, and directories keep their places while no agent
+    /// runs.
+    shares_stamps: bool,
     limit: usize,
     /// Events after which the whole tree may have to be compared.
     reasons: u64,
@@ -140,8 +146,8 @@ impl Simulation {
             behind: BTreeMap::new(),
             closes: Vec::new(),
             root_back_at: None,
-            paused: false,
             steps_wall: rng.u8(..) < 64,
+            shares_stamps: rng.u8(..) < 64,
             limit,
             reasons: 0,
             trace: VecDeque::new(),
@@ -242,8 +248,8 @@ impl Simulation {
             720..760 => self.open(),
             760..810 => self.change_health()?,
             810..830 => self.change_readability(),
-            830..840 => self.overflow(),
-            840..848 => self.root_away(),
+            830..840 if !self.shares_stamps => self.overflow(),
+            840..848 if !self.shares_stamps => self.root_away(),
             848..905 => self.call_barrier(),
             905..930 => self.command(),
             930..942 => self.pause(),
@@ -275,11 +281,16 @@ impl Simulation {
         let deed = match self.rng.u8(0..100) {
             0..45 => {
                 let same = !self.steps_wall && self.rng.u8(..) < 40;
-                let body = self.world.lock().unwrap().content(&path, same);
+                let shared = (self.shares_stamps && !self.steps_wall).then(|| self.rng.u64(1..4));
+                let mut body = self.world.lock().unwrap().content(&path, same);
+                if let (Some(shared), Body::File { stamp, .. }) = (shared, &mut body) {
+                    *stamp = SHARED + shared;
+                }
                 Deed::Write(path, body)
             }
             45..63 => Deed::MakeDirectory(path),
             63..78 => Deed::Remove(path),
+            78..94 if self.shares_stamps && self.engine.is_none() => return,
             78..94 => Deed::Rename(path, self.path()),
             _ => Deed::SetAttributes(path, self.rng.u64(0..5)),
         };
@@ -473,8 +484,7 @@ impl Simulation {
 
     fn pause(&mut self) {
         let Some(handle) = self.handle.clone() else { return };
-        self.paused = !self.paused;
-        let paused = self.paused;
+        let paused = !self.is_paused();
         self.note(|| format!("paused: {paused}"));
         self.calm_since = time::now();
         self.calls.spawn(async move {
@@ -484,6 +494,11 @@ impl Simulation {
                 Err(error) => Err(format!("pause or resume: {error}")),
             }
         });
+    }
+
+    /// Also one that a process before was told.
+    fn is_paused(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.paused.is_some())
     }
 
     fn reload(&mut self) {
@@ -579,7 +594,7 @@ impl Simulation {
         if let Some((_, another)) = self.root_back_at {
             self.root_back(another);
         }
-        if self.paused {
+        if self.is_paused() {
             self.pause();
         }
         for (_, path) in std::mem::take(&mut self.closes) {
@@ -699,7 +714,8 @@ impl Simulation {
                 let key = (remote.name.clone(), path);
                 let since = self.behind.get(&key).filter(|(_, known)| *known == deed).map_or(now, |(since, _)| *since);
                 let state = &world.remotes[&remote.name];
-                let healthy = state.health == Health::Up && !self.paused && !world.unreadable.contains(&key.1);
+                let healthy =
+                    state.health == Health::Up && engine.paused.is_none() && !world.unreadable.contains(&key.1);
                 let from = since.max(self.calm_since).max(state.up_since);
                 if healthy && now.duration_since(from) > BEHIND_AT_MOST {
                     let seconds = now.duration_since(since).as_secs();
