@@ -252,7 +252,7 @@ impl Simulation {
             840..848 if !self.shares_stamps => self.root_away(),
             848..905 => self.call_barrier(),
             905..930 => self.command(),
-            930..942 => self.pause(),
+            930..942 => self.set_pause(!self.is_paused()),
             942..956 => self.restart().await?,
             956..966 => self.reload(),
             966..980 => self.step_wall(),
@@ -482,9 +482,9 @@ impl Simulation {
         });
     }
 
-    fn pause(&mut self) {
+    /// Pauses the agent, or resumes it.
+    fn set_pause(&mut self, paused: bool) {
         let Some(handle) = self.handle.clone() else { return };
-        let paused = !self.is_paused();
         self.note(|| format!("paused: {paused}"));
         self.calm_since = time::now();
         self.calls.spawn(async move {
@@ -594,9 +594,7 @@ impl Simulation {
         if let Some((_, another)) = self.root_back_at {
             self.root_back(another);
         }
-        if self.is_paused() {
-            self.pause();
-        }
+        self.set_pause(false);
         for (_, path) in std::mem::take(&mut self.closes) {
             self.close(&path);
         }
