@@ -128,7 +128,8 @@ fn after_answer(scope: Scope, instance: &str, error: &bus::Error) -> String {
         bus::Error::BadConfig(_) => scope.ctl("check", instance),
         bus::Error::NoConfigFile(_) => scope.systemctl("enable --now", instance),
         bus::Error::Stopping(_) => scope.systemctl("start", instance),
-        bus::Error::InvalidValue(_) | bus::Error::Bus(_) => scope.journal(instance),
+        bus::Error::TooManyCalls(_) => scope.ctl("status", instance),
+        bus::Error::InvalidValue(_) | bus::Error::TooLarge(_) | bus::Error::Bus(_) => scope.journal(instance),
     }
 }
 
