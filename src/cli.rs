@@ -1,10 +1,11 @@
 //! The agent's command line: the flags of sersync 2.5.4 and our own, and the agent's life from start to exit.
 
 use crate::agent::snapshot::State;
-use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
+use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Load, Snapshot};
 use crate::bus::{self, neighbours};
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
 use crate::heap;
+use crate::human::shortened;
 use crate::language::{Language, help};
 use crate::message_ids;
 use crate::print;
@@ -392,12 +393,16 @@ async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let _ = snapshots.wait_for(|snapshot| snapshot.state != State::Starting).await;
 }
 
+/// Maximum length of the mistakes of a config in an answer on the bus, in bytes.
+const LONGEST_ANSWER: usize = 16 << 10;
+
 /// Reads the config again, as it was read at start.
-fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
-    let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
+fn loader(config: &Config, cli: &Cli) -> Load {
+    let Some(file) = config.file.clone() else { return Arc::new(|| Err(CommandError::NoConfigFile)) };
     let (overrides, given, alone) = (Overrides::of(cli), cli.plugin, config.alone);
-    Box::new(move || {
-        let loaded = load(&file, given).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
+    Arc::new(move || {
+        let bad = |mistakes: config::Mistakes| CommandError::BadConfig(shortened(mistakes.to_string(), LONGEST_ANSWER));
+        let loaded = load(&file, given).map_err(bad)?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
