@@ -14,6 +14,11 @@ use tokio::sync::oneshot;
 ///
 /// There is no thread to be had, or the work panicked, which it has said by itself.
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    // A thread would take time that a simulation does not see pass.
+    #[cfg(test)]
+    if crate::time::simulated::is_on() {
+        return Ok(work());
+    }
     let (sender, result) = oneshot::channel();
     // Whoever waited may be gone by the time it is done.
     begin(move || drop(sender.send(work())))?;

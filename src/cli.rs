@@ -1,10 +1,11 @@
 //! The agent's command line: the flags of sersync 2.5.4 and our own, and the agent's life from start to exit.
 
 use crate::agent::snapshot::State;
-use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Snapshot};
+use crate::agent::{self, CommandError, Handle, Heart, Keeper, Launch, Load, Snapshot};
 use crate::bus::{self, neighbours};
 use crate::config::{self, Config, FullSyncAtStart, PluginName};
 use crate::heap;
+use crate::human::shortened;
 use crate::language::{Language, help};
 use crate::message_ids;
 use crate::print;
@@ -13,12 +14,14 @@ use crate::service::state_lock::StateLock;
 use crate::service::{log, notify, status};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueHint};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// sysexits.h: something is wrong with the configuration. systemd does not restart after it.
 const EX_CONFIG: u8 = 78;
@@ -274,6 +277,7 @@ fn state_directory(cli: &Cli, config: &Config, instance: &str) -> PathBuf {
 }
 
 async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCode {
+    let mut signals = Signals::catch();
     let Prepared { instance, config, warnings, state_directory } = prepared;
     let log = match log::init(&instance, config.debug, cli.detach) {
         Ok(log) => log,
@@ -288,7 +292,14 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
     for note in &config.notes {
         tracing::info!("{note}");
     }
-    let _lock = match StateLock::take(&state_directory).await {
+    if let Err(error) = &signals {
+        tracing::error!("signals cannot be caught ({error}): `kill` ends the agent without notice");
+    }
+    let lock = tokio::select! {
+        lock = StateLock::take(&state_directory) => lock,
+        () = ended_by(&mut signals) => return ExitCode::SUCCESS,
+    };
+    let _lock = match lock {
         Ok(lock) => lock,
         Err(error) => {
             tracing::error!("{error}");
@@ -310,43 +321,70 @@ async fn serve(prepared: Prepared, cli: &Cli, store: Option<FdStore>) -> ExitCod
             return ExitCode::FAILURE;
         }
     };
-    let engine = tokio::spawn(engine);
+    let mut engine = tokio::spawn(engine);
+    let (ready, is_ready) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    if let Ok(signals) = signals {
+        tasks.spawn(signals.follow(handle.clone(), is_ready));
+    }
     let which = if cli.user { bus::Which::Session } else { bus::Which::System };
-    let bus = match bus::serve(handle.clone(), &instance, which.clone(), log).await {
-        Ok(bus) => Some(bus),
-        Err(error) => {
-            tracing::warn!("{error}");
-            None
+    let mut bus = None;
+    // Nothing in here is waited for any more when the engine has ended, such as after SIGTERM.
+    let running = async {
+        let bus = bus.insert(bus::serve(handle.clone(), &instance, which.clone(), log).await);
+        let mut neighbours = Vec::new();
+        match bus.refused() {
+            None => neighbours = neighbours::mirrors(&which, bus.name()).await,
+            Some(error) => tracing::warn!("{error}"),
+        }
+        if let Err(conflict) = handle.begin(neighbours).await {
+            return conflict;
+        }
+        tasks.spawn(notify::report_status(handle.snapshots()));
+        // systemd does not wait longer for the watches of a large tree.
+        let _ = tokio::time::timeout(READY_AT_MOST, watching(handle.snapshots())).await;
+        notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
+        ready.send_replace(true);
+        if bus.refused().is_some() {
+            bus.entered().await;
+            let neighbours = neighbours::mirrors(&which, bus.name()).await;
+            if let Err(conflict) = handle.begin(neighbours).await {
+                return conflict;
+            }
+        }
+        std::future::pending().await
+    };
+    let mut conflict = None;
+    let ended = tokio::select! {
+        ended = &mut engine => ended,
+        found = running => {
+            conflict = Some(found);
+            handle.stop().await;
+            engine.await
         }
     };
-    let neighbours = match &bus {
-        Some(bus) => neighbours::mirrors(&which, bus.name()).await,
-        None => Vec::new(),
-    };
-    if let Err(conflict) = handle.begin(neighbours).await {
-        tracing::error!(message_id = message_ids::LOOP, "{conflict}");
-        handle.stop().await;
-        // How it ends says nothing more.
-        let _ = engine.await;
-        return ExitCode::from(EX_CONFIG);
-    }
-    let reporting = tokio::spawn(notify::report_status(handle.snapshots()));
-    let following = tokio::spawn(follow_signals(handle.clone()));
-    // A tree so large that its watches take longer is no reason for systemd to lose patience.
-    let _ = tokio::time::timeout(READY_AT_MOST, watching(handle.snapshots())).await;
-    notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
-    let ended = engine.await;
-    reporting.abort();
-    following.abort();
+    tasks.abort_all();
     if let Some(bus) = bus {
         bus.close().await;
     }
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match (ended, conflict) {
+        (Ok(()), Some(CommandError::Conflict(conflict))) => {
+            tracing::error!(message_id = message_ids::LOOP, "{}", CommandError::Conflict(conflict));
+            ExitCode::from(EX_CONFIG)
+        }
+        (Ok(()), _) => ExitCode::SUCCESS,
+        (Err(error), _) => {
             tracing::error!("the engine broke: {error}; this is a defect, please report it");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Returns at a signal that ends the agent; never where signals cannot be caught.
+async fn ended_by(signals: &mut io::Result<Signals>) {
+    match signals {
+        Ok(signals) => signals.end().await,
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -355,12 +393,16 @@ async fn watching(mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     let _ = snapshots.wait_for(|snapshot| snapshot.state != State::Starting).await;
 }
 
+/// Maximum length of the mistakes of a config in an answer on the bus, in bytes.
+const LONGEST_ANSWER: usize = 16 << 10;
+
 /// Reads the config again, as it was read at start.
-fn loader(config: &Config, cli: &Cli) -> Box<dyn Fn() -> Result<Config, CommandError> + Send> {
-    let Some(file) = config.file.clone() else { return Box::new(|| Err(CommandError::NoConfigFile)) };
+fn loader(config: &Config, cli: &Cli) -> Load {
+    let Some(file) = config.file.clone() else { return Arc::new(|| Err(CommandError::NoConfigFile)) };
     let (overrides, given, alone) = (Overrides::of(cli), cli.plugin, config.alone);
-    Box::new(move || {
-        let loaded = load(&file, given).map_err(|mistakes| CommandError::BadConfig(mistakes.to_string()))?;
+    Arc::new(move || {
+        let bad = |mistakes: config::Mistakes| CommandError::BadConfig(shortened(mistakes.to_string(), LONGEST_ANSWER));
+        let loaded = load(&file, given).map_err(bad)?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -381,25 +423,51 @@ fn heart() -> Option<Heart> {
     Some(Heart { interval, beat: Box::new(move || watchdog.beat()) })
 }
 
-/// SIGTERM and SIGINT end the agent, SIGHUP reads the config again.
-async fn follow_signals(handle: Handle) {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
-        tracing::error!("signals cannot be caught; `kill` ends the agent without notice");
-        return;
-    };
-    loop {
+/// SIGTERM and SIGINT end the agent, SIGHUP reads the config again. Caught from the first moment on: none of them ends a
+/// process that has begun to take up what an earlier one left.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when the agent has to end.
+    async fn end(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                notify::reloading();
-                // The engine has told in the journal what came of it.
-                let _ = handle.reload().await;
-                notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
-            }
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
-    notify::stopping("stopping");
-    handle.stop().await;
+
+    /// Obeys the signals. systemd is notified of a reload once the agent is ready.
+    async fn follow(mut self, handle: Handle, is_ready: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    let notifies = *is_ready.borrow();
+                    if notifies {
+                        notify::reloading();
+                    }
+                    // The engine has told in the journal what came of it.
+                    let _ = handle.reload().await;
+                    if notifies {
+                        notify::ready(&status::line(&handle.snapshot(), SystemTime::now()));
+                    }
+                }
+            }
+        }
+        notify::stopping("stopping");
+        handle.stop().await;
+    }
 }

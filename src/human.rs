@@ -28,6 +28,18 @@ pub fn without_path(message: &str, path: &[u8]) -> String {
     text + rest
 }
 
+/// `text` without its middle, if it is longer than `most` bytes: its end says what to do.
+pub fn shortened(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let half = (most - '…'.len_utf8()) / 2;
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let start = (0..=half).rfind(boundary).unwrap_or(0);
+    let end = (text.len() - half..text.len()).find(boundary).unwrap_or(text.len());
+    format!("{}…{}", &text[..start], &text[end..])
+}
+
 /// `1 remote`, `3 remotes`.
 pub fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
@@ -86,6 +98,14 @@ pub fn safe(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_loses_its_middle() {
+        assert_eq!(shortened("short".into(), 5), "short");
+        assert_eq!(shortened("0123456789".into(), 9), "012…789");
+        let cut = shortened("é".repeat(1000), 100);
+        assert!(cut.len() <= 100 && cut.starts_with('é') && cut.ends_with('é') && cut.contains('…'), "{cut}");
+    }
 
     #[test]
     fn a_message_does_not_name_a_path_twice() {

@@ -36,6 +36,11 @@ pub mod simulated {
         Some(time + super::now().duration_since(instant))
     }
 
+    /// Whether this thread runs a simulation.
+    pub fn is_on() -> bool {
+        ANCHOR.get().is_some()
+    }
+
     /// Sets the wall clock of this thread.
     pub fn set_wall(time: SystemTime) {
         ANCHOR.set(Some((super::now(), time)));

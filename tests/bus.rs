@@ -23,7 +23,7 @@ async fn at(bus: &PrivateBus, engine: &Engine) -> Bus {
 
 async fn on(bus: &PrivateBus, handle: sersync::agent::Handle) -> Bus {
     let instance = handle.snapshot().instance.clone();
-    serve(handle, &instance, Which::Address(bus.address.clone()), log::silent()).await.unwrap()
+    serve(handle, &instance, Which::Address(bus.address.clone()), log::silent()).await
 }
 
 async fn client(bus: &PrivateBus) -> Connection {
@@ -372,21 +372,22 @@ async fn one_instance_one_name() {
     let engine = Engine::new(snapshot("www"));
     let first = at(&bus, &engine).await;
     let again = serve(engine.handle.clone(), "www", Which::Address(bus.address.clone()), log::silent()).await;
-    assert!(matches!(&again, Err(ServeError::NameTaken(name)) if name == WWW), "{again:?}");
+    assert!(matches!(again.refused(), Some(ServeError::NameTaken(name)) if name == WWW), "{again:?}");
     first.close().await;
-    let _third = eventually("the name to be free", async || {
-        serve(engine.handle.clone(), "www", Which::Address(bus.address.clone()), log::silent()).await.ok()
-    })
-    .await;
+    tokio::time::timeout(PATIENCE, again.entered()).await.expect("it takes the name when that is free");
 }
 
 #[tokio::test]
-async fn without_a_bus_there_is_an_error_to_tell_once() {
+async fn a_bus_that_comes_later_is_entered_later() {
     let engine = Engine::new(snapshot("www"));
-    let nowhere = Which::Address("unix:path=/nonexistent/bus".into());
-    let refused = serve(engine.handle.clone(), "www", nowhere, log::silent()).await.unwrap_err();
+    let place = tempfile::tempdir().unwrap();
+    let address = format!("unix:path={}", place.path().join("bus").display());
+    let agent = serve(engine.handle.clone(), "www", Which::Address(address.clone()), log::silent()).await;
+    let refused = agent.refused().expect("there is no bus");
     let text = refused.to_string();
     assert!(matches!(refused, ServeError::Connect(_)) && text.contains("mirroring is not affected"), "{text}");
+    let _bus = PrivateBus::listen(&address);
+    tokio::time::timeout(PATIENCE, agent.entered()).await.expect("it enters the bus when that is there");
 }
 
 #[tokio::test]
@@ -395,7 +396,7 @@ async fn comes_back_when_the_bus_does() {
     let address = format!("unix:path={}", place.path().join("bus").display());
     let bus = PrivateBus::listen(&address);
     let engine = Engine::new(snapshot("www")).answer_well();
-    let _agent = serve(engine.handle.clone(), "www", Which::Address(address.clone()), log::silent()).await.unwrap();
+    let _agent = serve(engine.handle.clone(), "www", Which::Address(address.clone()), log::silent()).await;
     drop(bus);
     // The agent lives on, and what changes meanwhile is there afterwards.
     engine.change(|snapshot| snapshot.files_synced = 99);
@@ -412,8 +413,7 @@ async fn the_log_level_is_set_as_systemctl_does_it() {
     let bus = PrivateBus::start();
     let engine = Engine::new(snapshot("www"));
     let control = log::init("www", false, false).unwrap();
-    let _agent =
-        serve(engine.handle.clone(), "www", Which::Address(bus.address.clone()), control.clone()).await.unwrap();
+    let _agent = serve(engine.handle.clone(), "www", Which::Address(bus.address.clone()), control.clone()).await;
     let client = client(&bus).await;
     let log = Proxy::new(&client, WWW, names::LOG_CONTROL_PATH, "org.freedesktop.LogControl1").await.unwrap();
     assert_eq!(log.get_property::<String>("LogLevel").await.unwrap(), "info");

@@ -7,30 +7,42 @@
 use super::handle::{Answer, CommandError};
 use super::root::WatchId;
 use crate::pending::Seq;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// All callers that wait.
+/// All callers that wait. Their number is limited where they come from (`bus/authority.rs`).
 #[derive(Debug, Default)]
 pub struct Barriers {
     next_token: u64,
-    waiting: Vec<Barrier>,
+    /// Callers for whom a watch has not been drained yet.
+    draining: Vec<Draining>,
+    /// Callers that wait for the same report share an entry.
+    waiting: BTreeMap<Seq, Vec<Caller>>,
 }
 
 #[derive(Debug)]
-struct Barrier {
+struct Draining {
     token: u64,
     /// Watches that have not said that they were drained.
     undrained: BTreeSet<WatchId>,
-    /// What was reported up to here is waited for; set when all watches are drained.
-    upto: Option<Seq>,
+    caller: Caller,
+}
+
+#[derive(Debug)]
+struct Caller {
     deadline: Option<Instant>,
     answer: Answer<()>,
 }
 
-impl Barrier {
-    fn is_reached(&self, oldest: Option<Seq>) -> bool {
-        self.upto.is_some_and(|upto| oldest.is_none_or(|oldest| oldest > upto))
+impl Caller {
+    /// Whether it is answered now, whatever the remotes have.
+    fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now) || self.answer.is_closed()
+    }
+
+    fn answer(self, answer: Result<(), CommandError>) {
+        // A caller that has gone needs no answer.
+        let _ = self.answer.send(answer);
     }
 }
 
@@ -38,32 +50,41 @@ impl Barriers {
     /// Adds a caller. Each watch of `watches` has to be drained with the token returned.
     pub fn add(&mut self, watches: BTreeSet<WatchId>, deadline: Option<Instant>, answer: Answer<()>, seq: Seq) -> u64 {
         self.next_token += 1;
-        let upto = watches.is_empty().then_some(seq);
-        self.waiting.push(Barrier { token: self.next_token, undrained: watches, upto, deadline, answer });
+        self.draining.push(Draining {
+            token: self.next_token,
+            undrained: watches,
+            caller: Caller { deadline, answer },
+        });
+        self.drained_all(seq);
         self.next_token
     }
 
     /// `watch` was drained for `token`; `seq` is the last report so far.
     pub fn drained(&mut self, watch: WatchId, token: u64, seq: Seq) {
-        for barrier in self.waiting.iter_mut().filter(|barrier| barrier.token == token) {
+        for barrier in self.draining.iter_mut().filter(|barrier| barrier.token == token) {
             barrier.undrained.remove(&watch);
-            if barrier.undrained.is_empty() {
-                barrier.upto.get_or_insert(seq);
-            }
         }
+        self.drained_all(seq);
     }
 
     /// `watch` has ended: nothing more comes from it.
     pub fn watch_gone(&mut self, watch: WatchId, seq: Seq) {
-        let tokens: Vec<u64> = self.waiting.iter().map(|barrier| barrier.token).collect();
-        for token in tokens {
-            self.drained(watch, token, seq);
+        for barrier in &mut self.draining {
+            barrier.undrained.remove(&watch);
+        }
+        self.drained_all(seq);
+    }
+
+    /// Callers whose watches are all drained wait for what was reported up to `seq`.
+    fn drained_all(&mut self, seq: Seq) {
+        for barrier in self.draining.extract_if(.., |barrier| barrier.undrained.is_empty()) {
+            self.waiting.entry(seq).or_default().push(barrier.caller);
         }
     }
 
     /// `new` watches what `old` did. Returns the tokens with which it has to be drained in its place.
     pub fn watch_replaced(&mut self, old: WatchId, new: WatchId) -> Vec<u64> {
-        let waiting = self.waiting.iter_mut().filter_map(|barrier| {
+        let waiting = self.draining.iter_mut().filter_map(|barrier| {
             barrier.undrained.remove(&old).then(|| {
                 barrier.undrained.insert(new);
                 barrier.token
@@ -74,55 +95,65 @@ impl Barriers {
 
     /// Answers everybody who waits for a remote, since the instance is paused. `behind` names the remotes that are behind.
     pub fn paused(&mut self, oldest: Option<Seq>, behind: impl Fn() -> String) {
-        let waits = |barrier: &mut Barrier| barrier.upto.is_some() && !barrier.is_reached(oldest);
-        for barrier in self.waiting.extract_if(.., waits) {
-            let _ = barrier.answer.send(Err(CommandError::Paused(behind())));
+        let Some(oldest) = oldest else { return };
+        let behind_by = self.waiting.split_off(&oldest);
+        if behind_by.is_empty() {
+            return;
+        }
+        let behind = behind();
+        for caller in behind_by.into_values().flatten() {
+            caller.answer(Err(CommandError::Paused(behind.clone())));
         }
     }
 
     /// The tokens with which `watch` has to be drained.
     pub fn waiting_for(&self, watch: WatchId) -> Vec<u64> {
-        let waiting = self.waiting.iter().filter(|barrier| barrier.undrained.contains(&watch));
+        let waiting = self.draining.iter().filter(|barrier| barrier.undrained.contains(&watch));
         waiting.map(|barrier| barrier.token).collect()
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.draining.is_empty() && self.waiting.is_empty()
     }
 
     /// Whether [`Barriers::settle`] would tell anybody that all is in sync.
     pub fn is_settled(&self, oldest: Option<Seq>) -> bool {
-        self.waiting.iter().any(|barrier| barrier.is_reached(oldest))
+        self.waiting.first_key_value().is_some_and(|(upto, _)| oldest.is_none_or(|oldest| oldest > *upto))
     }
 
     /// Answers everybody who has waited long enough. `oldest`: the oldest report not served by every remote yet;
     /// `behind` tells which remotes are behind.
     pub fn settle(&mut self, oldest: Option<Seq>, now: Instant, behind: impl Fn() -> String) {
-        let (ended, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|barrier: &Barrier| {
-            barrier.is_reached(oldest)
-                || barrier.deadline.is_some_and(|deadline| deadline <= now)
-                || barrier.answer.is_closed()
-        });
-        self.waiting = waiting;
-        for barrier in ended {
-            let answer = if barrier.is_reached(oldest) { Ok(()) } else { Err(CommandError::TimedOut(behind())) };
-            // Who has gone needs no answer.
-            let _ = barrier.answer.send(answer);
+        let unreached = oldest.map_or_else(BTreeMap::new, |oldest| self.waiting.split_off(&oldest));
+        let reached = std::mem::replace(&mut self.waiting, unreached);
+        reached.into_values().flatten().for_each(|caller| caller.answer(Ok(())));
+        let mut over = Vec::new();
+        for callers in self.waiting.values_mut() {
+            over.extend(callers.extract_if(.., |caller| caller.is_over(now)));
         }
+        self.waiting.retain(|_, callers| !callers.is_empty());
+        let draining = self.draining.extract_if(.., |barrier| barrier.caller.is_over(now));
+        over.extend(draining.map(|barrier| barrier.caller));
+        if over.is_empty() {
+            return;
+        }
+        let behind = behind();
+        over.into_iter().for_each(|caller| caller.answer(Err(CommandError::TimedOut(behind.clone()))));
     }
 
     /// Answers everybody: what they wait for may never come, for the reason `why`.
     pub fn give_up(&mut self, why: &str) {
-        for barrier in self.waiting.drain(..) {
-            // Who has gone needs no answer.
-            let _ = barrier.answer.send(Err(CommandError::RootMissing(why.to_owned())));
+        let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
+        for caller in self.draining.drain(..).map(|barrier| barrier.caller).chain(waiting) {
+            caller.answer(Err(CommandError::RootMissing(why.to_owned())));
         }
     }
 
     /// When the next caller has waited too long.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|barrier| barrier.deadline).min()
+        let draining = self.draining.iter().map(|barrier| &barrier.caller);
+        draining.chain(self.waiting.values().flatten()).filter_map(|caller| caller.deadline).min()
     }
 }
 
@@ -146,5 +177,25 @@ mod tests {
         assert!(answered.try_recv().is_err(), "what it told is not served yet");
         barriers.settle(None, Instant::now(), String::new);
         assert_eq!(answered.try_recv(), Ok(Ok(())));
+    }
+    #[test]
+    fn equal_barriers_share_an_entry_and_callers_that_have_gone_leave_nothing() {
+        let mut barriers = Barriers::default();
+        let mut callers = Vec::new();
+        for seq in [4, 4, 4, 7] {
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            barriers.add(BTreeSet::new(), None, answer, Seq(seq));
+            callers.push(answered);
+        }
+        assert_eq!(barriers.waiting.len(), 2);
+        let now = Instant::now();
+        drop(callers.remove(0));
+        barriers.settle(Some(Seq(4)), now, String::new);
+        assert_eq!(barriers.waiting[&Seq(4)].len(), 2);
+        barriers.settle(Some(Seq(5)), now, String::new);
+        assert_eq!(callers[0].try_recv(), Ok(Ok(())));
+        drop(callers);
+        barriers.settle(Some(Seq(5)), now, String::new);
+        assert!(barriers.is_empty());
     }
 }

@@ -2,7 +2,6 @@
 
 use super::engine::Engine;
 use super::handle::{Command, CommandError};
-use super::remote::Remote;
 use super::root::WatchId;
 use super::snapshot::{JobId, Pause, PendingPath};
 use crate::path::RelPath;
@@ -10,6 +9,24 @@ use crate::pending::{Kind, Lane};
 use crate::time;
 use std::collections::BTreeSet;
 use std::time::Instant;
+
+/// Maximum length of the texts of a page, in bytes. A message of 32 MiB would end the connection to the bus.
+const PAGE: usize = 1 << 20;
+
+/// The first `limit` rows, or fewer if their texts are longer than a page; at least one, if there is one.
+fn page<T>(rows: impl Iterator<Item = T>, limit: usize, length: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut left = PAGE;
+    let mut page = Vec::new();
+    for row in rows.take(limit) {
+        let length = length(&row);
+        if length > left && !page.is_empty() {
+            break;
+        }
+        left = left.saturating_sub(length);
+        page.push(row);
+    }
+    page
+}
 
 impl Engine {
     pub(super) fn obey(&mut self, command: Command) {
@@ -34,14 +51,7 @@ impl Engine {
                 self.set_pause(None);
                 drop(answer.send(Ok(())));
             }
-            Command::Reload(answer) => {
-                let result = self.reload();
-                self.reload_refused = match &result {
-                    Err(CommandError::BadConfig(mistakes)) => mistakes.lines().next().map(str::to_owned),
-                    _ => None,
-                };
-                drop(answer.send(result));
-            }
+            Command::Reload(answer) => self.loading.ask(answer),
             Command::WaitSynced(timeout, answer) => {
                 // One that is not there is drained when it is back, unless `give_up_on_missing_roots` answers first.
                 let watches: BTreeSet<WatchId> = self.roots.iter().map(|root| root.id).collect();
@@ -124,23 +134,24 @@ impl Engine {
 
     fn failures(&self, offset: usize, limit: usize) -> Vec<super::snapshot::Failure> {
         let (now, wall) = (time::now(), time::wall());
-        let of_remote = |remote: &'_ Remote| -> Vec<_> {
-            remote.set.paths().filter_map(|(path, entry, _)| remote.failure(path, entry, now, wall)).collect()
-        };
-        self.remotes.iter().flat_map(of_remote).skip(offset).take(limit).collect()
+        let all = self.remotes.iter().flat_map(|remote| {
+            let failed = remote.set.paths().filter(|(_, entry, _)| entry.failed.is_some());
+            failed.map(move |(path, entry, _)| (remote, path, entry))
+        });
+        let rows = all.skip(offset).filter_map(|(remote, path, entry)| remote.failure(path, entry, now, wall));
+        page(rows, limit, |row| row.remote.len() + row.path.as_bytes().len() + row.fault.message.len())
     }
 
     fn pending(&self, offset: usize, limit: usize) -> Vec<PendingPath> {
-        let all = self.remotes.iter().flat_map(|remote| {
-            remote.set.paths().map(|(path, entry, in_flight)| PendingPath {
-                remote: remote.name.clone(),
-                path: path.clone(),
-                kind: entry.kind.word(),
-                since: entry.since,
-                in_flight,
-            })
+        let all = self.remotes.iter().flat_map(|remote| remote.set.paths().map(move |path| (remote, path)));
+        let rows = all.skip(offset).map(|(remote, (path, entry, in_flight))| PendingPath {
+            remote: remote.name.clone(),
+            path: path.clone(),
+            kind: entry.kind.word(),
+            since: entry.since,
+            in_flight,
         });
-        all.skip(offset).take(limit).collect()
+        page(rows, limit, |row| row.remote.len() + row.path.as_bytes().len())
     }
 
     pub(super) fn settle_barriers(&mut self, now: Instant) {

@@ -6,10 +6,11 @@ use super::deletion_guard::Probes;
 use super::echo::Echoes;
 use super::fail_log::FailLog;
 use super::flights::Returned;
-use super::handle::{Command, CommandError, Handle};
+use super::handle::{Command, Handle};
 use super::history::History;
 use super::jobs::Jobs;
 use super::keeper::Keeper;
+use super::loading::{Load, Loading};
 use super::machine::{Machine, Real};
 use super::memory::Memory;
 use super::publish::SNAPSHOT_INTERVAL;
@@ -67,7 +68,7 @@ pub struct Launch {
     /// What to do. Its `agent.full_sync_at_start` is followed.
     pub config: Config,
     /// Reads the config again, for [`Handle::reload`].
-    pub load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
+    pub load: Load,
     /// Where the pending paths are kept over a restart.
     pub state_directory: PathBuf,
     /// Beaten by the engine's loop.
@@ -111,7 +112,7 @@ pub(super) struct Engine {
     pub(super) machine: Box<dyn Machine>,
     pub(super) instance: String,
     pub(super) config: Config,
-    pub(super) load: Box<dyn Fn() -> Result<Config, CommandError> + Send>,
+    pub(super) loading: Loading,
     pub(super) state_directory: PathBuf,
     pub(super) ledger: Ledger,
     pub(super) memory: Memory,
@@ -132,6 +133,8 @@ pub(super) struct Engine {
     pub(super) neighbours: Vec<Mirror>,
     /// Whether runs may start: all mirrors were compared.
     pub(super) begun: bool,
+    /// The state directory has a list of what an earlier process did not deliver to plugins.
+    pub(super) unfinished_on_disk: bool,
     /// Why the config file cannot be used any more, as the last reload found; the config in force is an older one.
     pub(super) reload_refused: Option<String>,
     /// The journal tells of no loop before.
@@ -214,7 +217,7 @@ impl Engine {
             machine,
             instance,
             config,
-            load,
+            loading: Loading::new(load),
             state_directory,
             ledger,
             memory,
@@ -232,6 +235,7 @@ impl Engine {
             probes: Probes::default(),
             neighbours: Vec::new(),
             begun: false,
+            unfinished_on_disk: false,
             reload_refused: None,
             loop_told: None,
             runs: JoinSet::new(),
@@ -385,6 +389,7 @@ impl Engine {
         self.publish_if_due(now);
         self.report_failures_if_due(now);
         self.note_sync();
+        self.forget_unfinished();
         self.write_down(now);
         self.write_history_if_due(now);
         self.memory.write_down(&mut self.remotes, now);
@@ -413,6 +418,7 @@ impl Engine {
                     remote.changed(now);
                 }
             }
+            (config, callers) = self.loading.ended() => self.loaded(config, callers),
             ended = self.probes.ended() => self.probes_ended(ended, time::now(), time::wall()),
             () = plugins_changed.notified() => self.dirty = true,
             () = sleep_until(wake) => {}

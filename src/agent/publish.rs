@@ -3,10 +3,14 @@
 use super::engine::Engine;
 use super::root::{Condition, Root};
 use super::snapshot::{Protection, Snapshot, State};
+use crate::human::shortened;
 use crate::pending::Lane;
 use crate::time;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+/// Maximum length of a problem, in bytes.
+const LONGEST_PROBLEM: usize = 8 << 10;
 
 /// A new snapshot at most so often.
 pub(super) const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
@@ -118,6 +122,8 @@ impl Engine {
             format!("the config file cannot be used, an older config is in force until a reload succeeds: {mistake}")
         });
         let echo = self.echo_problem(time::now());
-        missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(refused).chain(echo).collect()
+        let all =
+            missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(refused).chain(echo);
+        all.map(|problem| shortened(problem, LONGEST_PROBLEM)).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! A new config for a running agent: what both have in common goes on untouched.
 
 use super::engine::Engine;
-use super::handle::CommandError;
+use super::handle::{Answer, CommandError};
 use super::mount_guard::MountGuard;
 use super::remote::{Remote, RemoteId};
 use super::reserve::Reserve;
@@ -56,9 +56,26 @@ impl Engine {
         remote
     }
 
-    /// Reads the config again. A bad one changes nothing.
-    pub(super) fn reload(&mut self) -> Result<(), CommandError> {
-        let config = match (self.load)() {
+    /// The config was read again for `callers`.
+    pub(super) fn loaded(&mut self, config: Result<Config, CommandError>, callers: Vec<Answer<()>>) {
+        let result = self.reload(config);
+        self.reload_refused = match &result {
+            Err(CommandError::BadConfig(mistakes)) => mistakes.lines().next().map(str::to_owned),
+            _ => None,
+        };
+        self.dirty = true;
+        // An answer must not be older than what the caller reads next.
+        self.publish(time::now());
+        for caller in callers {
+            // A caller that has gone needs no answer.
+            let _ = caller.send(result.clone());
+        }
+        self.loading.begin();
+    }
+
+    /// Follows `config`. A bad one changes nothing.
+    fn reload(&mut self, config: Result<Config, CommandError>) -> Result<(), CommandError> {
+        let config = match config {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!(message_id = message_ids::CONFIG_REFUSED, "{error}");

@@ -32,12 +32,30 @@ impl Engine {
     /// Starts the plugins, with what they had not been told when the agent stopped.
     pub(super) fn begin_plugins(&mut self) {
         self.plugins.follow(&self.config, &self.instance);
-        match unfinished::take(&self.state_directory) {
-            Ok(unfinished) => self.plugins.resume(unfinished),
+        match unfinished::read(&self.state_directory) {
+            Ok(unfinished) => {
+                self.unfinished_on_disk = !unfinished.is_empty();
+                self.plugins.resume(unfinished);
+            }
             Err(error) => tracing::error!(
                 "what plugins were still to be told of cannot be read in {}: {error}; they will not hear of it",
                 self.state_directory.display()
             ),
+        }
+    }
+
+    /// Removes the list of what an earlier process had not delivered, once all of it is delivered.
+    pub(super) fn forget_unfinished(&mut self) {
+        if !self.unfinished_on_disk || !self.plugins.is_idle() {
+            return;
+        }
+        self.unfinished_on_disk = false;
+        if let Err(error) = unfinished::save(&self.state_directory, &[]) {
+            tracing::warn!(
+                "the list of what plugins were still to be told of cannot be removed in {}: {error}; after the next start \
+                 they are told of it once more",
+                self.state_directory.display()
+            );
         }
     }
 

@@ -87,6 +87,9 @@ impl Ledger {
     /// Writes down what changed. Says whether all of it is on disk now.
     fn write_down(&mut self, remotes: &mut [Remote], since: SystemTime, now: Instant) -> bool {
         if self.retry_at.is_some_and(|at| at > now) {
+            // The next try writes everything anew. Without one, these paths would be kept forever.
+            self.renumber = true;
+            remotes.iter_mut().for_each(|remote| drop(remote.set.take_touched()));
             return false;
         }
         if self.journal.is_none() {

@@ -4,6 +4,7 @@
 use super::authority::{Action, Authority};
 use super::error::Error;
 use super::names;
+use super::polkit::left;
 use crate::agent::Handle;
 use crate::agent::snapshot::{Failure, JobId, PendingPath, PluginStatus};
 use std::os::unix::ffi::OsStrExt;
@@ -327,9 +328,19 @@ impl AgentObject {
         Ok(self.handle.reload().await?)
     }
 
-    async fn wait_synced(&self, timeout_usec: u64) -> Result<(), Error> {
+    async fn wait_synced(
+        &self,
+        timeout_usec: u64,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
         let timeout = if timeout_usec == 0 { Duration::MAX } else { Duration::from_micros(timeout_usec) };
-        Ok(self.handle.wait_synced(timeout).await?)
+        let _place = self.authority.may_wait(bus, &call).await?;
+        tokio::select! {
+            biased;
+            answer = self.handle.wait_synced(timeout) => Ok(answer?),
+            () = left(bus, call.sender()) => Err(Error::Stopping("the caller left the bus".into())),
+        }
     }
 
     #[zbus(signal)]

@@ -6,13 +6,14 @@
 
 use super::Which;
 use super::error::Error;
+use super::limit::{Limit, Place};
 use super::polkit::{Answer, Polkit, Question, user_name};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::message::{Flags, Header};
-use zbus::names::OwnedUniqueName;
+use zbus::names::{OwnedUniqueName, UniqueName};
 
 /// What a caller wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +37,20 @@ impl Action {
 /// Callers whose user is remembered; above that the memory starts afresh.
 const REMEMBERED: usize = 256;
 
+/// Maximum number of calls whose permission is being looked up: of one connection, and of all.
+const QUESTIONS: (usize, usize) = (16, 256);
+
+/// Maximum number of callers of `WaitSynced` that wait: of one connection, of one user, and of all.
+const WAITING: (usize, usize, usize) = (16, 256, 1024);
+
 /// Decides for one connection to the bus: unique names are not used twice on one bus, but another bus has its own.
 #[derive(Debug)]
 pub struct Authority {
     instance: String,
     users: Mutex<HashMap<OwnedUniqueName, u32>>,
+    questions: Limit<OwnedUniqueName>,
+    waiting: Limit<OwnedUniqueName>,
+    waiting_users: Limit<u32>,
     /// On a user's bus there is none: nobody but that user and root comes there.
     polkit: Option<Polkit>,
 }
@@ -49,7 +59,14 @@ impl Authority {
     /// For the instance of that name, on such a bus.
     pub(super) fn new(instance: &str, which: &Which) -> Self {
         let polkit = (*which != Which::Session).then(Polkit::default);
-        Self { instance: instance.to_owned(), users: Mutex::default(), polkit }
+        Self {
+            instance: instance.to_owned(),
+            users: Mutex::default(),
+            questions: Limit::new(QUESTIONS.0, QUESTIONS.1),
+            waiting: Limit::new(WAITING.0, WAITING.2),
+            waiting_users: Limit::new(WAITING.1, WAITING.2),
+            polkit,
+        }
     }
 
     /// Whether the sender of the method call `call` may do `action`. Waits for people to type a password, if the call
@@ -75,6 +92,12 @@ impl Authority {
         what: &str,
         interactive: Option<bool>,
     ) -> Result<(), Error> {
+        let _place = self.questions.take(sender_of(call)?.to_owned().into()).ok_or_else(|| {
+            let most = QUESTIONS.0;
+            Error::TooManyCalls(format!(
+                "too many calls wait for an answer, and {what} is not one of them: make at most {most} at once"
+            ))
+        })?;
         let user = self.user(bus, call).await?;
         if is_trusted(user, nix::unistd::geteuid().as_raw()) {
             return Ok(());
@@ -113,14 +136,27 @@ impl Authority {
         })
     }
 
+    /// A place for `call` among the callers that wait for the remotes.
+    pub async fn may_wait(&self, bus: &Connection, call: &Header<'_>) -> Result<Waiting, Error> {
+        let too_many = |whose: &str, most: usize| {
+            Error::TooManyCalls(format!(
+                "{most} calls of WaitSynced {whose} wait already: wait for their answers, or end them, before the next one"
+            ))
+        };
+        let sender = self.waiting.take(sender_of(call)?.to_owned().into());
+        let sender = sender.ok_or_else(|| too_many("by this connection, or 1024 by all,", WAITING.0))?;
+        let user = self.waiting_users.take(self.user(bus, call).await?);
+        let user = user.ok_or_else(|| too_many("by this user, or 1024 by all,", WAITING.1))?;
+        Ok(Waiting { _sender: sender, _user: user })
+    }
+
     /// The name of the user who sent `call`, or the number of one without a name.
     pub async fn user_name(&self, bus: &Connection, call: &Header<'_>) -> Result<String, Error> {
         Ok(user_name(self.user(bus, call).await?).await)
     }
 
     async fn user(&self, bus: &Connection, call: &Header<'_>) -> Result<u32, Error> {
-        let sender =
-            call.sender().ok_or_else(|| Error::NotAuthorized("the call has no sender; call through the bus".into()))?;
+        let sender = sender_of(call)?;
         let known = self.remembered().get(sender).copied();
         if let Some(user) = known {
             return Ok(user);
@@ -141,6 +177,17 @@ impl Authority {
         // The map is whole after any panic: every change to it is one call.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place of one caller that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    _sender: Place<OwnedUniqueName>,
+    _user: Place<u32>,
+}
+
+fn sender_of<'c>(call: &'c Header<'_>) -> Result<&'c UniqueName<'c>, Error> {
+    call.sender().ok_or_else(|| Error::NotAuthorized("the call has no sender; call through the bus".into()))
 }
 
 fn is_trusted(user: u32, own: u32) -> bool {

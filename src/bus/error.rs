@@ -31,6 +31,10 @@ pub enum Error {
     NoConfigFile(String),
     /// The agent is on its way out.
     Stopping(String),
+    /// The message is longer than any that the agent expects. It was not read.
+    TooLarge(String),
+    /// The caller, its user or all callers together have too many calls that wait for an answer.
+    TooManyCalls(String),
     /// A value that the property does not take.
     InvalidValue(String),
 }

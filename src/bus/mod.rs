@@ -10,17 +10,20 @@ mod agent;
 mod authority;
 mod error;
 mod job;
+mod limit;
 mod log_control;
 pub mod names;
 pub mod neighbours;
 mod polkit;
 mod publisher;
 mod remote;
+mod socket;
 
 pub use agent::{FailureRow, PendingRow, PluginRow};
 pub use authority::Action;
 pub use error::Error;
 pub use publisher::{PROPERTIES_INTERVAL, SIGNALS_PER_SECOND};
+pub use socket::LONGEST_CALL;
 
 use crate::agent::Handle;
 use crate::service::log::LogControl;
@@ -74,18 +77,27 @@ pub enum ServeError {
         "the bus refused the name {0} ({1}): install dbus/org.sersync.Agent1.conf, and run as root or user sersync"
     )]
     NameRefused(String, #[source] zbus::Error),
+    /// The bus accepts connections and does not answer.
+    #[error(
+        "the message bus does not answer within {} s: sersyncctl will not see this instance before it does, mirroring \
+         is not affected",
+        BUS_ANSWER_TIME.as_secs()
+    )]
+    Silent,
 }
 
-/// The shortest and the longest wait before another try to reach a bus that went away.
+/// The shortest and the longest wait before another try to reach the bus.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// A bus that takes longer to answer is none: the agent must not hang on it at start.
+/// Maximum time for entering the bus, and for each answer of it.
 const BUS_ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The agent's presence on the bus; dropping it leaves the bus at once.
 #[derive(Debug)]
 pub struct Bus {
     name: String,
+    refused: Option<ServeError>,
+    entered: watch::Receiver<bool>,
     stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -94,6 +106,19 @@ impl Bus {
     /// The bus name that the agent owns.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Why the first try to enter the bus failed, if it did. Later tries follow.
+    pub fn refused(&self) -> Option<&ServeError> {
+        self.refused.as_ref()
+    }
+
+    /// Returns when the agent is on the bus for the first time.
+    pub async fn entered(&self) {
+        if self.entered.clone().wait_for(|entered| *entered).await.is_err() {
+            // The engine has ended, and the agent enters no bus any more.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Leaves the bus: what was sent has left when this returns.
@@ -114,19 +139,24 @@ impl Drop for Bus {
 
 /// Puts the agent on the bus, under the name of `instance`, until [`Bus`] is closed or the engine ends.
 ///
-/// All objects are there before the name is. A bus that goes away later is waited for.
-pub async fn serve(handle: Handle, instance: &str, which: Which, log: LogControl) -> Result<Bus, ServeError> {
+/// All objects are there before the name is. A bus that is not there, refuses the name or goes away is tried again, with
+/// up to 30 s between two tries.
+pub async fn serve(handle: Handle, instance: &str, which: Which, log: LogControl) -> Bus {
     let place = Place { handle, name: names::bus_name(instance), path: names::agent_path(instance), which, log };
     let name = place.name.clone();
-    let first = place.enter().await?;
+    let (first, refused) = match place.enter().await {
+        Ok(publisher) => (Some(publisher), None),
+        Err(error) => (None, Some(error)),
+    };
+    let (announce, entered) = watch::channel(first.is_some());
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
         tokio::select! {
-            () = place.stay(first) => {}
+            () = place.stay(first, announce) => {}
             _ = stopped => {}
         }
     });
-    Ok(Bus { name, stop: Some(stop), task })
+    Bus { name, refused, entered, stop: Some(stop), task }
 }
 
 /// What it takes to enter the bus, again and again.
@@ -141,13 +171,16 @@ struct Place {
 impl Place {
     /// Connects, puts the objects there, and takes the name last.
     async fn enter(&self) -> Result<Publisher, ServeError> {
+        tokio::time::timeout(BUS_ANSWER_TIME, self.try_to_enter()).await.unwrap_or(Err(ServeError::Silent))
+    }
+
+    async fn try_to_enter(&self) -> Result<Publisher, ServeError> {
         let authority = Arc::new(Authority::new(&self.handle.snapshot().instance, &self.which));
         let (announced, highest_job) = watch::channel(0);
         let agent = AgentObject::new(self.handle.clone(), Arc::clone(&authority), highest_job);
         let log = LogControlObject { log: self.log.clone(), authority: Arc::clone(&authority) };
-        let connection = self
-            .which
-            .builder()
+        let (builder, refusals) = socket::builder(&self.which).await.map_err(ServeError::Connect)?;
+        let connection = builder
             .serve_at(self.path.clone(), agent)
             .serve_at(self.path.clone(), ObjectManager)
             .serve_at(names::LOG_CONTROL_PATH, log)
@@ -155,7 +188,7 @@ impl Place {
             .build()
             .await
             .map_err(ServeError::Connect)?;
-        let publisher = Publisher::new(connection.clone(), self.handle.clone(), authority, announced)
+        let publisher = Publisher::new(connection.clone(), self.handle.clone(), authority, announced, refusals)
             .await
             .map_err(ServeError::Connect)?;
         // First the name by which the policy lets callers in: whoever sees the other may call at once.
@@ -172,19 +205,27 @@ impl Place {
         }
     }
 
-    async fn stay(&self, first: Publisher) {
-        let mut publisher = first;
+    async fn stay(&self, first: Option<Publisher>, entered: watch::Sender<bool>) {
+        let mut publisher = match first {
+            Some(publisher) => publisher,
+            None => {
+                let publisher = self.enter_later().await;
+                tracing::info!("on the message bus as {}", self.name);
+                entered.send_replace(true);
+                publisher
+            }
+        };
         loop {
             if let End::Engine = publisher.run().await {
                 return;
             }
             tracing::warn!("lost the message bus; mirroring goes on, coming back when the bus does");
-            publisher = self.enter_again().await;
+            publisher = self.enter_later().await;
             tracing::info!("on the message bus again as {}", self.name);
         }
     }
 
-    async fn enter_again(&self) -> Publisher {
+    async fn enter_later(&self) -> Publisher {
         let mut wait = RECONNECT.0;
         loop {
             // Up to a quarter more, so that many instances do not come at once.

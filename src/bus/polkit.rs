@@ -6,12 +6,13 @@
 //! than [`QUESTIONS_AT_ONCE`] of them, so that nobody can use up what others need. Nothing is remembered here:
 //! polkit itself remembers who has authenticated.
 
+use super::limit::Limit;
 use crate::aside::aside;
+use futures_core::Stream;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use zbus::Connection;
 use zbus::fdo::DBusProxy;
@@ -64,16 +65,22 @@ pub(super) struct Question<'a> {
 }
 
 /// polkit, as one instance asks it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Polkit {
-    waiting: Mutex<HashMap<u32, usize>>,
+    waiting: Limit<u32>,
     cancellations: AtomicU64,
+}
+
+impl Default for Polkit {
+    fn default() -> Self {
+        Self { waiting: Limit::new(QUESTIONS_AT_ONCE, usize::MAX), cancellations: AtomicU64::default() }
+    }
 }
 
 impl Polkit {
     /// Puts the question, and waits for the answer.
     pub async fn ask(&self, question: Question<'_>) -> Answer {
-        let Some(_place) = Place::take(self, question.user) else { return Answer::TooMany };
+        let Some(_place) = self.waiting.take(question.user) else { return Answer::TooMany };
         match tokio::time::timeout(ANSWER_TIME, self.check(question, "")).await {
             Err(_) => Answer::Absent(format!("it did not answer within {} s", ANSWER_TIME.as_secs())),
             Ok(Err(error)) => Answer::Absent(error.to_string()),
@@ -93,7 +100,7 @@ impl Polkit {
                 Err(error) => Answer::Absent(error.to_string()),
             },
             // Who has left hears no answer; polkit takes its question back.
-            () = left(question) => {
+            () = left(question.bus, question.call.sender()) => {
                 self.cancel(question.bus, &id).await;
                 Answer::NotAuthenticated
             }
@@ -128,11 +135,6 @@ impl Polkit {
             tracing::debug!(%error, "a question to polkit could not be taken back");
         }
     }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
-        // The map is whole after any panic: every change to it is one call.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Name of a user, or the number of one without a name. A server of the network may be asked for it.
@@ -145,66 +147,25 @@ async fn authority(bus: &Connection) -> zbus::Result<AuthorityProxy<'static>> {
     AuthorityProxy::builder(bus).cache_properties(CacheProperties::No).build().await
 }
 
-/// Returns when the sender has left the bus. Without a bus that tells of it, never.
-async fn left(question: Question<'_>) {
+/// Returns when `sender` has left the bus. Without a bus that reports it, never.
+///
+/// All callers share one subscription: a bus allows a connection 512 of them.
+pub(super) async fn left(bus: &Connection, sender: Option<&UniqueName<'_>>) {
     let gone = async {
-        let sender: &UniqueName<'_> = question.call.sender().ok_or(zbus::Error::MissingField)?;
-        let bus = DBusProxy::new(question.bus).await?;
-        let mut changes = pin!(bus.receive_name_owner_changed_with_args(&[(0, sender.as_str()), (2, "")]).await?);
-        // It may have left before anybody listened.
+        let sender: &UniqueName<'_> = sender.ok_or(zbus::Error::MissingField)?;
+        let bus = DBusProxy::new(bus).await?;
+        let mut changes = pin!(bus.receive_name_owner_changed_with_args(&[(2, "")]).await?);
+        // It may have left before the subscription.
         if bus.name_has_owner(sender.clone().into()).await? {
-            poll_fn(|context| futures_core::Stream::poll_next(changes.as_mut(), context)).await;
+            while let Some(change) = poll_fn(|context| Stream::poll_next(changes.as_mut(), context)).await {
+                if change.args()?.name() == sender.as_str() {
+                    break;
+                }
+            }
         }
         Ok::<_, zbus::Error>(())
     };
     if gone.await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// One question's place among those of its user.
-struct Place<'a> {
-    polkit: &'a Polkit,
-    user: u32,
-}
-
-impl<'a> Place<'a> {
-    fn take(polkit: &'a Polkit, user: u32) -> Option<Self> {
-        let mut waiting = polkit.waiting();
-        let count = waiting.entry(user).or_default();
-        if *count >= QUESTIONS_AT_ONCE {
-            return None;
-        }
-        *count += 1;
-        Some(Self { polkit, user })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut waiting = self.polkit.waiting();
-        if let Some(count) = waiting.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&self.user);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_with_many_questions_leaves_room_for_others() {
-        let polkit = Polkit::default();
-        let mut places: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| Place::take(&polkit, 1000).unwrap()).collect();
-        assert!(Place::take(&polkit, 1000).is_none());
-        assert!(Place::take(&polkit, 1001).is_some());
-        places.pop();
-        assert!(Place::take(&polkit, 1000).is_some());
-        places.clear();
-        assert!(polkit.waiting().is_empty(), "nothing is kept of who waits no more");
     }
 }

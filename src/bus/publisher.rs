@@ -9,6 +9,7 @@ use super::authority::Authority;
 use super::job::JobObject;
 use super::names;
 use super::remote::RemoteObject;
+use super::socket::Refusals;
 use crate::agent::Handle;
 use crate::agent::snapshot::{Job, JobId, JobState, Notice, Remote, Snapshot};
 use std::collections::{BTreeMap, HashMap};
@@ -45,6 +46,7 @@ pub(super) struct Publisher {
     remotes: BTreeMap<String, (watch::Sender<Remote>, Published<RemoteObject>)>,
     jobs: BTreeMap<JobId, (watch::Sender<Job>, Published<JobObject>)>,
     budgets: Budgets,
+    refusals: Refusals,
 }
 
 impl Publisher {
@@ -54,6 +56,7 @@ impl Publisher {
         handle: Handle,
         authority: Arc<Authority>,
         announced: watch::Sender<u64>,
+        refusals: Refusals,
     ) -> zbus::Result<Self> {
         let instance = handle.snapshot().instance.clone();
         let agent = Published::find(&connection, names::agent_path(&instance).as_str()).await?;
@@ -69,6 +72,7 @@ impl Publisher {
             remotes: BTreeMap::new(),
             jobs: BTreeMap::new(),
             budgets: Budgets::default(),
+            refusals,
         };
         publisher.arrange(false).await?;
         Ok(publisher)
@@ -109,6 +113,11 @@ impl Publisher {
                         tracing::debug!(missed, "more happened than the bus could tell");
                     }
                     Err(broadcast::error::RecvError::Closed) => return Ok(End::Engine),
+                },
+                Some(refused) = self.refusals.recv() => {
+                    if let Err(error) = refused.answer(&self.connection).await {
+                        tracing::debug!(%error, "a caller was not told that its message is too long");
+                    }
                 }
             }
         }

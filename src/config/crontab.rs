@@ -43,18 +43,29 @@ fn calendar(reading: &mut Reading<'_>, crontab: &Element) -> Option<Calendar> {
 
 /// `filter`, and what the patterns of `<crontabfilter start="true">` name.
 fn filtered(reading: &mut Reading<'_>, crontab: &Element, filter: &Arc<Filter>) -> Arc<Filter> {
-    let mut all = filter.clone();
     let element = crontab.child("crontabfilter");
     if !reading.flag(element, "start", false) {
-        return all;
+        return filter.clone();
     }
+    let mut patterns = Vec::new();
     for exclude in element.into_iter().flat_map(|filter| filter.children("exclude")) {
         let help = "an rsync exclude pattern, such as *.log";
         let Some((pattern, span)) = reading.text_of(exclude, "expression", help) else { continue };
-        match all.and_excluding([pattern]) {
-            Ok(more) => all = Arc::new(more),
+        if !reading.affords(pattern, &span) {
+            continue;
+        }
+        match Filter::check_pattern(pattern) {
+            Ok(()) => patterns.push((pattern, span)),
             Err(error) => reading.complain(severity_in(crontab), span, format!("\"{pattern}\": {error}"), error.help()),
         }
     }
-    all
+    // Compiled once: each pattern takes its time with all the others.
+    match filter.and_excluding(patterns.iter().map(|(pattern, _)| pattern)) {
+        Ok(all) => Arc::new(all),
+        Err(error) => {
+            let span = patterns.last().map_or(0..0, |(_, span)| span.clone());
+            reading.complain(severity_in(crontab), span, format!("the patterns up to here: {error}"), error.help());
+            filter.clone()
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! after a password polkit's agent is started on the terminal, and the call goes out again. A refused call has changed
 //! nothing, so nothing is done twice.
 
+use super::alive::while_alive;
 use super::terminal_agent::TerminalAgent;
 use crate::bus::Error;
 use tokio::sync::OnceCell;
@@ -24,7 +25,7 @@ impl Asking {
         Self { is_allowed, agent: OnceCell::new() }
     }
 
-    /// Calls `method`. Waits for its answer as long as it takes: people type slowly, and a barrier may last for hours.
+    /// Calls `method`. Waits for its answer as long as the agent lives: people type slowly, and a barrier may last for hours.
     pub async fn call<B, R>(&self, proxy: &Proxy<'_>, method: &str, body: &B) -> Result<R, Error>
     where
         B: serde::ser::Serialize + zbus::DynamicType,
@@ -46,6 +47,7 @@ where
     B: serde::ser::Serialize + zbus::DynamicType,
     R: for<'d> zbus::wire::DynamicDeserialize<'d>,
 {
+    let answer = proxy.call_with_flags(method, flags, body);
     // Only a call that wants no reply is without.
-    proxy.call_with_flags(method, flags, body).await?.ok_or(Error::Bus(zbus::Error::InvalidReply))
+    while_alive(proxy.connection(), proxy.destination(), answer).await??.ok_or(Error::Bus(zbus::Error::InvalidReply))
 }

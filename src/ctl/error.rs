@@ -27,6 +27,8 @@ pub enum CtlError {
     },
     /// It went away meanwhile.
     Gone(Scope, String),
+    /// It is on the bus and does not answer.
+    Silent(Scope, String),
     /// The agent's own words.
     Agent {
         /// Whose it is.
@@ -73,6 +75,9 @@ impl CtlError {
                 tr!("{instance} is not running: {state}", instance, state = words::presence(state))
             }
             Self::Gone(_, instance) => tr!("{instance} stopped meanwhile", instance),
+            Self::Silent(_, instance) => {
+                tr!("{instance} has not answered for 30 s: its process hangs, or is stopped", instance)
+            }
             Self::Agent { source, .. } => sentences::answer(source),
             Self::JobFailed { state, result, .. } => match state.as_str() {
                 "canceled" => tr!("the full sync was canceled: {result}", result),
@@ -94,7 +99,7 @@ impl CtlError {
             Self::NoBus(scope, _) => format!("systemctl{} status dbus.socket", scope.flag()),
             Self::NoInstance(scope, _) | Self::Several(scope, ..) => format!("sersyncctl{} list", scope.flag()),
             Self::NotRunning { scope, instance, state } => scope.bring_up(instance, state),
-            Self::Gone(scope, instance) => scope.systemctl("status", instance),
+            Self::Gone(scope, instance) | Self::Silent(scope, instance) => scope.systemctl("status", instance),
             Self::Agent { scope, instance, source } => after_answer(*scope, instance, source),
             Self::JobFailed { scope, instance, state, .. } => match state.as_str() {
                 "canceled" => scope.ctl("resync", instance),
@@ -128,7 +133,8 @@ fn after_answer(scope: Scope, instance: &str, error: &bus::Error) -> String {
         bus::Error::BadConfig(_) => scope.ctl("check", instance),
         bus::Error::NoConfigFile(_) => scope.systemctl("enable --now", instance),
         bus::Error::Stopping(_) => scope.systemctl("start", instance),
-        bus::Error::InvalidValue(_) | bus::Error::Bus(_) => scope.journal(instance),
+        bus::Error::TooManyCalls(_) => scope.ctl("status", instance),
+        bus::Error::InvalidValue(_) | bus::Error::TooLarge(_) | bus::Error::Bus(_) => scope.journal(instance),
     }
 }
 
@@ -160,6 +166,7 @@ mod tests {
             (stopped(user, "disabled"), "systemctl --user enable --now sersync@www"),
             (stopped(system, "failed"), "journalctl -u sersync@www -xe"),
             (CtlError::Gone(system, "www".into()), "systemctl status sersync@www"),
+            (CtlError::Silent(user, "www".into()), "systemctl --user status sersync@www"),
             (answered(user, bus::Error::NotAuthorized("no".into())), "systemctl --user status sersync@www"),
             (answered(system, bus::Error::InvalidValue("no".into())), "journalctl -u sersync@www -xe"),
             (answered(system, bus::Error::UnknownJob("no job 3".into())), "sersyncctl status www"),

@@ -1,5 +1,6 @@
 //! `resync`: starts a full sync and follows its job to the end. Whoever stops following does not stop the job.
 
+use super::alive::while_alive;
 use super::error::CtlError;
 use super::proxy::JobProxy;
 use super::signals::Signals;
@@ -12,6 +13,7 @@ use std::io::{IsTerminal, Write};
 use tokio::signal::unix::{SignalKind, signal};
 use tr::tr;
 use zbus::OwnedObjectPath;
+use zbus::names::BusName;
 
 /// Starts a full sync; with `wait`, shows its progress and returns when it ended well.
 ///
@@ -44,24 +46,28 @@ pub async fn resync(
     let path = done(session, name, start().await).await?;
     let mut progress = Progress::new(session, name, number(&path));
     let bus_name = names::bus_name(name);
-    let mut job = Job::read(&session.bus, &bus_name, path.as_str()).await?;
-    progress.show(&job)?;
-    while !job.is_over() {
-        tokio::select! {
-            signal = signals.next() => {
-                let signal = signal?;
-                if signal.header().path().is_some_and(|from| from.as_str() == path.as_str()) {
-                    job = Job::read(&session.bus, &bus_name, path.as_str()).await?;
-                    progress.show(&job)?;
+    let following = async {
+        let mut job = Job::read(&session.bus, &bus_name, path.as_str()).await?;
+        progress.show(&job)?;
+        while !job.is_over() {
+            tokio::select! {
+                signal = signals.next() => {
+                    let signal = signal?;
+                    if signal.header().path().is_some_and(|from| from.as_str() == path.as_str()) {
+                        job = Job::read(&session.bus, &bus_name, path.as_str()).await?;
+                        progress.show(&job)?;
+                    }
                 }
-            }
-            _ = interrupt.recv() => {
-                progress.leave()?;
-                return Ok(());
+                _ = interrupt.recv() => return progress.leave(),
             }
         }
+        progress.end(&job)
+    };
+    let agent = BusName::try_from(bus_name.as_str())?;
+    match while_alive(&session.bus, &agent, following).await {
+        Ok(ended) => ended,
+        Err(error) => Err(session.explain(name, error.into()).await),
     }
-    progress.end(&job)
 }
 
 /// Cancels all full syncs of an instance that run or wait.

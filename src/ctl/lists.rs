@@ -146,7 +146,8 @@ async fn pages<T>(
         let limit = u32::try_from(missing).unwrap_or(PAGE).min(PAGE);
         let Ok(offset) = u32::try_from(rows.len()) else { return Ok((rows, true)) };
         let page = done(session, name, ask(&agent, offset, limit).await).await?;
-        let last = page.len() < limit as usize;
+        // A page is shorter than asked for where its paths are long.
+        let last = page.is_empty();
         rows.extend(page);
         if rows.len() > wanted {
             rows.truncate(wanted);

@@ -2,6 +2,7 @@
 //! do with `busctl`: it holds no right and no knowledge of its own.
 
 mod accept;
+mod alive;
 mod asking;
 mod check;
 pub mod completion;
@@ -164,6 +165,9 @@ struct List {
     all: bool,
 }
 
+/// Maximum time for an answer of the bus, and for one that an agent gives from memory.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
 /// One run of `sersyncctl`: its connection and how it answers.
 #[derive(Debug)]
 struct Session {
@@ -177,7 +181,12 @@ struct Session {
 impl Session {
     async fn open(cli: &Cli) -> Result<Self, CtlError> {
         let (which, scope) = if cli.user { (Which::Session, Scope::User) } else { (Which::System, Scope::System) };
-        let bus = which.builder().build().await.map_err(|source| CtlError::NoBus(scope, source))?;
+        let connecting = which.builder().method_timeout(ANSWER_TIME).build();
+        let bus = tokio::time::timeout(ANSWER_TIME, connecting).await.unwrap_or_else(|_| {
+            let seconds = ANSWER_TIME.as_secs();
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("it does not answer within {seconds} s")).into())
+        });
+        let bus = bus.map_err(|source| CtlError::NoBus(scope, source))?;
         Ok(Self { bus, json: cli.json, scope, asking: Asking::new(!cli.no_ask_password), full: cli.full })
     }
 
@@ -197,6 +206,7 @@ impl Session {
                 Ok(None) => CtlError::NoInstance(self.scope, name.to_owned()),
                 Err(error) => error,
             },
+            bus::Error::Bus(error) if alive::is_timeout(&error) => CtlError::Silent(self.scope, name.to_owned()),
             source => CtlError::Agent { scope: self.scope, instance: name.to_owned(), source },
         }
     }

@@ -100,7 +100,7 @@ impl Plugins {
 
     /// Whether every target has been told everything.
     pub fn is_idle(&self) -> bool {
-        self.status().iter().all(|status| status.waiting + status.running == 0)
+        self.running.iter().all(Running::is_idle)
     }
 
     /// Tells the targets what they had not been told when the agent stopped; those that are gone need not hear of it.

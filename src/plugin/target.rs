@@ -8,6 +8,7 @@ use super::refresh_cdn::RefreshCdn;
 use super::socket::Socket;
 use crate::aside::aside;
 use crate::config::{Calls, PluginName, Plugins};
+use crate::human::shortened;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,15 +35,18 @@ pub(super) struct CallError {
     pub is_target_down: bool,
 }
 
+/// Maximum length of a message, in bytes: a server or a command may have written it.
+const LONGEST: usize = 1024;
+
 impl CallError {
     /// The target as a whole does not do its work.
     pub fn down(message: String) -> Self {
-        Self { message, is_target_down: true }
+        Self { message: shortened(message, LONGEST), is_target_down: true }
     }
 
     /// It does not like this path.
     pub fn path(message: String) -> Self {
-        Self { message, is_target_down: false }
+        Self { message: shortened(message, LONGEST), is_target_down: false }
     }
 
     /// The work on it was not done. What the system refuses it refuses to every path.

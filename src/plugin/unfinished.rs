@@ -1,7 +1,8 @@
 //! What targets had not been told when the agent stopped, kept for its next start.
 //!
-//! Written when the agent stops, read and removed when it starts. A file that cannot be read is told of and left out: it
-//! never keeps the agent from starting. After a crash there is none.
+//! Written when the agent stops, read when it starts, and removed once its paths have been delivered or the agent stops
+//! again: an agent that is killed in between delivers some of them twice and loses none. A file that cannot be read is
+//! logged and removed: it never keeps the agent from starting.
 
 use super::event::Cause;
 use super::queue::{Place, Told};
@@ -71,16 +72,21 @@ pub fn save(directory: &Path, unfinished: &[Unfinished]) -> io::Result<()> {
     state_file::replace(&file, &serde_json::to_vec(&saved)?, Durability::Process)
 }
 
-/// Reads what [`save`] left in `directory`, and removes it.
-pub fn take(directory: &Path) -> io::Result<Vec<Unfinished>> {
+/// Reads what [`save`] left in `directory`. A damaged file is removed.
+pub fn read(directory: &Path) -> io::Result<Vec<Unfinished>> {
     let file = directory.join(FILE);
     let bytes = match fs::read(&file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    fs::remove_file(&file)?;
-    let saved: Vec<SavedTarget> = serde_json::from_slice(&bytes)?;
+    let saved: Vec<SavedTarget> = match serde_json::from_slice(&bytes) {
+        Ok(saved) => saved,
+        Err(damaged) => {
+            fs::remove_file(&file)?;
+            return Err(damaged.into());
+        }
+    };
     Ok(saved
         .into_iter()
         .map(|one| Unfinished {
@@ -116,20 +122,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_saved_is_taken_once() {
+    fn what_was_saved_is_read_until_it_is_saved_again() {
         let directory = tempfile::tempdir().unwrap();
         let place = Place { root: Path::new("/data").into(), path: RelPath::new(b"a\n\xff").unwrap() };
         let cause = Cause { was_directory: true, ..Cause::default() };
         let told = vec![Told { place, cause, remotes: vec!["web1::www".into()] }];
         let unfinished = vec![Unfinished { target: ("http".into(), "POST http://x/".into()), told }];
         save(directory.path(), &unfinished).unwrap();
-        assert_eq!(take(directory.path()).unwrap(), unfinished);
-        assert_eq!(take(directory.path()).unwrap(), []);
-        save(directory.path(), &unfinished).unwrap();
+        assert_eq!(read(directory.path()).unwrap(), unfinished);
+        assert_eq!(read(directory.path()).unwrap(), unfinished);
         save(directory.path(), &[]).unwrap();
-        assert_eq!(take(directory.path()).unwrap(), [], "an older file would be told of again");
+        assert_eq!(read(directory.path()).unwrap(), [], "an older file would be delivered again");
         fs::write(directory.path().join(FILE), "damaged").unwrap();
-        assert!(take(directory.path()).is_err());
-        assert_eq!(take(directory.path()).unwrap(), [], "once");
+        assert!(read(directory.path()).is_err());
+        assert_eq!(read(directory.path()).unwrap(), [], "once");
     }
 }

@@ -10,6 +10,7 @@ use crate::repeats::{Ration, Repeats};
 use crate::time;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -49,6 +50,8 @@ pub(super) struct Running {
     target: Arc<Target>,
     told: mpsc::UnboundedSender<Arc<[Told]>>,
     status: watch::Receiver<Status>,
+    /// Number of messages of `told` that `status` does not count yet.
+    uncounted: Arc<AtomicUsize>,
     stop: oneshot::Sender<(Duration, oneshot::Sender<Vec<Told>>)>,
 }
 
@@ -70,6 +73,7 @@ impl Running {
         let (told, news) = mpsc::unbounded_channel();
         let (publish, published) = watch::channel(status.clone());
         let (stop, stopped) = oneshot::channel();
+        let uncounted = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
             target: target.clone(),
             instance: instance.into(),
@@ -86,9 +90,11 @@ impl Running {
             changed,
             paused,
             published_at: None,
+            uncounted: uncounted.clone(),
+            taken: 0,
         };
         tokio::spawn(worker.run(news, stopped));
-        Self { target, told, status: published, stop }
+        Self { target, told, status: published, uncounted, stop }
     }
 
     /// The plugin and its target, as the status names them.
@@ -102,8 +108,15 @@ impl Running {
 
     /// Never waits: the task takes what it is told at once, into a queue that is bounded.
     pub fn tell(&self, told: Arc<[Told]>) {
+        self.uncounted.fetch_add(1, Ordering::Relaxed);
         // The task ends only after this handle.
         let _ = self.told.send(told);
+    }
+
+    /// Whether the target has been told everything.
+    pub fn is_idle(&self) -> bool {
+        let status = self.status.borrow();
+        self.uncounted.load(Ordering::Acquire) == 0 && status.waiting + status.running == 0
     }
 
     pub fn status(&self) -> Status {
@@ -143,6 +156,10 @@ struct Worker {
     paused: watch::Receiver<bool>,
     /// When the last status was published, if a newer one may follow it.
     published_at: Option<Instant>,
+    /// See [`Running`].
+    uncounted: Arc<AtomicUsize>,
+    /// Messages that were taken in, and are in no published status yet.
+    taken: usize,
 }
 
 type Stop = oneshot::Receiver<(Duration, oneshot::Sender<Vec<Told>>)>;
@@ -173,7 +190,10 @@ impl Worker {
                     return;
                 }
                 Some(ended) = self.calls.join_next_with_id(), if !self.calls.is_empty() => self.ended(ended),
-                Some(told) = news.recv() => self.take_in(&told),
+                Some(told) = news.recv() => {
+                    self.take_in(&told);
+                    self.taken += 1;
+                }
                 Ok(()) = self.paused.changed() => {}
                 () = sleep_until(wake) => {}
             }
@@ -322,6 +342,7 @@ impl Worker {
             (None, _) => None,
         };
         if known == self.status {
+            self.counted();
             return None;
         }
         if let Some(at) = self.published_at.map(|at| at + STATUS_INTERVAL).filter(|at| *at > now) {
@@ -330,7 +351,16 @@ impl Worker {
         self.publish.send_replace(self.status.clone());
         self.published_at = Some(now);
         self.changed.notify_one();
+        self.counted();
         None
+    }
+
+    /// The published status counts all that was taken in.
+    fn counted(&mut self) {
+        if self.taken > 0 {
+            self.uncounted.fetch_sub(std::mem::take(&mut self.taken), Ordering::Release);
+            self.changed.notify_one();
+        }
     }
 
     async fn end(mut self, within: Duration) -> Vec<Told> {

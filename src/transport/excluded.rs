@@ -29,11 +29,43 @@ use tokio::sync::mpsc;
 /// The walk hands its findings over in pieces of about this size, in bytes.
 const PIECE: usize = 64 * 1024;
 
+/// Maximum memory for the paths that a dry run lists, in bytes: some 150,000 paths. A remote can have it list any number.
+const LISTED_BYTES: usize = 16 << 20;
+
+/// Memory for a path besides its text, in bytes.
+const LISTED_ENTRY: usize = 48;
+
 /// A path that a run would delete.
-#[derive(Clone)]
 pub(super) struct Doomed {
     path: RelPath,
     is_directory: bool,
+}
+
+/// What a dry run would delete, up to [`LISTED_BYTES`].
+///
+/// rsync lists what a directory holds before the directory itself. So the beginning of a list can be carried out: no
+/// directory in it holds anything that stays and is not in it.
+#[derive(Default)]
+pub(super) struct Listed {
+    doomed: Vec<Doomed>,
+    bytes: usize,
+    is_cut: bool,
+}
+
+impl Listed {
+    /// Takes a line of the dry run; a new attempt (`None`) starts anew.
+    fn take_line(&mut self, line: Option<&[u8]>) {
+        let Some(line) = line else {
+            *self = Self::default();
+            return;
+        };
+        let Some((path, is_directory)) = output::deletion(line) else { return };
+        self.bytes += path.as_bytes().len() + LISTED_ENTRY;
+        self.is_cut |= self.bytes > LISTED_BYTES;
+        if !self.is_cut {
+            self.doomed.push(Doomed { path, is_directory });
+        }
+    }
 }
 
 impl Work<'_> {
@@ -128,21 +160,22 @@ impl Work<'_> {
     pub(super) async fn delete_superfluous(&mut self, mut left: Vec<RelPath>) -> Result<(), Fault> {
         while !left.is_empty() {
             self.complaints.trees_incomplete = false;
-            let doomed = self.list_tree_deletions(&left).await?;
+            let listed = self.list_tree_deletions(&left).await?;
             let incomplete = self.complaints.trees_incomplete;
             if let Some(most) = self.at_most.filter(|most| *most == 0 || !incomplete) {
                 let blocked = self.complaints.failed.iter().filter(|(_, fault)| fault.name == name::IN_THE_WAY).count();
-                let mut condemned = condemned(doomed.clone(), &left, &self.order.filter);
+                let mut condemned = condemned(&listed.doomed, &left, &self.order.filter);
                 condemned.retain(|path| !probe_name::is_probe(path));
                 let withheld = (condemned.len() + blocked) as u64;
-                if most == 0 || withheld > most {
+                // Part by part, any number would be below the limit.
+                if most == 0 || withheld > most || listed.is_cut {
                     self.complaints.withheld = self.complaints.withheld.saturating_add(withheld);
                     self.complaints.withheld_paths.extend(condemned.into_iter().take(SAMPLE));
                     return Ok(());
                 }
             }
             if !incomplete {
-                return self.delete_unless_excluded(doomed, &left).await;
+                return self.delete_unless_excluded(listed, &left).await;
             }
             left = self.without_unread(left);
         }
@@ -154,19 +187,18 @@ impl Work<'_> {
         if self.order.filter.is_empty() {
             return self.delete_matching(missing).await;
         }
-        let mut doomed = Vec::new();
+        let mut listed = Listed::default();
         if self.capabilities.delete_missing_args.is_worth_a_try() {
             let list = null_separated(missing);
-            let accepted = self
-                .run(Form::ListEntryDeletions, || Feed::Whole(list.clone()), |line| note(&mut doomed, line))
-                .await?;
+            let accepted =
+                self.run(Form::ListEntryDeletions, || Feed::Whole(list.clone()), |line| listed.take_line(line)).await?;
             if accepted.delete_missing_args.is_worth_a_try() {
-                return self.delete_unless_excluded(doomed, missing).await;
+                return self.delete_unless_excluded(listed, missing).await;
             }
         }
         let patterns = patterns(missing);
-        self.run(Form::ListMatching, || Feed::Whole(patterns.clone()), |line| note(&mut doomed, line)).await?;
-        self.delete_unless_excluded(doomed, missing).await
+        self.run(Form::ListMatching, || Feed::Whole(patterns.clone()), |line| listed.take_line(line)).await?;
+        self.delete_unless_excluded(listed, missing).await
     }
 
     /// Makes room where the remote has a directory in the place of something else, and sends that again. What is
@@ -187,10 +219,10 @@ impl Work<'_> {
             }
             push_pattern(&mut inside, path, b"/**");
         }
-        let mut doomed = Vec::new();
-        self.run(Form::ListMatching, || Feed::Whole(inside.clone()), |line| note(&mut doomed, line)).await?;
+        let mut listed = Listed::default();
+        self.run(Form::ListMatching, || Feed::Whole(inside.clone()), |line| listed.take_line(line)).await?;
         let asked: Vec<RelPath> = blocked.iter().cloned().collect();
-        let mut condemned = condemned(doomed, &asked, &self.order.filter);
+        let mut condemned = condemned(&listed.doomed, &asked, &self.order.filter);
         condemned.retain(|path| !blocked.contains(path));
         if !condemned.is_empty() {
             self.delete_matching(&plan::topmost_only(condemned)).await?;
@@ -220,16 +252,29 @@ impl Work<'_> {
     }
 
     /// What a recursive run of `directories` would delete.
-    pub(super) async fn list_tree_deletions(&mut self, directories: &[RelPath]) -> Result<Vec<Doomed>, Fault> {
-        let mut doomed = Vec::new();
+    pub(super) async fn list_tree_deletions(&mut self, directories: &[RelPath]) -> Result<Listed, Fault> {
+        let mut listed = Listed::default();
         let list = null_separated(directories);
-        self.run(Form::ListTreeDeletions, || Feed::Whole(list.clone()), |line| note(&mut doomed, line)).await?;
-        Ok(doomed)
+        self.run(Form::ListTreeDeletions, || Feed::Whole(list.clone()), |line| listed.take_line(line)).await?;
+        Ok(listed)
     }
 
-    /// Deletes what a dry run over `asked` printed, but for what is excluded.
-    async fn delete_unless_excluded(&mut self, doomed: Vec<Doomed>, asked: &[RelPath]) -> Result<(), Fault> {
-        let condemned = plan::topmost_only(condemned(doomed, asked, &self.order.filter));
+    /// Deletes what a dry run over `asked` printed, except what is excluded. If the list was cut, `asked` has failed, so
+    /// that the next run deletes the rest.
+    async fn delete_unless_excluded(&mut self, listed: Listed, asked: &[RelPath]) -> Result<(), Fault> {
+        if listed.is_cut {
+            let entries = listed.doomed.len();
+            let fault = Fault::new(
+                name::DELETE_LIMIT,
+                format!(
+                    "the remote has more to delete than one run lists: {entries} entries are looked at, and the next run \
+                     goes on; to be done sooner, delete there by hand"
+                ),
+            );
+            self.complaints.failed.extend(asked.iter().map(|path| (path.clone(), fault.clone())));
+        }
+        let condemned = plan::topmost_only(condemned(&listed.doomed, asked, &self.order.filter));
+        drop(listed);
         if condemned.is_empty() {
             return Ok(());
         }
@@ -276,16 +321,6 @@ impl Work<'_> {
     }
 }
 
-/// Notes a deletion that a dry run prints; a new attempt (`None`) starts anew.
-fn note(doomed: &mut Vec<Doomed>, line: Option<&[u8]>) {
-    match line {
-        None => doomed.clear(),
-        Some(line) => {
-            doomed.extend(output::deletion(line).map(|(path, is_directory)| Doomed { path, is_directory }));
-        }
-    }
-}
-
 /// Notes what a run says that it changed of the root, its times apart: those change with each entry.
 fn note_root(changed: &mut Vec<&'static str>, line: Option<&[u8]>) {
     const COLUMNS: [(usize, &str); 5] =
@@ -302,16 +337,15 @@ fn note_root(changed: &mut Vec<&'static str>, line: Option<&[u8]>) {
 
 /// What may go: neither excluded nor a directory that holds something that stays. A remote can have any line printed:
 /// what is not inside `asked` stays, whatever it says.
-fn condemned(doomed: Vec<Doomed>, asked: &[RelPath], filter: &Filter) -> Vec<RelPath> {
+fn condemned(doomed: &[Doomed], asked: &[RelPath], filter: &Filter) -> Vec<RelPath> {
     let asked: HashSet<RelPath> = asked.iter().cloned().collect();
-    let (spared, condemned): (Vec<Doomed>, Vec<Doomed>) =
-        doomed.into_iter().partition(|Doomed { path, is_directory }| {
-            let kind = if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
-            path.is_root() || !plan::is_within(path, &asked) || filter.excludes(path, kind)
-        });
+    let (spared, condemned): (Vec<&Doomed>, Vec<&Doomed>) = doomed.iter().partition(|Doomed { path, is_directory }| {
+        let kind = if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
+        path.is_root() || !plan::is_within(path, &asked) || filter.excludes(path, kind)
+    });
     let holds_spared: HashSet<RelPath> =
         spared.iter().flat_map(|doomed| doomed.path.ancestors_below_root().collect::<Vec<_>>()).collect();
-    condemned.into_iter().map(|doomed| doomed.path).filter(|path| !holds_spared.contains(path)).collect()
+    condemned.into_iter().map(|doomed| doomed.path.clone()).filter(|path| !holds_spared.contains(path)).collect()
 }
 
 /// Include patterns that reach `paths` and all below them, to be followed by an exclusion of everything else.
@@ -457,15 +491,28 @@ mod tests {
     #[test]
     fn what_is_excluded_stays_with_the_directories_that_hold_it() {
         let filter = Filter::new([".*\\.log"]).unwrap();
-        let doomed = |lines: &[(&str, bool)]| {
+        let doomed = |lines: &[(&str, bool)]| -> Vec<Doomed> {
             lines.iter().map(|(path, is_directory)| Doomed { path: rel(path), is_directory: *is_directory }).collect()
         };
         let lines = doomed(&[("d/a.log", false), ("d/b", false), ("d", true), ("e/c", false), ("e", true)]);
-        assert_eq!(plan::topmost_only(condemned(lines, &[rel("d"), rel("e")], &filter)), [rel("d/b"), rel("e")]);
+        assert_eq!(plan::topmost_only(condemned(&lines, &[rel("d"), rel("e")], &filter)), [rel("d/b"), rel("e")]);
         // What was not asked for stays, and all that holds it.
         let lines = || doomed(&[("d/x/y", false), ("d/x", true), ("d/b", false), ("d", true), ("", true)]);
-        assert_eq!(condemned(lines(), &[rel("d/b")], &filter), [rel("d/b")]);
-        assert_eq!(plan::topmost_only(condemned(lines(), &[RelPath::root()], &filter)), [rel("d")]);
+        assert_eq!(condemned(&lines(), &[rel("d/b")], &filter), [rel("d/b")]);
+        assert_eq!(plan::topmost_only(condemned(&lines(), &[RelPath::root()], &filter)), [rel("d")]);
+    }
+
+    #[test]
+    fn a_dry_run_that_lists_without_end_takes_bounded_memory() {
+        let mut listed = Listed::default();
+        let name = "n".repeat(200);
+        for entry in 0..200_000 {
+            listed.take_line(Some(format!("*deleting   {name}/{entry:06}").as_bytes()));
+        }
+        assert!(listed.is_cut);
+        assert_eq!(listed.doomed.len(), LISTED_BYTES / (200 + 7 + LISTED_ENTRY));
+        listed.take_line(None);
+        assert!(!listed.is_cut && listed.doomed.is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! [`Fault`]: a named error of a run or of one path, in rsync's own words where it has some, and what to do about it.
 
+use crate::human::shortened;
+
 /// A named error: `name` for programs, `message` for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -170,10 +172,13 @@ pub fn remedies() -> impl Iterator<Item = &'static str> {
     REMEDIES.iter().map(|(_, _, remedy)| *remedy).chain(of_exits).chain([super::confinement::REMEDY_FOR_LINKS])
 }
 
+/// Maximum length of a message, in bytes. rsync names paths in it, of up to 4 KiB each, and every failed path has one.
+const LONGEST: usize = 1024;
+
 impl Fault {
     /// A fault in our own words.
     pub fn new(name: &'static str, message: impl Into<String>) -> Self {
-        Self { name, message: message.into(), exit: None }
+        Self { name, message: shortened(message.into(), LONGEST), exit: None }
     }
 
     /// What rsync's `words` mean, if they hold a phrase that is known.

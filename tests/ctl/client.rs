@@ -8,7 +8,7 @@ use std::process::Stdio;
 /// Puts an agent with a scripted engine on the bus.
 pub async fn on(bus: &PrivateBus, handle: sersync::agent::Handle) -> Bus {
     let instance = handle.snapshot().instance.clone();
-    serve(handle, &instance, Which::Address(bus.address.clone()), log::silent()).await.unwrap()
+    serve(handle, &instance, Which::Address(bus.address.clone()), log::silent()).await
 }
 
 /// The program, with `bus` as the system's; there is no session bus, and the language is English.

@@ -564,7 +564,7 @@ impl Simulation {
         let launch = Launch {
             instance: "www".to_owned(),
             config: now,
-            load: Box::new(move || Ok(config.lock().unwrap().clone())),
+            load: Arc::new(move || Ok(config.lock().unwrap().clone())),
             state_directory: self.directory.path().join("state"),
             heart: None,
             keeper: None,

@@ -1,0 +1,1 @@
+//! Commands, configs and file names that reach for more than they may have.

@@ -1,0 +1,1 @@
+//! Trees that a user makes deep, wide or restless.
