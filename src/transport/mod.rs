@@ -54,6 +54,7 @@ pub use probe::{Probe, probe};
 pub use process::Sign;
 pub(crate) use process::end_with_agent;
 pub use script::Chore;
+pub(crate) use spawn::end_of;
 pub use ssh::SharedConnection;
 
 use crate::aside::aside;
