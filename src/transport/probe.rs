@@ -423,8 +423,10 @@ async fn clock_ahead(endpoint: &Endpoint, scratch: &Path, path: &RelPath) -> Opt
     let line = listed.lines().find(|line| line.ends_with(&name))?;
     let mut words = line.split_whitespace().skip(2);
     let time = format!("{} {}", words.next()?, words.next()?);
-    let there =
-        jiff::civil::DateTime::strptime("%Y/%m/%d %H:%M:%S", time).ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    let there = jiff::civil::DateTime::strptime("%Y/%m/%d %H:%M:%S", time)
+        .ok()?
+        .to_zoned_datetime(jiff::tz::TimeZone::UTC)
+        .ok()?;
     let here = before.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     Some(there.timestamp().as_second() - i64::try_from(here).ok()?)
 }
