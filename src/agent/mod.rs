@@ -27,6 +27,7 @@ mod keeper;
 mod link;
 mod memory;
 mod mount_guard;
+mod pruning;
 mod publish;
 mod reload;
 mod remote;
