@@ -277,6 +277,12 @@ impl AgentObject {
         Ok(self.handle.retry(remotes).await?)
     }
 
+    // Before a method that returns something: busctl of systemd 252 complains of the signals that follow one that does not.
+    async fn wait_synced(&self, timeout_usec: u64) -> Result<(), Error> {
+        let timeout = if timeout_usec == 0 { Duration::MAX } else { Duration::from_micros(timeout_usec) };
+        Ok(self.handle.wait_synced(timeout).await?)
+    }
+
     #[zbus(out_args("failures"))]
     async fn list_failures(
         &self,
@@ -325,11 +331,6 @@ impl AgentObject {
     ) -> Result<(), Error> {
         self.manage(bus, &call).await?;
         Ok(self.handle.reload().await?)
-    }
-
-    async fn wait_synced(&self, timeout_usec: u64) -> Result<(), Error> {
-        let timeout = if timeout_usec == 0 { Duration::MAX } else { Duration::from_micros(timeout_usec) };
-        Ok(self.handle.wait_synced(timeout).await?)
     }
 
     #[zbus(signal)]
