@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let seconds = std::env::var("SOURCE_DATE_EPOCH").map_err(|error| format!("SOURCE_DATE_EPOCH: {error}"))?;
     let today = Timestamp::from_second(seconds.parse().map_err(|error| format!("SOURCE_DATE_EPOCH: {error}"))?)?;
-    let date = today.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string();
+    let date = today.to_zoned_datetime(TimeZone::UTC).strftime("%Y-%m-%d").to_string();
 
     let agent = sersync::cli::Cli::command;
     let client = || sersync::ctl::Cli::command().disable_help_subcommand(true);
@@ -221,8 +221,8 @@ fn changelog(text: &str, today: Timestamp) -> Result<String, Box<dyn Error>> {
         let version = head.split_whitespace().next().ok_or("CHANGELOG.md: a heading `##` without a version")?;
         let date = head.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or_default();
         let at = match date.parse::<jiff::civil::Date>() {
-            Ok(date) => date.to_zoned(TimeZone::UTC)?,
-            Err(_) => today.to_zoned(TimeZone::UTC),
+            Ok(date) => date.to_zoned_datetime(TimeZone::UTC)?,
+            Err(_) => today.to_zoned_datetime(TimeZone::UTC),
         };
         if !all.is_empty() {
             all.push('\n');

@@ -33,7 +33,7 @@ pub struct FileSystem {
 impl FileSystem {
     /// The one that `path` lies on; `mounted` is what the kernel says of it.
     fn of(path: &Path, device: u64, mounted: Option<Mounted>) -> io::Result<Self> {
-        let number = rustix::fs::statvfs(path)?.f_fsid;
+        let number = nix::sys::statvfs::statvfs(path)?.filesystem_id();
         let uuid = mounted.as_ref().and_then(|mounted| uuid(&mounted.device));
         let (kind, source) = mounted.map_or_else(Default::default, |mounted| (mounted.kind, mounted.source));
         Ok(Self { kind, source, number, uuid, device })

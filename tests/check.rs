@@ -120,15 +120,17 @@ fn configs_of_one_directory_that_form_a_circle_are_an_error() {
 
 #[test]
 fn each_fault_is_named_with_what_to_do() {
-    let cases: [(&[&str], &str); 3] = [
+    let cases: [(&[&str], &str); 4] = [
         (&["read only = yes"], "read only = no"),
         (&["refuse options = delete delete-missing-args"], "refuse options"),
         (&["hosts deny = *"], "hosts allow"),
+        (&["refuse options = backup-dir"], "backup-dir"),
     ];
     for (settings, remedy) in cases {
         let place = Place::new();
         let daemon = place.plan(settings).start();
-        let said = check(&config(&place, &daemon), None);
+        let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).rsync("<keepDeleted days=\"7\"/>");
+        let said = check(&config.write(&place.path("www.xml")), None);
         assert_eq!(said.status, 2, "{settings:?}: {}", said.whole);
         said.has("error", remedy);
         assert_eq!(entries(&place.path("copy")), 0, "{settings:?} left something behind");

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::config::Confxml;
-use support::rsyncd::Daemon;
 use support::scene::{MODULE, Place, Scene};
 use support::sshd::Sshd;
 use support::tree::{Judge, assert_converged, put};
@@ -214,27 +213,38 @@ fn nothing_from_outside_is_sent_by_a_standby_while_links_are_swapped_in() {
     race(&["--ahead", "60"]);
 }
 
-/// A config whose rsync follows links, with `elements` in `<rsync>`.
-fn following(place: &Place, daemon: &Daemon, elements: &str) -> PathBuf {
-    let config = Confxml::new(&place.source()).daemon(daemon, MODULE).params("-aL");
-    let file = config.write(&place.path("confxml.xml"));
-    let text = fs::read_to_string(&file).unwrap().replace("</rsync>", &format!("{elements}</rsync>"));
-    fs::write(&file, text).unwrap();
-    file
-}
-
-#[test]
-fn where_links_are_followed_none_leads_out_while_they_are_swapped() {
+/// A race in which rsync follows links, with the options `params`, over a daemon, over ssh and to a directory of this machine.
+fn race_following(params: &str) {
     if !is_root() {
         return skip("only root can start an agent with the one capability that the unit gives");
     }
     let race = Race::new(true);
     let place = &race.place;
     let daemon = place.plan(&[]).start();
-    let _agent = place.launch().config(&following(place, &daemon, "")).unprivileged_reader().start();
-    let copies = [place.path("copy")];
+    let Some(sshd) = Sshd::start(&place.path("sshd")) else { return };
+    let (by_ssh, local) = (place.make("by-ssh"), place.make("local"));
+    own(&local, AGENT);
+    let config = || Confxml::new(&place.source()).params(params);
+    let by_daemon = config().daemon(&daemon, MODULE).directory(&local).write(&place.path("daemon.xml"));
+    let by_name = config().ssh(&format!("root@{}", Sshd::HOST), &by_ssh).write(&place.path("ssh.xml"));
+    // `<ssh>` is for all remotes of a config.
+    let _agents = [("one", by_daemon), ("other", by_name)].map(|(name, file)| {
+        let launch = support::agent::Launch::new(&place.path(name)).environment("PATH", &sshd.path);
+        launch.config(&file).unprivileged_reader().start()
+    });
+    let copies = [place.path("copy"), by_ssh, local];
     first_copies(&copies);
     race.run(&copies);
+}
+
+#[test]
+fn where_links_are_followed_none_leads_out_while_they_are_swapped() {
+    race_following("-aL");
+}
+
+#[test]
+fn where_links_to_directories_are_followed_none_leads_out_while_they_are_swapped() {
+    race_following("-ak");
 }
 
 #[test]
@@ -247,7 +257,9 @@ fn a_link_that_is_followed_leads_where_the_config_says_and_fails_by_name_elsewhe
     symlink(other.join("letter"), place.source().join("letter")).unwrap();
     put(&place.source().join("plain"), "plain");
     let daemon = place.plan(&[]).start();
-    let file = following(&place, &daemon, &format!("<mayRead path=\"{}\"/>", media.display()));
+    let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).params("-aL");
+    let config = config.rsync(&format!("<mayRead path=\"{}\"/>", media.display()));
+    let file = config.write(&place.path("confxml.xml"));
     let agent = place.launch().config(&file).start();
     let at = |name: &str| place.path("copy").join(name);
     until("what may be followed", SOON, || fs::read(at("film")).is_ok_and(|content| content == b"a film"));

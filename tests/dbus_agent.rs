@@ -335,6 +335,19 @@ fn a_burst_is_not_a_burst_of_signals() {
 }
 
 #[test]
+fn busctl_finds_nothing_to_complain_of() {
+    let stage = Stage::start(1);
+    let name = format!("org.sersync.Agent1.{INSTANCE}");
+    let path = format!("/org/sersync/Agent1/{INSTANCE}");
+    for words in [&["tree", &name][..], &["introspect", &name, "/"], &["introspect", &name, &path]] {
+        let output =
+            Command::new("busctl").arg(format!("--address={}", stage.bus.address)).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn descriptors_and_processes_stay_few() {
     let stage = Stage::start(1);
     stage.wait_synced(SOON).unwrap();

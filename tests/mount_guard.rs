@@ -12,6 +12,7 @@ mod ward;
 
 use serde_json::Value;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -251,6 +252,60 @@ fn accepted_deletions_are_carried_out_and_the_new_root_is_the_root() {
     fill(&guarded.source(), 3);
     guarded.ward.converged();
     fs::remove_file(guarded.source().join("file1")).unwrap();
+    guarded.ward.converged();
+    guarded.idle();
+}
+
+/// Runs `sersyncctl accept` on a terminal of its own and types `answer` when it asks. Returns the exit status and what the
+/// terminal shows.
+fn accept_on_a_terminal(guarded: &Guarded, answer: &str) -> (Option<i32>, String) {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let side = || terminal.slave.try_clone().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sersyncctl"));
+    command.args(["--user", "accept", INSTANCE]).env("DBUS_SESSION_BUS_ADDRESS", &guarded.ward.bus.address);
+    command.env("TERM", "dumb").stdin(side()).stdout(side()).stderr(side());
+    let mut running = command.spawn().unwrap();
+    // The command holds copies as well: reading ends when the last one is closed.
+    drop((command, terminal.slave));
+    let mut master = fs::File::from(terminal.master);
+    let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut has_answered = false;
+    // The end of a terminal is an error, EIO.
+    while let Ok(read @ 1..) = master.read(&mut buffer) {
+        shown.extend_from_slice(&buffer[..read]);
+        if !has_answered && String::from_utf8_lossy(&shown).contains("[y/N] ") {
+            master.write_all(format!("{answer}\n").as_bytes()).unwrap();
+            has_answered = true;
+        }
+    }
+    let status = running.wait().unwrap();
+    (status.code(), String::from_utf8(shown).unwrap())
+}
+
+#[test]
+fn on_a_terminal_accept_shows_a_sample_and_asks() {
+    let Some(mut guarded) = Guarded::on_a_disk() else { return };
+    guarded.restarted(|guarded| {
+        guarded.unmount();
+        put(&guarded.source().join("new"), "x");
+    });
+    guarded.withheld(FILES, "the root is another file system");
+    let is_sample = |text: &str| {
+        assert!(text.contains(&format!("{FILES} deletions withheld on ")), "{text}");
+        let paths = text.lines().filter(|line| line.trim_start().starts_with("file")).count();
+        assert!(paths == 20 && text.contains(&format!("and {} more", FILES - paths)), "{text}");
+    };
+    is_sample(&String::from_utf8(guarded.ctl(&["status", INSTANCE]).stdout).unwrap());
+
+    let (status, shown) = accept_on_a_terminal(&guarded, "n");
+    is_sample(&shown);
+    assert!(status == Some(1) && shown.contains("nothing is deleted"), "{status:?} {shown}");
+    guarded.withheld(FILES, "the root is another file system");
+    assert_eq!(count(&guarded.copy()), FILES + 1);
+
+    let (status, shown) = accept_on_a_terminal(&guarded, "y");
+    is_sample(&shown);
+    assert!(status == Some(0) && shown.contains(&format!("{FILES} deletions are carried out")), "{status:?} {shown}");
     guarded.ward.converged();
     guarded.idle();
 }

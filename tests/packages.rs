@@ -110,6 +110,8 @@ fn the_deb_holds_what_is_listed() {
         wanted.insert(format!("/usr/share/doc/sersync/{name}"), "644".to_owned());
     }
     assert_eq!(told(&archive), wanted);
+    let page = tool(Command::new("dpkg-deb").arg("-f").arg(packages.file("deb")).arg("Homepage"));
+    assert_eq!(page.trim(), env!("CARGO_PKG_HOMEPAGE"));
 }
 
 #[test]
@@ -119,6 +121,8 @@ fn the_rpm_holds_what_is_listed_and_installs_into_an_empty_root() {
     let format = "[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES}\\n]";
     let listed = tool(Command::new("rpm").args(["-qp", "--qf", format]).arg(packages.file("rpm")));
     assert_eq!(told(&listed), wanted);
+    let page = tool(Command::new("rpm").args(["-qp", "--qf", "%{URL}"]).arg(packages.file("rpm")));
+    assert_eq!(page, env!("CARGO_PKG_HOMEPAGE"));
     if !is_root() {
         return skip("rpm installs into a root as root only");
     }

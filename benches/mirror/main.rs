@@ -189,7 +189,7 @@ fn run(
         workload: workload.name().to_owned(),
         about: workload.about().to_owned(),
         place,
-        date: jiff::Zoned::now().date().to_string(),
+        date: jiff::ZonedDateTime::now().date().to_string(),
         measures: workload.measures().to_vec(),
         rows: Vec::new(),
     };

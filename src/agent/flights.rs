@@ -320,7 +320,10 @@ impl Engine {
         match outcome.fault {
             Some(fault) => self.remote_failed(at, fault, now, wall),
             None if nothing_sent => {}
-            None => self.remote_answered(at, delivered, now, wall),
+            None => {
+                self.remote_answered(at, delivered, now, wall);
+                self.prune_if_due(at, now, wall);
+            }
         }
         if full && full_result.is_ok() {
             let remote = &mut self.remotes[at];
@@ -346,6 +349,14 @@ impl Engine {
             let ended = self.jobs.ended(&name, full_result, wall);
             self.tell_jobs(&ended);
         }
+    }
+
+    /// Has the remote `at` delete what it has kept for long enough.
+    fn prune_if_due(&mut self, at: usize, now: Instant, wall: SystemTime) {
+        let remote = &mut self.remotes[at];
+        let identity = self.roots.iter().find(|root| root.path == remote.root).and_then(|root| root.identity);
+        let root = (remote.root.clone(), identity);
+        remote.pruning.start_if_due((&remote.name, &remote.endpoint), root, now, wall);
     }
 
     /// Decides about the deletions that a run left out. Returns whether its paths wait for a round of probes, and what

@@ -29,6 +29,7 @@ mod loading;
 mod machine;
 mod memory;
 mod mount_guard;
+mod pruning;
 mod publish;
 mod reload;
 mod remote;

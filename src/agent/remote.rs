@@ -9,6 +9,7 @@ use super::deletion_guard::Guard;
 use super::gather::Gathering;
 use super::link::Link;
 use super::mount_guard::MountGuard;
+use super::pruning::Pruning;
 use super::reserve::Reserve;
 use super::snapshot::{self, RemoteState};
 use crate::config::Destination;
@@ -168,6 +169,8 @@ pub struct Remote {
     pub guard: Guard,
     /// Which deletions follow from what is not mounted here, and not from a removal.
     pub mount_guard: MountGuard,
+    /// Deletes there what was kept for long enough.
+    pub pruning: Pruning,
     /// How fast the way there is.
     pub link: Link,
     /// What it accepts.
@@ -211,6 +214,7 @@ impl Remote {
             reserve: Reserve::new(Duration::ZERO),
             guard: Guard::default(),
             mount_guard: MountGuard::default(),
+            pruning: Pruning::default(),
             link: Link::default(),
             capabilities: Capabilities::default(),
             refusals_told: Vec::new(),
@@ -391,7 +395,8 @@ impl Remote {
     /// Sees to it that a run waits for the next change, where that is wanted and nothing says that it would have to wait
     /// for long.
     pub fn keep_ahead(&mut self, identity: RootIdentity, delete: bool, unfiltered: bool, now: Instant) {
-        if self.backoff.attempts() > 0 {
+        // One that is started ahead would keep what it deletes under the time of its start, before that of older versions.
+        if self.backoff.attempts() > 0 || self.endpoint.keeps_deleted() {
             self.reserve.rest();
         } else if self.has_answered && self.live_flights().next().is_none() {
             let (capabilities, whole_files) = (self.capabilities, self.link.is_for_whole_files());
@@ -528,6 +533,7 @@ mod tests {
             timeout: None,
             password_file: None,
             may_read: Vec::new(),
+            keep_deleted: None,
         };
         let endpoint = Endpoint::new(destination, &options);
         Remote { has_answered: true, ..Remote::new(RemoteId(1), "copy".into(), "/data".into(), endpoint, 100) }

@@ -34,7 +34,7 @@ impl Reserve {
     /// Sees to it that one waits that was started for `readiness`.
     pub fn keep(&mut self, endpoint: &Endpoint, root: &Path, readiness: Readiness, now: Instant) {
         let Some(longest) = self.longest else { return };
-        if let Some(ahead) = &mut self.ready {
+        if let Some(ahead) = &self.ready {
             if !ahead.is_alive() {
                 // Whatever it met, another would meet it too.
                 (self.ready, self.not_before) = (None, Some(now + PAUSE));

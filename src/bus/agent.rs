@@ -278,6 +278,22 @@ impl AgentObject {
         Ok(self.handle.retry(remotes).await?)
     }
 
+    // Before a method that returns something: busctl of systemd 252 complains of the signals that follow one that does not.
+    async fn wait_synced(
+        &self,
+        timeout_usec: u64,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+    ) -> Result<(), Error> {
+        let timeout = if timeout_usec == 0 { Duration::MAX } else { Duration::from_micros(timeout_usec) };
+        let _place = self.authority.may_wait(bus, &call).await?;
+        tokio::select! {
+            biased;
+            answer = self.handle.wait_synced(timeout) => Ok(answer?),
+            () = left(bus, call.sender()) => Err(Error::Stopping("the caller left the bus".into())),
+        }
+    }
+
     #[zbus(out_args("failures"))]
     async fn list_failures(
         &self,
@@ -326,21 +342,6 @@ impl AgentObject {
     ) -> Result<(), Error> {
         self.manage(bus, &call).await?;
         Ok(self.handle.reload().await?)
-    }
-
-    async fn wait_synced(
-        &self,
-        timeout_usec: u64,
-        #[zbus(connection)] bus: &Connection,
-        #[zbus(header)] call: Header<'_>,
-    ) -> Result<(), Error> {
-        let timeout = if timeout_usec == 0 { Duration::MAX } else { Duration::from_micros(timeout_usec) };
-        let _place = self.authority.may_wait(bus, &call).await?;
-        tokio::select! {
-            biased;
-            answer = self.handle.wait_synced(timeout) => Ok(answer?),
-            () = left(bus, call.sender()) => Err(Error::Stopping("the caller left the bus".into())),
-        }
     }
 
     #[zbus(signal)]

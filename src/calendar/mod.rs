@@ -52,7 +52,7 @@ impl Calendar {
     /// The first moment after `moment`; `None` if there is none any more.
     pub fn next(&self, moment: SystemTime) -> Option<SystemTime> {
         let after = Timestamp::try_from(moment).ok()?;
-        Some(SystemTime::from(self.next_in(&self.zone.clone().unwrap_or_else(TimeZone::system), after)?))
+        SystemTime::try_from(self.next_in(&self.zone.clone().unwrap_or_else(TimeZone::system), after)?).ok()
     }
 
     /// Goes from one change of the zone's offset to the next: between two, local time runs as evenly as time itself.

@@ -133,6 +133,7 @@ fn exact(roots: Vec<Root>) -> Config {
             timeout: None,
             password_file: None,
             may_read: Vec::new(),
+            keep_deleted: None,
         },
         agent: AgentSettings::default(),
         fail_log: None,

@@ -6,7 +6,7 @@
 use super::access::{self, Access};
 use super::mistake::nearest;
 use super::overlap::{self, Conflict};
-use super::params::Params;
+use super::params::{Params, has_option};
 use super::reading::Reading;
 use super::tree::{Document, Element};
 use super::{
@@ -276,6 +276,14 @@ fn rsync_options(
     let named = rsync.into_iter().flat_map(|rsync| rsync.children("mayRead"));
     let may_read =
         named.filter_map(|element| reading.absolute_path(element, "path", "the directory to be read")).collect();
+    let keep_deleted = child("keepDeleted").and_then(|element| {
+        if let (Some(attribute), true) = (written, has_option(&params, 'b', "backup")) {
+            let help = "keep one of them: <keepDeleted> has rsync keep what it deletes and replaces by itself";
+            reading.error(attribute.value_span.clone(), "`--backup` and <keepDeleted> are both set", help);
+        }
+        let days = reading.number(Some(element), "days", 1..=3_650, "days").unwrap_or(7);
+        u16::try_from(days).ok()
+    });
     RsyncOptions {
         params,
         selections,
@@ -283,6 +291,7 @@ fn rsync_options(
         timeout,
         password_file: None,
         may_read,
+        keep_deleted,
     }
 }
 

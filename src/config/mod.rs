@@ -383,6 +383,8 @@ pub struct RsyncOptions {
     pub password_file: Option<PathBuf>,
     /// `<mayRead>`: what rsync and ssh may read besides the watched directory and what they need to start.
     pub may_read: Vec<PathBuf>,
+    /// `<keepDeleted days>`: number of days for which a remote keeps what runs delete or replace; `None`: it does not.
+    pub keep_deleted: Option<u16>,
 }
 
 /// Names that editors, package managers and rsync use for a moment (`4913`, `*~`, `.*.sw?`, …).

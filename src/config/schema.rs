@@ -91,6 +91,7 @@ pub(super) static HEAD: ElementRule = one(
                         one("timeout", &["start", "time"], &[]),
                         one("ssh", &["start", "port", "identity", "credential", "options"], &[]),
                         many("mayRead", &["path"], &[]),
+                        one("keepDeleted", &["days"], &[]),
                     ],
                 ),
                 one("failLog", &["path", "timeToExecute"], &[]),

@@ -18,8 +18,8 @@ pub async fn run(session: &Session, name: &str, remotes: &[String], yes: bool) -
         view.remotes.iter().filter(is_meant).filter(|remote| remote.deletions_withheld > 0).collect();
     let asks = !yes && !session.json && std::io::stdin().is_terminal();
     if asks && !withheld.is_empty() {
-        for remote in &withheld {
-            show(session, remote)?;
+        for line in withheld.iter().flat_map(|remote| self::withheld(remote)) {
+            session.say(&line)?;
         }
         if !confirmed()? {
             session.say(&tr!("nothing is deleted"))?;
@@ -45,26 +45,24 @@ pub async fn run(session: &Session, name: &str, remotes: &[String], yes: bool) -
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(session: &Session, remote: &Remote) -> Result<(), CtlError> {
+/// What is withheld on `remote`, and some of the paths: lines for people.
+pub(super) fn withheld(remote: &Remote) -> Vec<String> {
     let deletions = count(remote.deletions_withheld);
     let reason = remote.deletions_withheld_reason.as_deref().unwrap_or_default();
-    session.say(&tr!(
+    let mut lines = vec![tr!(
         "{deletions} deletion withheld on {remote}: {reason}"
             | "{deletions} deletions withheld on {remote}: {reason}" % remote.deletions_withheld,
         deletions = deletions,
         remote = safe(&remote.name),
         reason = safe(reason)
-    ))?;
-    let mut shown = 0;
-    for path in remote.withheld_paths() {
-        session.say(&format!("  {}", safe(&String::from_utf8_lossy(path))))?;
-        shown += 1;
-    }
+    )];
+    lines.extend(remote.withheld_paths().map(|path| format!("  {}", safe(&String::from_utf8_lossy(path)))));
+    let shown = lines.len() as u64 - 1;
     let others = remote.deletions_withheld.saturating_sub(shown);
     if shown > 0 && others > 0 {
-        session.say(&format!("  {}", tr!("and {others} more", others = count(others))))?;
+        lines.push(format!("  {}", tr!("and {others} more", others = count(others))));
     }
-    Ok(())
+    lines
 }
 
 /// Asks on the terminal.

@@ -8,7 +8,7 @@ use super::view::{now_usec, path_json, shown};
 use super::words;
 use crate::bus::names;
 use crate::human::{bytes, count, rough, safe, without_path};
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -31,7 +31,7 @@ pub async fn run(session: &Session, name: &str) -> Result<(), CtlError> {
                 if session.json {
                     writeln!(out, "{}", event.to_json())?;
                 } else if let Some(line) = event.to_line() {
-                    writeln!(out, "{} {line}", Zoned::now().strftime("%H:%M:%S"))?;
+                    writeln!(out, "{} {line}", ZonedDateTime::now().strftime("%H:%M:%S"))?;
                 }
             }
             _ = interrupt.recv() => return Ok(()),

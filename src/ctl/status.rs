@@ -1,6 +1,7 @@
 //! `status` and `list`: is it in sync, and if not, what is wrong.
 
 use super::Session;
+use super::accept;
 use super::error::CtlError;
 use super::instances::{self, Instance, Presence};
 use super::next::{Scope, quoted};
@@ -401,6 +402,12 @@ fn remotes(text: &mut String, remotes: &[Remote], now: u64, session: &Session) {
             let _ = writeln!(text, "\n  {said}");
             for words in remote.last_error.lines() {
                 let _ = writeln!(text, "    {}", reason(words));
+            }
+        }
+        if remote.deletions_withheld > 0 {
+            text.push('\n');
+            for line in accept::withheld(remote) {
+                let _ = writeln!(text, "  {line}");
             }
         }
         if !remote.refused_options.is_empty() {

@@ -8,7 +8,7 @@ use super::target::{CallError, News};
 use crate::config::{Calls, CommandPlugin};
 use crate::filter;
 use crate::human::safe;
-use crate::transport::end_with_agent;
+use crate::transport::{end_of, end_with_agent};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use regex::bytes::Regex;
@@ -144,20 +144,19 @@ impl Command {
             true => CallError::path(format!("{program} cannot be run: {error}")),
             false => CallError::down(format!("{program} cannot be run: {error}")),
         };
-        let mut child = command.spawn().map_err(not_run)?;
-        let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-        let ended = tokio::time::timeout(self.plugin.calls.timeout, attend(&mut child, &program, input)).await;
+        let mut group = Group(command.spawn().map_err(not_run)?);
+        let ended = tokio::time::timeout(self.plugin.calls.timeout, attend(&mut group.0, &program, input)).await;
         let status = match ended {
             Ok(status) => status.map_err(not_run)?,
             Err(_) => {
-                group.signal(Signal::SIGTERM);
-                // Whether it ends by itself or is ended makes no difference to what is reported.
-                let _ = tokio::time::timeout(FAREWELL, child.wait()).await;
+                if let Some(leader) = group.signal(Signal::SIGTERM) {
+                    // Whether it ends by itself or is ended makes no difference to what is reported.
+                    let _ = tokio::time::timeout(FAREWELL, end_of(leader)).await;
+                }
                 let seconds = self.plugin.calls.timeout.as_secs();
                 return Err(CallError::path(format!("{program} took longer than {seconds} s and was ended")));
             }
         };
-        group.0 = None;
         if status.success() || self.plugin.ignore_error {
             return Ok(());
         }
@@ -226,20 +225,23 @@ async fn tell_lines(output: Option<impl AsyncRead + Unpin>, program: &str) {
     }
 }
 
-/// A process group that ends when this is dropped, unless it was taken out.
-struct Group(Option<Pid>);
+/// A process at the head of a process group, which is killed when this is dropped before the process was waited for.
+struct Group(Child);
 
 impl Group {
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.0 {
-            // It may have ended by itself this moment.
-            let _ = killpg(group, signal);
-        }
+    /// Sends `signal` to the group and returns the number of its leader; `None` once the leader was waited for: the number
+    /// may belong to others then.
+    fn signal(&self, signal: Signal) -> Option<Pid> {
+        let leader = Pid::from_raw(i32::try_from(self.0.id()?).ok()?);
+        // The group is there as long as its leader is not waited for, running or not.
+        let _ = killpg(leader, signal);
+        Some(leader)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
+        // Nothing is left to do where it has ended.
+        let _ = self.signal(Signal::SIGKILL);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::events;
 use crate::watch::Event;
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -85,7 +85,7 @@ impl Format {
         pieces.push(Piece::Text(text));
         pieces.retain(|piece| *piece != Piece::Text(Vec::new()));
         let refused = |error: jiff::Error| FormatError::Time(error.to_string());
-        jiff::fmt::strtime::format(time, &Zoned::now()).map_err(refused)?;
+        jiff::fmt::strtime::format(time, &ZonedDateTime::now()).map_err(refused)?;
         Ok(Self { pieces, time: time.to_owned(), end, is_csv: false, is_one_file: false })
     }
 
@@ -128,7 +128,7 @@ impl Format {
                 }
                 Piece::Time => {
                     // It was found to be right when it was parsed.
-                    let now = jiff::fmt::strtime::format(&self.time, &Zoned::now()).unwrap_or_default();
+                    let now = jiff::fmt::strtime::format(&self.time, &ZonedDateTime::now()).unwrap_or_default();
                     line.extend(now.as_bytes());
                 }
                 // Writing to memory does not fail.

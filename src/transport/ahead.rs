@@ -85,7 +85,7 @@ impl Ahead {
     }
 
     /// Whether it still runs. Where the server has closed the connection, rsync notices only when it is fed.
-    pub fn is_alive(&mut self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.run.is_alive()
     }
 

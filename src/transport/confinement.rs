@@ -681,6 +681,7 @@ mod tests {
             timeout: None,
             password_file: None,
             may_read: may_read.iter().map(PathBuf::from).collect(),
+            keep_deleted: None,
         };
         Confinement::new(&destination, &options).needs.places(Path::new("/data/www"))
     }
@@ -744,6 +745,7 @@ mod tests {
             timeout: None,
             password_file: None,
             may_read: Vec::new(),
+            keep_deleted: None,
         };
         let confinement = Confinement::new(&Destination::Local { directory: at("copy") }, &options);
         let root = std::fs::File::open(at("root")).unwrap();

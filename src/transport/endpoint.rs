@@ -4,7 +4,9 @@
 
 use super::capabilities::{Capabilities, Used};
 use super::confinement::{Confinement, Protection, Ruleset};
+use super::kept::{self, Kept};
 use crate::config::{Destination, RsyncOptions, Secret, takes_short_value, takes_value};
+use crate::path::RelPath;
 use crate::probe_name;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,8 @@ pub struct Endpoint {
     control_socket: Option<PathBuf>,
     /// Access of its runs.
     confinement: Arc<Confinement>,
+    /// Where it keeps what runs delete or replace.
+    kept: Option<Arc<Kept>>,
 }
 
 /// The forms of a run. All but those of patterns and of the whole root read NUL-separated paths, relative to the root,
@@ -120,7 +124,8 @@ impl Endpoint {
     pub fn new(destination: Destination, options: &RsyncOptions) -> Self {
         let RsyncOptions { params, ssh, timeout, .. } = options.clone();
         let confinement = Arc::new(Confinement::new(&destination, options));
-        Self { destination, params, ssh, timeout, control_socket: None, confinement }
+        let kept = options.keep_deleted.map(|days| Arc::new(Kept::new(days)));
+        Self { destination, params, ssh, timeout, control_socket: None, confinement, kept }
     }
 
     /// The same, over the shared ssh connection behind `socket`.
@@ -132,6 +137,26 @@ impl Endpoint {
     /// The same for runs that send nothing of a watched directory: they need no confinement.
     pub fn unconfined(self) -> Self {
         Self { confinement: Arc::new(self.confinement.lifted()), ..self }
+    }
+
+    /// The same for runs that keep nothing of what they delete or replace.
+    pub(super) fn keeping_nothing(self) -> Self {
+        Self { kept: None, ..self }
+    }
+
+    /// Whether the remote keeps what runs delete or replace.
+    pub fn keeps_deleted(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// How it keeps that.
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_deref()
+    }
+
+    /// Whether `path` is none that is mirrored.
+    pub(super) fn leaves_out(&self, path: &RelPath) -> bool {
+        self.keeps_deleted() && kept::is_inside(path)
     }
 
     /// Access of its runs.
@@ -202,7 +227,11 @@ impl Endpoint {
     /// The whole command line of a run in `form`.
     pub(super) fn command_line(&self, form: Form, capabilities: Capabilities) -> CommandLine {
         let mut used = Used::default();
-        let mut arguments: Vec<OsString> = self.params.iter().map(OsString::from).collect();
+        let mut arguments: Vec<OsString> = self.kept.iter().map(|_| kept::spare_directory()).collect();
+        arguments.extend(self.params.iter().map(OsString::from));
+        if self.keeps_deleted() && !form.is_dry() {
+            arguments.extend(kept::keep().map(OsString::from));
+        }
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
 
         match form {
@@ -278,7 +307,39 @@ impl Endpoint {
 
     /// The command line that makes an empty directory `name` in the remote's directory and changes nothing else.
     pub(super) fn make_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
-        let (mut arguments, environment) = self.probing(&["--dirs", "--exclude=*"]);
+        self.making(name, &["--dirs", "--exclude=*"])
+    }
+
+    /// The command line that makes an empty directory `name` with mode 0700 in the remote's directory and changes nothing
+    /// else, also if it exists.
+    pub(super) fn make_kept_directory(&self, name: &str) -> (Vec<OsString>, Environment) {
+        // Without --perms the mode counts for a new directory alone.
+        self.making(name, &["--dirs", "--exclude=*", "--chmod=D700"])
+    }
+
+    /// The command line that deletes what `days` match of what is kept.
+    pub(super) fn delete_days(&self, days: &[String]) -> (Vec<OsString>, Environment) {
+        let directory = kept::DIRECTORY;
+        // rsync looks into a directory that is not here only to delete it: it does so, except for what is protected.
+        let mut options = vec![format!("--filter=hide /{directory}"), format!("--filter=risk /{directory}")];
+        for day in days {
+            options
+                .extend([format!("--filter=risk /{directory}/{day}"), format!("--filter=risk /{directory}/{day}/**")]);
+        }
+        let words = ["--recursive", "--delete", "--force", "--itemize-changes"];
+        let words: Vec<&str> =
+            words.into_iter().chain(options.iter().map(String::as_str)).chain(["--exclude=*"]).collect();
+        self.probing(&words)
+    }
+
+    /// The command line that shows whether the remote accepts the options that keep what is deleted; it changes nothing.
+    pub(super) fn try_keeping(&self) -> (Vec<OsString>, Environment) {
+        let [backup, directory] = kept::keep();
+        self.probing(&["--dry-run", "--dirs", "--exclude=*", &backup, &directory])
+    }
+
+    fn making(&self, name: &str, options: &[&str]) -> (Vec<OsString>, Environment) {
+        let (mut arguments, environment) = self.probing(options);
         let mut target = arguments.pop().unwrap_or_default();
         target.push(name);
         target.push("/");
@@ -297,7 +358,7 @@ impl Endpoint {
     /// The same remote, reached in the same way, with no option of the config that says what is sent: a run of it that
     /// names the root changes neither its mode nor its owner.
     pub(super) fn bare(&self) -> Self {
-        Self { params: ways(&self.params), ..self.clone() }
+        Self { params: ways(&self.params), ..self.clone().keeping_nothing() }
     }
 
     /// The command line that lists the remote's root and the entries in it that match `pattern`.
@@ -491,6 +552,7 @@ mod tests {
                 timeout,
                 password_file: None,
                 may_read: Vec::new(),
+                keep_deleted: None,
             },
         )
     }

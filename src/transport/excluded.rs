@@ -5,7 +5,7 @@
 //! The same way by name serves remotes that know no `--delete-missing-args`.
 
 use super::deletion_limit::{Compared, SAMPLE};
-use super::endpoint::Form;
+use super::endpoint::{Endpoint, Form};
 use super::fault::{Fault, name};
 use super::process::Feed;
 use super::{Work, local, null_separated, output, plan, push_path};
@@ -111,6 +111,7 @@ impl Work<'_> {
         let unreadable = Arc::new(Mutex::new(Vec::new()));
         let (root, filter, top, found) =
             (self.root.clone(), self.order.filter.clone(), directories.to_vec(), unreadable.clone());
+        let endpoint = self.endpoint.clone();
         let leaves_probes_out = self.at_most == Some(0) && directories.iter().any(RelPath::is_root);
         let feed = move || {
             let (sender, pieces) = mpsc::channel(4);
@@ -121,6 +122,7 @@ impl Work<'_> {
                 piece: Vec::with_capacity(PIECE),
                 unreadable: found.clone(),
                 leaves_probes_out,
+                endpoint: endpoint.clone(),
             };
             let listed = top.clone();
             if let Err(error) = aside::begin(move || walk.all(&listed)) {
@@ -386,6 +388,7 @@ struct Walk {
     piece: Vec<u8>,
     unreadable: Arc<Mutex<Vec<(RelPath, Fault)>>>,
     leaves_probes_out: bool,
+    endpoint: Endpoint,
 }
 
 impl Walk {
@@ -420,7 +423,9 @@ impl Walk {
             for (entry, is_directory) in entries {
                 let path = directory.join(&entry);
                 let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
-                if self.filter.matches(&path, kind) || self.leaves_probes_out && probe_name::is_probe(&path) {
+                let is_left_out =
+                    self.leaves_probes_out && probe_name::is_probe(&path) || self.endpoint.leaves_out(&path);
+                if is_left_out || self.filter.matches(&path, kind) {
                     continue;
                 }
                 self.name(&path)?;

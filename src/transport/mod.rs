@@ -25,6 +25,7 @@ mod excluded;
 mod fault;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod kept;
 mod local;
 mod moves;
 mod outcome;
@@ -54,6 +55,7 @@ pub use probe::{Probe, probe};
 pub use process::Sign;
 pub(crate) use process::end_with_agent;
 pub use script::Chore;
+pub(crate) use spawn::end_of;
 pub use ssh::SharedConnection;
 
 use crate::aside::aside;
@@ -180,10 +182,11 @@ const SYNCED_AT_MOST: usize = 100_000;
 /// A run that was started `ahead` is taken where it fits, and left there where it does not.
 pub async fn carry_out(
     endpoint: &Endpoint,
-    order: Order,
+    mut order: Order,
     ahead: &mut Option<Ahead>,
     on_sign: impl Fn(Sign) + Send + Sync,
 ) -> Outcome {
+    order.moves.retain(|rename| !endpoint.leaves_out(&rename.from) && !endpoint.leaves_out(&rename.to));
     let (root, identity) = match open(&order) {
         Ok(opened) => opened,
         Err(fault) => return Outcome::faulty(&order, fault),
@@ -194,8 +197,10 @@ pub async fn carry_out(
     let may_go_whole = live_entries && order.moves.is_empty() && order.filter.is_empty();
     let confinement = endpoint.confinement().clone();
     let (keep, mounts, missing_at_most) = (order.keep.clone(), order.mounts.clone(), order.missing_at_most);
+    let leaves_out = endpoint.clone();
     let looking = aside(move || {
         let plan = plan::look(looked_at.as_fd(), &paths, live_entries).without_excluded(&filter);
+        let plan = plan.without(|path| leaves_out.leaves_out(path));
         let plan = if may_go_whole { plan.with_whole(looked_at.as_fd()) } else { plan };
         let (mut plan, keep) = (plan, deletion_limit::not_mounted(looked_at.as_fd(), keep, &mounts));
         let spared = deletion_limit::spare(&mut plan, &paths, &keep, missing_at_most);
@@ -224,10 +229,13 @@ pub async fn carry_out(
 
 /// The root of `order`, if it is the directory that it has to be.
 fn open(order: &Order) -> Result<(Arc<OwnedFd>, RootIdentity), Fault> {
-    match plan::open_root(&order.root) {
-        Ok((root, identity)) if order.identity.is_none_or(|expected| expected == identity) => {
-            Ok((Arc::new(root), identity))
-        }
+    open_directory(&order.root, order.identity)
+}
+
+/// The directory `root`, if it is `expected`.
+fn open_directory(root: &Path, expected: Option<RootIdentity>) -> Result<(Arc<OwnedFd>, RootIdentity), Fault> {
+    match plan::open_root(root) {
+        Ok((root, identity)) if expected.is_none_or(|expected| expected == identity) => Ok((Arc::new(root), identity)),
         Ok(_) => Err(root_missing("another directory has taken its place")),
         Err(error) => Err(local::limit(&error.into()).unwrap_or_else(|| root_missing(error.desc()))),
     }
@@ -330,6 +338,7 @@ impl<'a> Work<'a> {
 
 impl Work<'_> {
     async fn carry_out(&mut self, plan: &mut Plan) -> Result<(), Fault> {
+        kept::make_directory(self.endpoint, &self.root).await?;
         let moved = self.make_moves().await?;
         may_die_here!("moves-made");
         if !moved.left.is_empty() {

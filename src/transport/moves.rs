@@ -20,7 +20,8 @@ use std::io;
 use std::time::Duration;
 
 /// Reads five arguments for each rename (its number, the directory, `d` or `f`, old path, new path) and answers each with a
-/// line: [`ANSWER`], the number, and `1` if it was made. The remote's shell may print other lines before. One line without exclamation marks and backslashes: it is quoted for a shell that may be any.
+/// line: [`ANSWER`], the number, and `1` if it was made. The remote's shell may print other lines before. It is one line
+/// without exclamation marks and backslashes, since any shell may read it between quotes.
 const SCRIPT: &str = concat!(
     r#"cd "$2" || exit 1; set -f; same=; "#,
     // Leaves the directory that holds $1 in $way, if it can be reached without a symbolic link.
@@ -31,6 +32,7 @@ const SCRIPT: &str = concat!(
     r#"read -r first; read -r second; set -- $first; first=$1,$6; set -- $second; [ "$first" = "$1,$6" ]; } "#,
     r#"&& same="$1 $2"; }; "#,
     r#"rename() { reach "$2" || return 1; from=$way; reach "$3" || return 1; one "$from" "$way" || return 1; "#,
+    r#"if [ -n "$keep" ] && { [ -e "./$3" ] || [ -h "./$3" ]; }; then return 1; fi; "#,
     r#"if [ -h "./$2" ]; then return 1; fi; case $1 in d) [ -d "./$2" ] || return 1;; *) [ -f "./$2" ] || return 1;; esac; "#,
     r#"if [ -h "./$3" ]; then rm -f "./$3" || return 1; elif [ -d "./$3" ]; then rmdir "./$3" || return 1; fi; "#,
     r#"mv -f "./$2" "./$3"; }; "#,
@@ -38,9 +40,11 @@ const SCRIPT: &str = concat!(
     r#"echo "sersync-rename $1 $made"; shift 5; done"#
 );
 
-/// Ten renames go to one shell. More than fits into an argument list is not split, but left alone (`-x`).
-fn command() -> String {
-    format!("exec xargs -0 -x -n 50 sh -c '{SCRIPT}' sersync")
+/// Ten renames go to one shell. More than fits into an argument list is not split, but left alone (`-x`). Where a remote
+/// keeps what is replaced, no rename replaces anything: rsync does, and keeps it.
+fn command(keeps_replaced: bool) -> String {
+    let keep = if keeps_replaced { "keep=1; " } else { "keep=; " };
+    format!("exec xargs -0 -x -n 50 sh -c '{keep}{SCRIPT}' sersync")
 }
 
 /// A command of which nothing is heard for so long will not come to an end.
@@ -101,7 +105,9 @@ impl Work<'_> {
     pub(super) async fn make_moves(&mut self) -> Result<Moved, Fault> {
         let moves = &self.order.moves;
         let wanted = self.order.delete && !moves.is_empty() && self.capabilities.moves.is_worth_a_try();
-        let Some((arguments, directory)) = self.endpoint.ssh_command(&command()).filter(|_| wanted) else {
+        let Some((arguments, directory)) =
+            self.endpoint.ssh_command(&command(self.endpoint.keeps_deleted())).filter(|_| wanted)
+        else {
             return Ok(Moved::default());
         };
         let mut list = Vec::new();

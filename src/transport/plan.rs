@@ -100,6 +100,14 @@ impl Plan {
         self
     }
 
+    /// Leaves out the paths of which `is_left_out` is true: they are neither sent nor deleted.
+    pub fn without(mut self, is_left_out: impl Fn(&RelPath) -> bool) -> Self {
+        for list in [&mut self.entries, &mut self.directories, &mut self.missing, &mut self.bulk] {
+            list.retain(|path| !is_left_out(path));
+        }
+        self
+    }
+
     /// Finds the directories below the open directory `root` that are here with all that they hold.
     ///
     /// What appears in one afterwards is sent with it, and once more when it is reported, as with any run that looks

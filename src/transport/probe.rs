@@ -107,6 +107,11 @@ enum RootTime {
 /// caller's; `roots` are the watched directories.
 pub async fn probe(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], stop: impl Future<Output = ()>) -> Probe {
     let mut found = Probe::default();
+    if let Err(fault) = accepts_keeping(endpoint, scratch).await {
+        found.deletes = Some(Err(fault));
+        return found;
+    }
+    let endpoint = &endpoint.clone().keeping_nothing();
     let (sent, kept) = (scratch.join("sent"), scratch.join("kept"));
     if let Err(error) = fs::create_dir(&sent).and_then(|()| fs::create_dir(&kept)) {
         let why = format!("{}: {error}", scratch.display());
@@ -246,6 +251,19 @@ async fn restore(endpoint: &Endpoint, scratch: &Path, found: &mut Probe, traces:
         false => false,
     };
     found.time_changed = !restored && found.writes.as_ref().is_some_and(Result::is_ok);
+}
+
+/// Whether the remote accepts the options that have it keep what runs delete, where the config wants that.
+async fn accepts_keeping(endpoint: &Endpoint, scratch: &Path) -> Result<(), Fault> {
+    if !endpoint.keeps_deleted() {
+        return Ok(());
+    }
+    let (arguments, environment) = endpoint.try_keeping();
+    match rsync(scratch, &arguments, &environment).await {
+        Err(said) if said.contains("--backup") => Err(Fault::from_exit(None, &said)),
+        // What else is wrong the probe finds by itself.
+        _ => Ok(()),
+    }
 }
 
 /// A name that no other entry has.
@@ -423,8 +441,10 @@ async fn clock_ahead(endpoint: &Endpoint, scratch: &Path, path: &RelPath) -> Opt
     let line = listed.lines().find(|line| line.ends_with(&name))?;
     let mut words = line.split_whitespace().skip(2);
     let time = format!("{} {}", words.next()?, words.next()?);
-    let there =
-        jiff::civil::DateTime::strptime("%Y/%m/%d %H:%M:%S", time).ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    let there = jiff::civil::DateTime::strptime("%Y/%m/%d %H:%M:%S", time)
+        .ok()?
+        .to_zoned_datetime(jiff::tz::TimeZone::UTC)
+        .ok()?;
     let here = before.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     Some(there.timestamp().as_second() - i64::try_from(here).ok()?)
 }

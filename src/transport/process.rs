@@ -1,7 +1,7 @@
 //! One rsync process (or ssh, where it is ssh's turn): started with its list still open, fed, listened to, and never left behind.
 //!
 //! Each process leads a group of its own. When a [`Run`] is dropped before its end, the whole group (rsync, its
-//! receiver on this machine, its ssh) is told to end. When the agent itself is killed, the kernel tells rsync.
+//! receiver on this machine, its ssh) gets SIGTERM. When the agent itself is killed, the kernel sends it to rsync.
 
 use super::confinement::Ruleset;
 use super::endpoint::Environment;
@@ -128,7 +128,6 @@ const GENTLE: i32 = 10;
 #[derive(Debug)]
 pub(super) struct Run {
     child: Child,
-    group: Option<nix::unistd::Pid>,
     /// Maximum number of bytes that it writes before the remote has answered.
     handshake: u64,
 }
@@ -163,11 +162,11 @@ impl Run {
             ruleset: ruleset.descriptor(),
         })?;
         let words: usize = arguments.iter().map(|word| word.len() + 1).sum();
-        Ok(Self { group: Some(child.id()), child, handshake: HANDSHAKE_BYTES + words as u64 })
+        Ok(Self { child, handshake: HANDSHAKE_BYTES + words as u64 })
     }
 
     /// Whether it has not ended yet.
-    pub fn is_alive(&mut self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.child.is_alive()
     }
 
@@ -224,7 +223,6 @@ impl Run {
             ended = ending => ended?,
             broken = watch(id, handshake, limits, on_sign) => return Err(broken),
         };
-        self.group = None;
         Ok(Ended { status, stderr: String::from_utf8_lossy(&stderr).into_owned(), truncated })
     }
 }
@@ -235,15 +233,6 @@ pub(crate) fn end_with_agent(command: &mut Command) {
     // prctl(2) system call and neither allocates nor locks.
     unsafe {
         command.pre_exec(|| nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(io::Error::from));
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        if let Some(group) = self.group {
-            // It may have ended by itself this moment.
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM);
-        }
     }
 }
 
@@ -354,6 +343,49 @@ async fn read_capped(stderr: Option<impl AsyncRead + Unpin>) -> io::Result<(Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::kill;
+    use std::path::Path;
+
+    /// A run of a shell with `script`.
+    fn shell(script: &str) -> Run {
+        let _turn = crate::forks::some();
+        let root = Arc::new(OwnedFd::from(std::fs::File::open("/").unwrap()));
+        Run::start("sh", &["-c".into(), script.into()], &Vec::new(), &root, false, &Ruleset::none()).unwrap()
+    }
+
+    async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        let waiting = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect(what);
+    }
+
+    #[tokio::test]
+    async fn the_number_of_a_group_is_its_own_until_it_was_signalled() {
+        let run = shell("exit 0");
+        let id = run.child.id();
+        until("its end", || !run.is_alive()).await;
+        assert_eq!(kill(id, None), Ok(()), "the number was given back, and the group that gets the signal is another");
+        drop(run);
+        assert_eq!(kill(id, None), Err(nix::errno::Errno::ESRCH));
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_behind_ends_with_its_run() {
+        let mut run = shell("sleep 1000 & echo $!");
+        let mut said = String::new();
+        let mut stdout = tokio::io::BufReader::new(run.child.stdout.take().unwrap());
+        tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut said).await.unwrap();
+        until("its end", || !run.is_alive()).await;
+        drop(run);
+        let left = format!("/proc/{}/stat", said.trim());
+        until("the end of the group", || {
+            !Path::new(&left).exists() || std::fs::read_to_string(&left).is_ok_and(|stat| stat.contains(") Z "))
+        })
+        .await;
+    }
 
     #[tokio::test]
     async fn a_line_without_an_end_takes_bounded_memory() {

@@ -155,7 +155,7 @@ impl Work<'_> {
     /// accepts `effective`.
     fn take_ahead(&mut self, form: Form, effective: Capabilities) -> Option<(Run, Form)> {
         let own = self.ahead.as_ref()?.serves(form, self.identity, effective)?;
-        let mut ahead = self.ahead.take()?;
+        let ahead = self.ahead.take()?;
         ahead.is_alive().then(|| (ahead.into_run(), own))
     }
 

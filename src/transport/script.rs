@@ -104,6 +104,7 @@ impl Script<'_> {
             Ok((root, _)) => plan::look(root.as_fd(), paths, false),
             Err(_) => plan::Plan { entries: paths.to_vec(), ..plan::Plan::default() },
         }
+        .without(|path| self.endpoint.leaves_out(path))
     }
 
     fn run(&mut self, form: Form, paths: &[RelPath]) {
@@ -183,6 +184,7 @@ mod tests {
             timeout: None,
             password_file: None,
             may_read: Vec::new(),
+            keep_deleted: None,
         };
         String::from_utf8(Endpoint::new(destination, &options).script(chore)).unwrap()
     }

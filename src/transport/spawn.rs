@@ -14,7 +14,8 @@ use super::confinement;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneCb, CloneFlags, clone};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, sigaction};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, getppid, pipe2, setpgid};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -50,7 +51,8 @@ pub(super) struct Program<'a> {
 }
 
 /// A process that runs a program, at the head of a process group of its own. The kernel sends it SIGTERM when the thread
-/// that started it dies, as all threads do with their process; dropped before its end, it is killed.
+/// that started it dies, as all threads do with their process. Dropped before [`Child::wait`] has returned, its group gets
+/// SIGTERM and itself SIGKILL.
 #[derive(Debug)]
 pub(super) struct Child {
     pub stdin: Option<pipe::Sender>,
@@ -99,8 +101,8 @@ impl Child {
     }
 
     /// Whether it has not ended yet.
-    pub fn is_alive(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
+    pub fn is_alive(&self) -> bool {
+        self.process.status.is_none() && !has_ended(self.process.id)
     }
 
     /// Waits for its end.
@@ -111,11 +113,15 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if !self.is_alive() {
+        if self.process.status.is_some() {
             return;
         }
-        // It may have ended this moment; its number is still its own.
+        // Nobody else gets the number before the process is waited for, whether it has ended or not.
+        let _ = killpg(self.process.id, Signal::SIGTERM);
         let _ = kill(self.process.id, Signal::SIGKILL);
+        if !matches!(self.process.try_wait(), Ok(None)) {
+            return;
+        }
         // It may take a while to die, in a system call that waits for a disk.
         if let (Ok(runtime), Ok(ended)) =
             (tokio::runtime::Handle::try_current(), tokio::signal::unix::signal(SignalKind::child()))
@@ -145,6 +151,22 @@ impl Process {
             self.ended.recv().await;
         }
     }
+}
+
+/// Whether the child process `id` has ended. It is not waited for: its number, which may be that of its group, stays its
+/// own.
+fn has_ended(id: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(id), flags), Ok(WaitStatus::StillAlive))
+}
+
+/// Returns when the child process `id` has ended. It is still to be waited for.
+pub(crate) async fn end_of(id: Pid) -> io::Result<()> {
+    let mut ended = tokio::signal::unix::signal(SignalKind::child())?;
+    while !has_ended(id) {
+        ended.recv().await;
+    }
+    Ok(())
 }
 
 /// All that the child needs, in the shape that system calls take.

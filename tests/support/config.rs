@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct Confxml {
     root: PathBuf,
     remotes: Vec<(String, String)>,
+    directories: Vec<PathBuf>,
     port: Option<u16>,
     params: String,
     excludes: Vec<String>,
@@ -22,6 +23,7 @@ pub struct Confxml {
     ssh: bool,
     timeout: Option<u32>,
     password_file: Option<PathBuf>,
+    rsync: String,
     sersync: String,
     agent: String,
     plugins: String,
@@ -34,6 +36,7 @@ impl Confxml {
         Self {
             root: root.to_owned(),
             remotes: Vec::new(),
+            directories: Vec::new(),
             port: None,
             params: "-artuz".to_owned(),
             excludes: Vec::new(),
@@ -44,6 +47,7 @@ impl Confxml {
             ssh: false,
             timeout: None,
             password_file: None,
+            rsync: String::new(),
             sersync: String::new(),
             agent: String::new(),
             plugins: String::new(),
@@ -74,6 +78,18 @@ impl Confxml {
     pub fn ssh(mut self, host: &str, directory: &Path) -> Self {
         self.ssh = true;
         self.remotes.push((host.to_owned(), directory.display().to_string()));
+        self
+    }
+
+    /// One more remote: a directory of this machine.
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directories.push(directory.to_owned());
+        self
+    }
+
+    /// Further elements of `<rsync>`.
+    pub fn rsync(mut self, elements: &str) -> Self {
+        elements.clone_into(&mut self.rsync);
         self
     }
 
@@ -178,6 +194,10 @@ impl Confxml {
         for (host, module) in &self.remotes {
             let _ = writeln!(text, "            <remote ip=\"{host}\" name=\"{module}\"/>");
         }
+        for directory in &self.directories {
+            let directory = escape(&directory.display().to_string());
+            let _ = writeln!(text, "            <remote directory=\"{directory}\"/>");
+        }
         let _ = writeln!(text, "        </localpath>\n        <rsync>");
         let _ = writeln!(text, "            <commonParams params=\"{}\"/>", escape(&self.params));
         let password_file = escape(&password_file.display().to_string());
@@ -190,7 +210,7 @@ impl Confxml {
         if let Some(seconds) = self.timeout {
             let _ = writeln!(text, "            <timeout start=\"true\" time=\"{seconds}\"/>");
         }
-        let _ = writeln!(text, "            <ssh start=\"{}\"/>\n        </rsync>", self.ssh);
+        let _ = writeln!(text, "            <ssh start=\"{}\"/>{}\n        </rsync>", self.ssh, self.rsync);
         for name in &self.started {
             let _ = writeln!(text, "        <plugin start=\"true\" name=\"{name}\"/>");
         }

@@ -309,7 +309,9 @@ impl Simulation {
         let body = world.content(&path, false);
         let opened = world.carry_out(&Deed::Write(path.clone(), body), true, Some(Hint::BeingWritten));
         if opened {
+            let deed = world.deeds;
             world.open.insert(path.clone());
+            world.opened.insert(path.clone(), deed);
         }
         drop(world);
         if opened {
@@ -741,6 +743,10 @@ fn nothing_older(world: &World, called: u64, open: &BTreeSet<RelPath>) -> Result
         let paths: BTreeSet<&RelPath> = world.history.keys().chain(state.tree.0.keys()).collect();
         for path in paths.into_iter().filter(|path| !open.contains(*path)) {
             let Some(states) = world.states_since(path, called) else { continue };
+            // A new file takes the place of what was there before, once its writer closes it.
+            if world.opened.get(path).is_some_and(|deed| *deed > called) {
+                continue;
+            }
             // One that vanished while it was sent counts as changed after the call: its removal arrives by itself.
             if states[1..].contains(&None) {
                 continue;

@@ -51,6 +51,8 @@ pub struct World {
     pub unreadable: BTreeSet<RelPath>,
     /// Files that a writer has open.
     pub open: BTreeSet<RelPath>,
+    /// The deeds that opened new files.
+    pub opened: BTreeMap<RelPath, u64>,
     /// By path, what has been there, with the number of the deed that led to it.
     pub history: BTreeMap<RelPath, Vec<(u64, Option<Node>)>>,
     pub deeds: u64,
@@ -91,6 +93,7 @@ impl World {
             health_changed: Arc::default(),
             unreadable: BTreeSet::new(),
             open: BTreeSet::new(),
+            opened: BTreeMap::new(),
             history: BTreeMap::new(),
             deeds: 0,
             next_content: 0,

@@ -3,8 +3,9 @@
 use super::report::{Finding, Level, Report};
 use crate::config::{self, Config, Destination};
 use crate::human::count;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -155,9 +156,9 @@ fn look_at_local(root: &Path, directory: &Path, report: &mut Report) {
 /// Whether this process can make entries in `directory`. access(2) counts no capability of a user who is not root, and
 /// neither does faccessat2(2) where Linux is older than 5.8.
 fn may_write(directory: &Path) -> std::io::Result<()> {
-    let access = Access::WRITE_OK | Access::EXEC_OK;
-    match accessat(CWD, directory, access, AtFlags::EACCESS) {
-        Err(Errno::ACCESS) if capabilities(None)?.effective.contains(CapabilitySet::DAC_OVERRIDE) => Ok(()),
+    let access = AccessFlags::W_OK | AccessFlags::X_OK;
+    match faccessat(AT_FDCWD, directory, access, AtFlags::AT_EACCESS) {
+        Err(Errno::EACCES) if capabilities(None)?.effective.contains(CapabilitySet::DAC_OVERRIDE) => Ok(()),
         allowed => Ok(allowed?),
     }
 }
