@@ -19,7 +19,7 @@ pub const WORST: u64 = 64 << 10;
 const AFTERWARDS: u64 = 20 << 10;
 
 /// What an unoptimized program has resident beyond an optimized one, in kB: its code is four times as large.
-const OF_THE_BUILD: u64 = if cfg!(debug_assertions) { 24 << 10 } else { 0 };
+pub const OF_THE_BUILD: u64 = if cfg!(debug_assertions) { 24 << 10 } else { 0 };
 
 /// Files written before an attack, to know the latency without it.
 const SAMPLES: usize = 9;
