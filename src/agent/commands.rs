@@ -1,7 +1,7 @@
 //! Commands: what callers ask of the agent through [`super::Handle`], and the answers.
 
 use super::engine::Engine;
-use super::handle::{Command, CommandError};
+use super::handle::{Command, CommandError, PAGE};
 use super::root::WatchId;
 use super::snapshot::{JobId, Pause, PendingPath};
 use crate::path::RelPath;
@@ -9,9 +9,6 @@ use crate::pending::{Kind, Lane};
 use crate::time;
 use std::collections::BTreeSet;
 use std::time::Instant;
-
-/// Maximum length of the texts of a page, in bytes. A message of 32 MiB would end the connection to the bus.
-const PAGE: usize = 1 << 20;
 
 /// The first `limit` rows, or fewer if their texts are longer than a page; at least one, if there is one.
 fn page<T>(rows: impl Iterator<Item = T>, limit: usize, length: impl Fn(&T) -> usize) -> Vec<T> {

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+/// Maximum length of the texts of a page of [`Handle::failures`] or [`Handle::pending`], in bytes. A message of 32 MiB would
+/// end the connection to the bus.
+pub const PAGE: usize = 1 << 20;
+
 /// Why a command was not carried out. The text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -134,12 +138,13 @@ impl Handle {
         self.ask(|answer| Command::Retry(remotes, answer)).await
     }
 
-    /// The failed paths from `offset` on, at most `limit`.
+    /// The failed paths from `offset` on, at most `limit`, or fewer where their texts fill a page; none: the list has ended.
     pub async fn failures(&self, offset: usize, limit: usize) -> Result<Vec<Failure>, CommandError> {
         self.ask(|answer| Command::Failures(offset, limit, answer)).await
     }
 
-    /// The pending paths from `offset` on, oldest first for each remote, at most `limit`.
+    /// The pending paths from `offset` on, oldest first for each remote, at most `limit`, or fewer as for
+    /// [`Handle::failures`].
     pub async fn pending(&self, offset: usize, limit: usize) -> Result<Vec<PendingPath>, CommandError> {
         self.ask(|answer| Command::Pending(offset, limit, answer)).await
     }

@@ -176,3 +176,39 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::remote::RemoteId;
+    use crate::path::RelPath;
+    use crate::pending::{Kind, Seq};
+    use crate::transport::Endpoint;
+    use std::slice::from_mut;
+
+    #[test]
+    fn without_a_journal_no_path_is_remembered_for_it() {
+        let place = tempfile::tempdir().unwrap();
+        let (source, directory) = (place.path().join("source"), place.path().join("state"));
+        std::fs::create_dir(&source).unwrap();
+        // A file where the directory would be.
+        std::fs::write(&directory, "").unwrap();
+        let copy = place.path().join("copy").display().to_string();
+        let config = crate::config::from_command_line(&source, &[copy]).unwrap();
+        let endpoint = Endpoint::new(config.roots[0].remotes[0].clone(), &config.rsync);
+        let mut remote = Remote::new(RemoteId(1), "copy".into(), source, endpoint, 1000);
+        let (mut ledger, _) = Ledger::open(&directory);
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        assert!(!ledger.write_down(from_mut(&mut remote), wall, now));
+        let path = RelPath::new(b"changed").unwrap();
+        remote.report(path.clone(), Kind::Entry, Seq(1), now, wall, false);
+        assert!(!ledger.write_down(from_mut(&mut remote), wall, now));
+        assert!(remote.set.take_touched().is_empty());
+        // What was not remembered is written all the same, as soon as there is a journal.
+        std::fs::remove_file(&directory).unwrap();
+        assert!(ledger.write_down(from_mut(&mut remote), wall, now + RETRY));
+        let (_, found) = Ledger::open(&directory);
+        let left = found.left.unwrap();
+        assert_eq!(left.remotes[0].paths, [(path, Kind::Entry)].into());
+    }
+}

@@ -31,7 +31,8 @@ pub async fn mirrors(which: &Which, own_name: &str) -> Vec<Mirror> {
         }
         Ok::<_, zbus::Error>(asked.join_all().await.concat())
     };
-    asking.await.unwrap_or_default()
+    // The connection and the list of names take a part of it, and the answers, all at once, the rest.
+    tokio::time::timeout(ANSWER_TIME * 3, asking).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 async fn mirrors_of(bus: &Connection, name: &str, instance: &str) -> zbus::Result<Vec<Mirror>> {

@@ -83,6 +83,24 @@ fn expressions_have_an_allowance() {
 }
 
 #[test]
+fn patterns_of_full_syncs_have_the_same_allowance_and_are_compiled_once() {
+    let crontab = |patterns: &str| {
+        format!(
+            "<head><sersync><crontab start=\"true\"><crontabfilter start=\"true\">{patterns}</crontabfilter></crontab>\
+             </sersync></head>"
+        )
+    };
+    let large = "<exclude expression=\"\\w{90}[a-z]+x\"/>".repeat(30);
+    let told_of_large = told(crontab(&large));
+    assert!(says(&told_of_large, "too large once compiled"), "{told_of_large:?}");
+    // One by one, each with all before it, these take minutes.
+    let start = std::time::Instant::now();
+    let many: String = (0..1000).map(|number| format!("<exclude expression=\"*.{number}[a-z]*x\"/>")).collect();
+    assert!(!says(&told(crontab(&many)), "too large"));
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
 fn what_is_told_stays_on_its_line() {
     let told = told("<head><debug start=\"a&#10;b&#27;[2J\"/></head>".to_owned());
     assert!(says(&told, "\"a\u{fffd}b\u{fffd}[2J\""), "{told:?}");

@@ -18,13 +18,15 @@ use tr::tr;
 const LINES: usize = 50;
 /// Rows asked for at once.
 const PAGE: u32 = 5000;
+/// Length of the texts of a page from which on it may have been cut, in bytes: no row is longer than the rest.
+const MAY_BE_CUT: usize = crate::agent::handle::PAGE - (64 << 10);
 
 /// Prints the failed paths.
 pub async fn failures(session: &Session, list: &List) -> Result<(), CtlError> {
     let ask = async |agent: &AgentProxy<'_>, offset, limit| agent.list_failures(offset, limit).await;
     let is_grouped = !session.json && !list.all && list.lines.is_none();
     let wanted = if is_grouped { usize::MAX } else { list.wanted(session) };
-    let (rows, more) = pages(session, &list.name, wanted, ask).await?;
+    let (rows, more) = pages(session, &list.name, wanted, ask, failure_length).await?;
     if session.json {
         return print_json(rows.iter().map(failure_json));
     }
@@ -102,7 +104,7 @@ fn first_line(message: &str, path: &[u8]) -> String {
 /// Prints the pending paths.
 pub async fn pending(session: &Session, list: &List) -> Result<(), CtlError> {
     let ask = async |agent: &AgentProxy<'_>, offset, limit| agent.list_pending(offset, limit).await;
-    let (rows, more) = pages(session, &list.name, list.wanted(session), ask).await?;
+    let (rows, more) = pages(session, &list.name, list.wanted(session), ask, pending_length).await?;
     if session.json {
         return print_json(rows.iter().map(pending_json));
     }
@@ -131,12 +133,13 @@ impl List {
     }
 }
 
-/// Up to `wanted` rows, and whether there are more.
+/// Up to `wanted` rows, and whether there are more. `length`: that of a row's texts.
 async fn pages<T>(
     session: &Session,
     name: &str,
     wanted: usize,
     ask: impl AsyncFn(&AgentProxy<'_>, u32, u32) -> Result<Vec<T>, Error>,
+    length: impl Fn(&T) -> usize,
 ) -> Result<(Vec<T>, bool), CtlError> {
     let agent = session.agent(name).await?;
     let mut rows = Vec::new();
@@ -146,8 +149,8 @@ async fn pages<T>(
         let limit = u32::try_from(missing).unwrap_or(PAGE).min(PAGE);
         let Ok(offset) = u32::try_from(rows.len()) else { return Ok((rows, true)) };
         let page = done(session, name, ask(&agent, offset, limit).await).await?;
-        // A page is shorter than asked for where its paths are long.
-        let last = page.is_empty();
+        let is_short = page.len() < limit as usize && page.iter().map(&length).sum::<usize>() < MAY_BE_CUT;
+        let last = page.is_empty() || is_short;
         rows.extend(page);
         if rows.len() > wanted {
             rows.truncate(wanted);
@@ -157,6 +160,14 @@ async fn pages<T>(
             return Ok((rows, false));
         }
     }
+}
+
+fn failure_length((remote, path, _, message, ..): &FailureRow) -> usize {
+    remote.len() + path.len() + message.len()
+}
+
+fn pending_length((remote, path, ..): &PendingRow) -> usize {
+    remote.len() + path.len()
 }
 
 fn tell_of_more(session: &Session, list: &List, more: bool, verb: &str) -> Result<(), CtlError> {

@@ -29,8 +29,8 @@ use tokio::sync::mpsc;
 /// The walk hands its findings over in pieces of about this size, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Maximum memory for the paths that a dry run lists, in bytes: some 150,000 paths. A remote can have it list any number.
-const LISTED_BYTES: usize = 16 << 20;
+/// Maximum memory for the paths that a dry run lists, in bytes: some 250,000 paths. A remote can have it list any number.
+const LISTED_BYTES: usize = 24 << 20;
 
 /// Memory for a path besides its text, in bytes.
 const LISTED_ENTRY: usize = 48;
@@ -262,20 +262,21 @@ impl Work<'_> {
     }
 
     /// Deletes what a dry run over `asked` printed, except what is excluded. If the list was cut, `asked` has failed, so
-    /// that the next run deletes the rest.
+    /// that the next run deletes the rest; a directory that only the remote has, and that is longer than a list, stays.
     async fn delete_unless_excluded(&mut self, listed: Listed, asked: &[RelPath]) -> Result<(), Fault> {
         if listed.is_cut {
             let entries = listed.doomed.len();
             let fault = Fault::new(
                 name::DELETE_LIMIT,
                 format!(
-                    "the remote has more to delete than one run lists: {entries} entries are looked at, and the next run \
-                     goes on; to be done sooner, delete there by hand"
+                    "the remote has more to delete than the {entries} entries that one run lists: the next run continues; a \
+                     directory that only the remote has, and that holds more, has to be deleted there by hand"
                 ),
             );
             self.complaints.failed.extend(asked.iter().map(|path| (path.clone(), fault.clone())));
         }
         let condemned = plan::topmost_only(condemned(&listed.doomed, asked, &self.order.filter));
+        let is_cut = listed.is_cut;
         drop(listed);
         if condemned.is_empty() {
             return Ok(());
@@ -314,7 +315,8 @@ impl Work<'_> {
                 by_pattern.extend(by_name);
             }
         }
-        if by_pattern.is_empty() { Ok(()) } else { self.delete_matching(&by_pattern).await }
+        // rsync compares each entry with each pattern: with so many it would take hours.
+        if by_pattern.is_empty() || is_cut { Ok(()) } else { self.delete_matching(&by_pattern).await }
     }
 
     async fn delete_matching(&mut self, paths: &[RelPath]) -> Result<(), Fault> {

@@ -19,4 +19,5 @@ mod siege;
 mod callers;
 mod privileges;
 mod remotes;
+mod start;
 mod trees;
