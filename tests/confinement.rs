@@ -213,6 +213,35 @@ fn nothing_from_outside_is_sent_by_a_standby_while_links_are_swapped_in() {
     race(&["--ahead", "60"]);
 }
 
+#[test]
+fn without_landlock_an_agent_with_the_capability_says_so() {
+    if !is_root() {
+        return skip("only root can start an agent with the one capability that the unit gives");
+    }
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let launch = place.launch().mirror(&place.source(), [daemon.url(MODULE)]);
+    let agent = launch.unprivileged_reader().without_landlock().start();
+    agent.wait_logged("no confinement: this kernel has no Landlock");
+}
+
+#[test]
+fn without_landlock_an_agent_without_capability_sends_what_its_user_can_read() {
+    if !is_root() {
+        return skip("only root can make a file that the agent cannot read");
+    }
+    let race = Race::new(false);
+    let place = &race.place;
+    let daemon = place.plan(&[]).start();
+    let launch = place.launch().mirror(&place.source(), [daemon.url(MODULE)]).argument("--ahead").argument("0");
+    fs::set_permissions(place.path(""), Permissions::from_mode(0o755)).unwrap();
+    let agent = launch.unprivileged().without_landlock().start();
+    agent.wait_logged("rsync and ssh can read what the agent's user can read");
+    let copies = [place.path("copy")];
+    first_copies(&copies);
+    race.run(&copies);
+}
+
 /// A race in which rsync follows links, with the options `params`, over a daemon, over ssh and to a directory of this machine.
 fn race_following(params: &str) {
     if !is_root() {

@@ -172,6 +172,22 @@ fn what_is_deleted_under_a_filter_is_kept() {
 }
 
 #[test]
+fn a_remote_that_does_not_exist_yet_keeps_from_the_first_deletion_on() {
+    for kind in [Kind::Ssh, Kind::Directory] {
+        let prepare = |source: &Path, copy: &Path| {
+            fill(source);
+            fs::remove_dir(copy).unwrap();
+        };
+        let Some(mirror) = Mirror::start(kind, None, prepare) else { continue };
+        fs::remove_file(mirror.at("removed")).unwrap();
+        mirror.converged();
+        mirror.expect("removed", &["content"]);
+        let mode = fs::metadata(mirror.copy(DIRECTORY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700, "{kind:?}");
+    }
+}
+
+#[test]
 fn days_that_are_over_are_deleted() {
     for kind in [Kind::Daemon, Kind::Ssh, Kind::Directory] {
         let old = ["2019-12-31/23-59-59.999Z/a/b", "2025-02-03/f"];

@@ -10,6 +10,8 @@ mod bus;
 #[path = "support/ward.rs"]
 mod ward;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -20,8 +22,8 @@ use support::agent::Launch;
 use support::config::Confxml;
 use support::rsyncd::Daemon;
 use support::scene::{MODULE, Place};
-use support::tree::put;
-use support::{SOON, eventually, steadily, tool, until};
+use support::tree::{assert_converged, put};
+use support::{SOON, eventually, is_root, skip, steadily, tool, until};
 use ward::{INSTANCE, SmallDisk, Ward};
 
 /// Files of the tree.
@@ -210,6 +212,90 @@ fn a_file_system_mounted_over_the_root_deletes_nothing_and_its_removal_is_notice
         guarded.ward.converged();
         put(&guarded.source().join("later"), "x");
         guarded.ward.converged();
+    }
+}
+
+/// An automounter of the test's own: it mounts `backing` at `at` when something looks there.
+struct Automounter {
+    process: std::process::Child,
+    log: PathBuf,
+}
+
+impl Automounter {
+    /// `None`, with the reason printed, where there is none.
+    fn start(directory: &Path, at: &Path, backing: &Path) -> Option<Self> {
+        if !is_root() || !Path::new("/usr/sbin/automount").exists() || !Path::new("/dev/autofs").exists() {
+            skip("automount needs root, and a kernel with autofs: apt-get install autofs");
+            return None;
+        }
+        let (map, master, log) = (directory.join("map"), directory.join("master"), directory.join("log"));
+        fs::write(&map, format!("{} -fstype=bind :{}\n", at.display(), backing.display())).unwrap();
+        fs::write(&master, format!("/- {}\n", map.display())).unwrap();
+        let file = fs::File::create(&log).unwrap();
+        let process = Command::new("/usr/sbin/automount")
+            // Not by itself: only when the test says so.
+            .args(["-f", "-v", "--dont-check-daemon", "-t", "3600", "-p"])
+            .args([&directory.join("pid"), &master])
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let started = Self { process, log };
+        until("the automounter", SOON, || started.log().contains("mounted direct on"));
+        Some(started)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Unmounts what nothing uses.
+    fn expire(&self) {
+        let expired = || self.log().matches("expired ").count();
+        let before = expired();
+        until("the unmount", SOON, || {
+            kill(Pid::from_raw(self.process.id() as i32), Signal::SIGUSR1).unwrap();
+            std::thread::park_timeout(Duration::from_millis(100));
+            expired() > before
+        });
+    }
+}
+
+impl Drop for Automounter {
+    fn drop(&mut self) {
+        // It unmounts everything.
+        let _ = kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM);
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn an_automounter_that_unmounts_the_root_deletes_nothing() {
+    // In the reverse order of their ends: the agent first, its files last.
+    let home = tempfile::tempdir().unwrap();
+    let (root, backing) = (home.path().join("root"), home.path().join("backing"));
+    for directory in [&root, &backing] {
+        fs::create_dir(directory).unwrap();
+    }
+    fill(&backing, FILES);
+    let Some(automounter) = Automounter::start(home.path(), &root, &backing) else { return };
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let launch = place.launch().mirror(&root, [daemon.url(MODULE)]);
+    let ward = Ward::start(place, launch);
+    let copy = ward.place.path("copy");
+    assert_converged(&root, &copy);
+    for round in 0..3 {
+        automounter.expire();
+        put(&root.join(format!("new{round}")), "after it was mounted again");
+        fs::remove_file(root.join(format!("file{round}"))).unwrap();
+        assert_converged(&root, &copy);
+        assert_eq!(count(&copy), FILES);
+        eventually("nothing is withheld", SOON, || {
+            let status = ward.ask("status");
+            let is_well = status[0]["remotes"][0]["deletions_withheld"] == 0;
+            if is_well { Ok(()) } else { Err(format!("{status:?}")) }
+        });
     }
 }
 

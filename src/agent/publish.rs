@@ -98,6 +98,10 @@ impl Engine {
                 "confinement: rsync and ssh can read the watched directories and what they need to start, nothing else \
                  (Landlock)"
             ),
+            Protection::Permissions => tracing::info!(
+                "confinement: rsync and ssh can read what the agent's user can read, by its permissions: this kernel has no \
+                 Landlock, or one too old for a local copy with hard links (5.19)"
+            ),
             Protection::None => tracing::warn!(
                 "no confinement: this kernel has no Landlock (Linux 5.13, enabled at boot), or one too old for a local \
                  copy with hard links (5.19). A user who can write to a watched directory may have any file sent that \

@@ -78,6 +78,7 @@ pub fn started_from(word: &str) -> String {
 pub fn confinement(word: Option<&str>) -> String {
     match word {
         Some("landlock") => tr!("rsync and ssh read the watched directories only (Landlock)"),
+        Some("permissions") => tr!("rsync and ssh read what the agent's user can (permissions; no Landlock)"),
         Some("none") | None => tr!("no: rsync and ssh can read whatever the agent can"),
         Some(other) => safe(other),
     }

@@ -11,7 +11,7 @@
 //! destination was mounted again.
 //!
 //! What Landlock does not cover is metadata: stat(2) and readlink(2) of what is outside stay possible. Nor does it cover
-//! sockets. Where the kernel has no Landlock, rsync runs without it ([`Protection::None`]).
+//! sockets. Where the kernel has no Landlock, rsync runs without it ([`Protection::None`], [`Protection::Permissions`]).
 
 use super::fault::{Fault, name as fault_name};
 use super::output::Complaints;
@@ -30,6 +30,7 @@ use nix::libc;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{Uid, User};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::thread::{CapabilitySet, capabilities};
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -126,8 +127,10 @@ const OF_SSH: &[(&str, Rights)] = &[
 /// The confinement in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protection {
-    /// rsync and ssh can read whatever the agent can.
+    /// rsync and ssh can read whatever the agent can, which is every file.
     None,
+    /// rsync and ssh can read whatever the agent's user can: the agent has no capability that lets it read more.
+    Permissions,
     /// The kernel refuses them everything but the root and what they need to start.
     Landlock,
 }
@@ -137,13 +140,22 @@ impl Protection {
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Permissions => "permissions",
             Self::Landlock => "landlock",
         }
     }
 
-    /// The Landlock version of the kernel.
+    /// The best that the kernel offers.
     pub fn of_kernel() -> Self {
-        if kernel() == Kernel::Without { Self::None } else { Self::Landlock }
+        if kernel() == Kernel::Without { Self::without_landlock() } else { Self::Landlock }
+    }
+
+    /// What is in force where runs are not confined.
+    fn without_landlock() -> Self {
+        // One that cannot be asked may have any.
+        let permitted = capabilities(None).map_or(CapabilitySet::all(), |sets| sets.permitted);
+        let reads_all = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+        if permitted.intersects(reads_all) { Self::None } else { Self::Permissions }
     }
 }
 
@@ -288,7 +300,7 @@ impl Confinement {
         let links = self.needs.destination.is_some() && has_option(&self.needs.params, 'H', "hard-links");
         match kernel() {
             _ if self.needs.is_lifted => Protection::None,
-            Kernel::WithoutRefer if links => Protection::None,
+            Kernel::WithoutRefer if links => Protection::without_landlock(),
             _ => Protection::of_kernel(),
         }
     }
@@ -301,7 +313,7 @@ impl Confinement {
 
     /// The ruleset for runs in the directory that is open as `root`. Looks at the disk: not for a thread that others wait for.
     pub(super) fn ruleset(&self, root: BorrowedFd<'_>) -> io::Result<Ruleset> {
-        if self.protection() == Protection::None {
+        if self.protection() != Protection::Landlock {
             return Ok(Ruleset::none());
         }
         let identity = (RootIdentity::of(root)?, identity_of(root)?);
@@ -315,7 +327,7 @@ impl Confinement {
 
     /// The ruleset that the last run in the root `identity` had; does not look whether it still holds. `None`: there is none.
     pub(super) fn last(&self, identity: RootIdentity) -> Option<Ruleset> {
-        if self.protection() == Protection::None {
+        if self.protection() != Protection::Landlock {
             return Some(Ruleset::none());
         }
         let built = self.built.try_lock().ok()?;
@@ -324,7 +336,7 @@ impl Confinement {
 
     /// The same for a process that has nothing to do with a root.
     pub(super) fn last_of_any_root(&self) -> Option<Ruleset> {
-        if self.protection() == Protection::None {
+        if self.protection() != Protection::Landlock {
             return Some(Ruleset::none());
         }
         Some(self.built.try_lock().ok()?.as_ref()?.ruleset.clone())
@@ -731,7 +743,7 @@ mod tests {
 
     #[test]
     fn a_ruleset_is_made_once_and_again_when_a_place_leads_elsewhere() {
-        if Protection::of_kernel() == Protection::None {
+        if Protection::of_kernel() != Protection::Landlock {
             return;
         }
         let place = tempfile::tempdir().unwrap();

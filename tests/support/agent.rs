@@ -7,6 +7,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -29,6 +30,8 @@ pub struct Launch {
     unprivileged: Option<Unprivileged>,
     /// The network namespace that it runs in, if not this machine's.
     network: Option<String>,
+    /// The kernel hides Landlock from it.
+    without_landlock: bool,
 }
 
 impl Launch {
@@ -43,6 +46,7 @@ impl Launch {
             working_directory: None,
             unprivileged: None,
             network: None,
+            without_landlock: false,
         };
         let nowhere = format!("unix:path={}", directory.join("no-bus").display());
         launch
@@ -107,6 +111,12 @@ impl Launch {
         self
     }
 
+    /// As on a kernel that does not have Landlock: its first system call fails with ENOSYS.
+    pub fn without_landlock(mut self) -> Self {
+        self.without_landlock = true;
+        self
+    }
+
     fn command(&self) -> Command {
         // Only the process itself can know the number that `LISTEN_PID` has to be.
         let mut command = Command::new("/bin/sh");
@@ -159,6 +169,9 @@ impl Launch {
         let notify = Notify::bind(&self.directory.join("notify"), store);
         if let Some(Unprivileged { user, .. }) = self.unprivileged {
             std::os::unix::fs::chown(&notify.path, Some(user), None).unwrap();
+        }
+        if self.without_landlock {
+            hide_landlock(&mut command);
         }
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let child = command
@@ -414,6 +427,22 @@ impl Drop for Notify {
 }
 
 /// One message, and the descriptors that came with it.
+/// Has landlock_create_ruleset(2) fail with ENOSYS in the program and all that it starts.
+fn hide_landlock(command: &mut Command) {
+    let filter = SeccompFilter::new(
+        [(nix::libc::SYS_landlock_create_ruleset, Vec::new())].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(nix::libc::ENOSYS as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program = BpfProgram::try_from(filter.unwrap()).unwrap();
+    // SAFETY: between fork and exec it makes two system calls, prctl(2) and seccomp(2), with a program made beforehand.
+    unsafe {
+        command
+            .pre_exec(move || seccompiler::apply_filter(&program).map_err(|_| std::io::ErrorKind::Unsupported.into()))
+    };
+}
+
 fn receive(socket: &UnixDatagram) -> nix::Result<(String, Vec<OwnedFd>)> {
     let mut buffer = [0; 4096];
     let mut control = nix::cmsg_space!([RawFd; 8]);
