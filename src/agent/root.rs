@@ -6,12 +6,17 @@ use crate::file_system::Shape;
 use crate::path::RelPath;
 use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
-use crate::watch::{self, Kept, Report, Watch};
+use crate::watch::{self, Kept, Report, TooLong, Watch};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
+
+/// What is wrong with a directory that holds one whose path is too long. The numbers are those of
+/// [`crate::path::LONGEST_DIRECTORY`] and [`crate::path::DEEPEST_DIRECTORY`].
+pub const TOO_LONG: &str = "a directory in it is not mirrored: the path is longer than 3,837 bytes or has more than \
+                            1,023 components, and rsync cannot take what is in it; move it to a shorter path";
 
 /// A root that is missing for this time keeps no caller waiting any more. One that is replaced, as by a deployment, is back
 /// earlier.
@@ -49,6 +54,8 @@ pub struct Root {
     pub missing_since: Option<Instant>,
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
+    /// Directories that are not mirrored because of the length of their paths.
+    pub too_long: TooLong,
     /// How often the journal tells of overflows.
     pub overflows_told: Repeats,
     watch: Watch,
@@ -89,6 +96,7 @@ impl Root {
             shape: None,
             missing_since: None,
             unwatched,
+            too_long: TooLong::default(),
             overflows_told: Repeats::default(),
             watch,
             reports_taken: 0,
@@ -110,6 +118,7 @@ impl Root {
         self.marked_held.clear();
         self.reports_taken = 0;
         self.unwatched.clear();
+        self.too_long = TooLong::default();
         if self.condition == Condition::Ready {
             self.condition = Condition::Starting;
         }
@@ -137,6 +146,7 @@ impl Root {
         self.condition = Condition::Missing(why);
         self.identity = None;
         self.unwatched.clear();
+        self.too_long = TooLong::default();
     }
 
     /// Whether there is a directory.
