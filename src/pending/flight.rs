@@ -87,7 +87,7 @@ impl<F> Flight<F> {
     /// The report that `path`, which the run met, was sent for: its own or that of a directory above.
     fn sent_for(&self, path: &RelPath) -> Option<Stamp> {
         let above = path.ancestors_in(|bytes| self.last_up_to(bytes)).map(|(_, entry)| entry);
-        let itself = [self.entry(path), self.entry(&RelPath::root())].into_iter().flatten();
+        let itself = [self.entry(path), self.entry(b"")].into_iter().flatten();
         itself.chain(above).filter(|entry| !entry.requested).map(Entry::stamp).min()
     }
 
@@ -146,7 +146,7 @@ impl<F> Flight<F> {
     /// Whether it holds a directory above `path`.
     fn is_above(&self, path: &RelPath) -> bool {
         let holds_ancestor = || path.ancestors_in(|bytes| self.last_up_to(bytes)).next().is_some();
-        !path.is_root() && (self.holds(&RelPath::root()) || holds_ancestor())
+        !path.is_root() && (self.holds(b"") || holds_ancestor())
     }
 
     /// The last of its entries whose path is not greater than `bytes`.

@@ -224,13 +224,13 @@ fn a_chain_of_directories_too_deep_for_rsync_hurts_nobody_and_is_mirrored_at_a_s
     until("a comparison deletes what only the copy has", PATIENCE, || !copy.join("superfluous").exists());
 
     // At a shorter path it is a directory like any other, as far as that one fits.
-    renameat(&deepest, link(MIRRORED + 1).as_str(), &directory(&source), "short").unwrap();
+    renameat(&deepest, link(MIRRORED + 1).as_str(), directory(&source), "short").unwrap();
     until("the directory is mirrored at the shorter path", PATIENCE, || {
         copy.join("short").exists() && depth(&copy.join("short")) == MIRRORED
     });
     until("only the new end is too long", PATIENCE, || scene.too_long() == 1);
     // And at a longer one it is none any more.
-    renameat(&directory(&source), "short", &deepest, link(MIRRORED + 1).as_str()).unwrap();
+    renameat(directory(&source), "short", &deepest, link(MIRRORED + 1).as_str()).unwrap();
     until("the directory is gone from the shorter path", PATIENCE, || !copy.join("short").exists());
     remove(&source.join(link(1)));
     until("nothing is too long any more", PATIENCE, || scene.too_long() == 0);
