@@ -12,7 +12,9 @@ use crate::path::RelPath;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, fstatat};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// How a directory is opened to be listed.
 pub const LISTED: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY);
@@ -66,11 +68,13 @@ pub fn is_elsewhere(error: Errno) -> bool {
 
 fn open_by_steps(root: BorrowedFd<'_>, path: &RelPath, flags: OFlag) -> Result<OwnedFd, Errno> {
     let mut directory: Option<OwnedFd> = None;
-    for above in path.ancestors_below_root() {
+    let mut names = path.as_bytes().split(|byte| *byte == b'/').peekable();
+    while let Some(name) = names.next() {
         let at = directory.as_ref().map_or(root, AsFd::as_fd);
-        directory = Some(openat(at, above.file_name(), WAYPOINT, Mode::empty())?);
+        let flags = if names.peek().is_some() { WAYPOINT } else { flags };
+        directory = Some(openat(at, OsStr::from_bytes(name), flags, Mode::empty())?);
     }
-    openat(directory.as_ref().map_or(root, AsFd::as_fd), path.file_name(), flags, Mode::empty())
+    directory.ok_or(Errno::ENOENT)
 }
 
 /// [`stat`] of many paths of one directory after another: the last directory stays open.

@@ -84,16 +84,8 @@ pub fn bytes(number: u64) -> String {
     if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// Text of others for a terminal: control characters escaped, on one line.
-pub fn safe(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control();
-            let plain = (!escaped).then_some(character);
-            plain.into_iter().chain(escaped.then(|| character.escape_default()).into_iter().flatten())
-        })
-        .collect()
-}
+/// Text of others for a terminal: on one line, with escapes for what may not be printed.
+pub use crate::printable::escaped as safe;
 
 #[cfg(test)]
 mod tests {

@@ -36,6 +36,7 @@ pub mod path;
 pub mod pending;
 pub mod plugin;
 pub mod print;
+mod printable;
 mod probe_name;
 pub mod repeats;
 pub mod service;

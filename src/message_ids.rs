@@ -20,6 +20,8 @@ pub const ROOT_MISSING: &str = "bfb604b7f8224360b65757cc1bc68968";
 pub const ROOT_BACK: &str = "1992227004464db3b53d683efc0ab10a";
 /// The kernel allows no more inotify watches: part of the tree is not watched.
 pub const WATCH_LIMIT: &str = "644d62747efa4ec4a9478cf89a007d41";
+/// Directories are not mirrored: with the names in them, their paths are too long for rsync. SERSYNC_PATH.
+pub const PATH_TOO_LONG: &str = "231219df254c4748a293ed21771e6560";
 /// The config has mistakes and was not taken.
 pub const CONFIG_REFUSED: &str = "ac374184497a4d0cbbcf55b7b15f13c3";
 /// The config was read again and is in force.

@@ -204,7 +204,7 @@ async fn a_long_wait_holds_up_nobody() {
     let Command::WaitSynced(timeout, answer) = engine.command().await else { panic!("not a wait") };
     assert_eq!(timeout, Duration::MAX, "0 waits for ever");
 
-    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 24);
+    assert_eq!(all(&client, WWW_PATH, names::AGENT).await.len(), 25);
     let agent = agent(&client).await;
     let pause = async { agent.call::<_, _, ()>("Pause", &()).await };
     let play = async {

@@ -139,6 +139,19 @@ fn an_instance_reads_everything_changes_nothing_and_is_never_given_up() {
 
     assert_eq!(machine.tells("www", "Confinement"), "s \"landlock\"", "{}", machine.journal());
 
+    // The instance has mounts of its own, and sees all the same what is mounted and unmounted later.
+    let limits = ["PrivateMounts", "MemoryHigh", "MemoryMax", "TasksMax"];
+    let limits = limits.map(|limit| machine.property("sersync@www", limit));
+    assert_eq!(limits, ["yes", "2147483648", "3221225472", "512"]);
+    let pid = machine.property("sersync@www", "MainPID");
+    let sees = || machine.run(&["cat", &format!("/proc/{pid}/mountinfo")]).contains(" /srv/late ");
+    machine.run(&["mkdir", "-p", "/srv/late"]);
+    assert!(!sees());
+    machine.run(&["mount", "-t", "tmpfs", "none", "/srv/late"]);
+    assert!(sees(), "a mount does not reach the instance");
+    machine.run(&["umount", "/srv/late"]);
+    assert!(!sees(), "the instance keeps a mount");
+
     // Restarted and reloaded, it takes up where it was.
     put(&source.join("later"), "later");
     assert_converged(&source, &copy);

@@ -197,6 +197,7 @@ impl Engine {
             paused: None,
             problems: Vec::new(),
             watched_directories: 0,
+            too_long_directories: 0,
             events_seen: 0,
             overflows: 0,
             files_synced: 0,

@@ -109,6 +109,8 @@ impl Engine {
     fn start(&mut self, at: usize, batch: Batch, identity: Option<transport::RootIdentity>, now: Instant) {
         let delete = self.may_delete(batch.lane);
         let limit = self.config.delete_limit.filter(|_| batch.lane != Lane::Background);
+        let root = self.roots.iter().find(|root| root.path == self.remotes[at].root);
+        let unreachable = root.map_or_else(Default::default, |root| root.too_long.patterns.clone());
         let remote = &mut self.remotes[at];
         let withholds = compares(batch.lane, batch.kind) && remote.guard.withholds(batch.requested, now);
         let keep = remote.mount_guard.keep().to_vec();
@@ -136,6 +138,7 @@ impl Engine {
                 Some(crontab) if batch.scheduled => crontab.filter.clone(),
                 _ => self.config.filter.clone(),
             },
+            unreachable,
             // A comparison gains most from what a remote accepts, and takes the time of one try more.
             capabilities: match batch.lane {
                 Lane::Background => remote.capabilities.reconsidered(),

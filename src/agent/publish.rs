@@ -1,10 +1,11 @@
 //! Snapshots: the agent's state as others see it, made when something changed, but not for each change.
 
 use super::engine::Engine;
-use super::root::{Condition, Root};
+use super::root::{Condition, Root, TOO_LONG};
 use super::snapshot::{Protection, Snapshot, State};
 use crate::human::shortened;
 use crate::pending::Lane;
+use crate::printable;
 use crate::time;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -59,6 +60,7 @@ impl Engine {
             paused: self.paused.clone(),
             problems,
             watched_directories: sum(|root| root.watch().watched_directories()),
+            too_long_directories: sum(|root| root.too_long.directories),
             events_seen: self.past_events + sum(|root| root.watch().events_seen()),
             overflows: self.past_overflows + sum(|root| root.watch().overflows()),
             files_synced: self.totals.entries,
@@ -121,13 +123,21 @@ impl Engine {
             let more = if more == 0 { String::new() } else { format!(" (and {more} more directories)") };
             Some(format!("{} is not watched: {reason}{more}", directory.under(&root.path).display()))
         });
+        let too_long = self.roots.iter().filter_map(|root| {
+            let holder = root.too_long.holder.as_ref()?;
+            let more = match root.too_long.directories {
+                0 | 1 => String::new(),
+                directories => format!(" ({directories} such directories in all)"),
+            };
+            Some(format!("{}: {TOO_LONG}{more}", printable::shortened(&holder.under(&root.path).display().to_string())))
+        });
         let withheld = self.mount_problems().chain(self.withheld_problems());
         let refused = self.reload_refused.iter().map(|mistake| {
             format!("the config file cannot be used, an older config is in force until a reload succeeds: {mistake}")
         });
         let echo = self.echo_problem(time::now());
-        let all =
-            missing.chain(unwatched).chain(self.ledger.problem.clone()).chain(withheld).chain(refused).chain(echo);
+        let all = missing.chain(unwatched).chain(too_long).chain(self.ledger.problem.clone());
+        let all = all.chain(withheld).chain(refused).chain(echo);
         all.map(|problem| shortened(problem, LONGEST_PROBLEM)).collect()
     }
 }

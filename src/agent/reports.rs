@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::remote::{Moves, Remote};
-use super::root::{Condition, WatchId};
+use super::root::{Condition, TOO_LONG, WatchId};
 use super::snapshot::{Notice, StartedFrom};
 use crate::config::Deletions;
 use crate::failpoint::may_die_here;
@@ -10,8 +10,9 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::Kind;
+use crate::printable;
 use crate::time;
-use crate::watch::{Change, Report};
+use crate::watch::{Change, Report, TooLong};
 use std::collections::HashSet;
 
 impl Engine {
@@ -77,6 +78,7 @@ impl Engine {
                 }
                 root.unwatched.insert(directory, reason);
             }
+            Report::TooLong(too_long) => self.too_long(at, too_long),
             Report::AllWatched => {
                 tracing::info!("{}: all of it is watched again", self.roots[at].path.display());
                 self.roots[at].unwatched.clear();
@@ -100,6 +102,24 @@ impl Engine {
                 self.remotes.iter_mut().for_each(|remote| remote.try_restless(now));
             }
         }
+    }
+
+    /// Other directories of the root `at` than before are not mirrored because of the length of their paths.
+    fn too_long(&mut self, at: usize, too_long: TooLong) {
+        let root = &mut self.roots[at];
+        match (root.too_long.directories, &too_long) {
+            (0, TooLong { directories: 1.., holder: Some(holder), .. }) => tracing::warn!(
+                message_id = message_ids::PATH_TOO_LONG,
+                sersync_path = %holder.display(),
+                "{}: {TOO_LONG}",
+                printable::shortened(&holder.under(&root.path).display().to_string())
+            ),
+            (1.., TooLong { directories: 0, .. }) => {
+                tracing::info!("{}: no directory has too long a path any more", root.path.display());
+            }
+            _ => {}
+        }
+        root.too_long = too_long;
     }
 
     /// The remotes of the root `at`.

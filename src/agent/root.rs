@@ -7,12 +7,17 @@ use crate::file_system::Shape;
 use crate::path::RelPath;
 use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
-use crate::watch::{self, Kept, Report};
+use crate::watch::{self, Kept, Report, TooLong};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
+
+/// What is wrong with a directory that holds one whose path is too long. The numbers are those of
+/// [`crate::path::LONGEST_DIRECTORY`] and [`crate::path::DEEPEST_DIRECTORY`].
+pub const TOO_LONG: &str = "a directory in it is not mirrored: the path is longer than 3,837 bytes or has more than \
+                            1,023 components, and rsync cannot take what is in it; move it to a shorter path";
 
 /// A root that is missing for this time keeps no caller waiting any more. One that is replaced, as by a deployment, is back
 /// earlier.
@@ -50,6 +55,8 @@ pub struct Root {
     pub missing_since: Option<Instant>,
     /// Directories that are not watched, and why.
     pub unwatched: BTreeMap<RelPath, String>,
+    /// Directories that are not mirrored because of the length of their paths.
+    pub too_long: TooLong,
     /// How often the journal tells of overflows.
     pub overflows_told: Repeats,
     watch: Box<dyn Watching>,
@@ -91,6 +98,7 @@ impl Root {
             shape: None,
             missing_since: None,
             unwatched,
+            too_long: TooLong::default(),
             overflows_told: Repeats::default(),
             watch,
             reports_taken: 0,
@@ -112,6 +120,7 @@ impl Root {
         self.marked_held.clear();
         self.reports_taken = 0;
         self.unwatched.clear();
+        self.too_long = TooLong::default();
         if self.condition == Condition::Ready {
             self.condition = Condition::Starting;
         }
@@ -139,6 +148,7 @@ impl Root {
         self.condition = Condition::Missing(why);
         self.identity = None;
         self.unwatched.clear();
+        self.too_long = TooLong::default();
     }
 
     /// Whether there is a directory.

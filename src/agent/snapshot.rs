@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub problems: Vec<String>,
     /// Directories with an inotify watch.
     pub watched_directories: u64,
+    /// Directories that are not mirrored because of the length of their paths, without the directories in them.
+    pub too_long_directories: u64,
     /// inotify events read since start.
     pub events_seen: u64,
     /// Queue overflows since start.

@@ -170,6 +170,11 @@ impl AgentObject {
     }
 
     #[zbus(property)]
+    fn too_long_directories(&self) -> u64 {
+        self.handle.snapshot().too_long_directories
+    }
+
+    #[zbus(property)]
     fn events_seen(&self) -> u64 {
         self.handle.snapshot().events_seen
     }

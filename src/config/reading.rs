@@ -7,6 +7,7 @@ use super::allowance::{Allowance, Spent};
 use super::mistake::{Mistake, Severity, nearest};
 use super::source::Source;
 use super::tree::{Attribute, Element};
+use crate::printable;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 
@@ -210,6 +211,11 @@ impl<'a> Reading<'a> {
             self.complain(severity_in(element), span, message, "write the whole path, from `/` on");
             return None;
         }
+        if value.len() > LONGEST_PATH {
+            let message = format!("`{name}` is a path of {} bytes: Linux takes at most {LONGEST_PATH}", value.len());
+            self.complain(severity_in(element), span, message, "name a directory by a shorter path");
+            return None;
+        }
         Some(tidy(Path::new(value)))
     }
 
@@ -225,10 +231,13 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Maximum length of a path that the kernel takes, in bytes: `PATH_MAX` counts the NUL at the end.
+const LONGEST_PATH: usize = 4_095;
+
 /// What of a sentence a line of a terminal shows: the file's own words in it may be megabytes, or move the cursor.
 fn one_line(text: &str) -> String {
     const LONG: usize = 500;
-    let mut characters = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    let mut characters = text.chars().map(printable::replaced);
     let mut line: String = characters.by_ref().take(LONG).collect();
     if characters.next().is_some() {
         line.push('…');

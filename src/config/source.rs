@@ -5,6 +5,7 @@
 
 use super::lookalike::{self, Lookalike};
 use super::mistake::Place;
+use crate::printable;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -152,7 +153,7 @@ fn picture(line: &str, before: usize, marked: usize) -> (String, String) {
         None => 0,
     };
     let mut rest = line.chars().skip(first);
-    let part = rest.by_ref().take(EXCERPT_CHARACTERS).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c });
+    let part = rest.by_ref().take(EXCERPT_CHARACTERS).map(|c| if c == '\t' { c } else { printable::replaced(c) });
     let (mut excerpt, mut carets, mut below) = (String::new(), String::new(), 0);
     if first > 0 {
         excerpt.push_str("… ");

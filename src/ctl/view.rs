@@ -24,6 +24,8 @@ pub struct Agent {
     pub(super) queue_depth: u64,
     pub(super) failure_count: u64,
     pub(super) watched_directories: u64,
+    /// An older agent has none.
+    pub(super) too_long_directories: Option<u64>,
     pub(super) events_seen: u64,
     pub(super) overflows: u64,
     pub(super) files_synced: u64,
@@ -163,6 +165,7 @@ impl View {
             "pending": agent.queue_depth,
             "failures": agent.failure_count,
             "watched_directories": agent.watched_directories,
+            "too_long_directories": agent.too_long_directories.unwrap_or(0),
             "events_seen": agent.events_seen,
             "overflows": agent.overflows,
             "files_synced": agent.files_synced,

@@ -2,7 +2,7 @@
 
 use super::{
     BLOCKED_AT_MOST, CROWD, Class, Entry, Failed, GIVES_WAY, Kind, LIVE, Move, PASS_AFTER, PendingSet, Purge, Seq,
-    Stamp, Sweep,
+    Stamp, Sweep, last_entry_up_to,
 };
 use crate::path::RelPath;
 use crate::watch::is_temporary;
@@ -86,8 +86,9 @@ impl<F> Flight<F> {
 
     /// The report that `path`, which the run met, was sent for: its own or that of a directory above.
     fn sent_for(&self, path: &RelPath) -> Option<Stamp> {
-        let above = std::iter::once(path.clone()).chain(path.ancestors_below_root()).chain([RelPath::root()]);
-        above.filter_map(|path| self.entry(&path)).filter(|entry| !entry.requested).map(Entry::stamp).min()
+        let above = path.ancestors_in(|bytes| self.last_up_to(bytes)).map(|(_, entry)| entry);
+        let itself = [self.entry(path), self.entry(b"")].into_iter().flatten();
+        itself.chain(above).filter(|entry| !entry.requested).map(Entry::stamp).min()
     }
 
     fn shadow(&mut self, path: RelPath, new: Shadow) {
@@ -98,7 +99,7 @@ impl<F> Flight<F> {
     }
 
     /// What has to be done about `path` if this flight comes to nothing, and what has to be done once it has ended.
-    pub(super) fn owed(&self, path: &RelPath) -> Option<Kind> {
+    pub(super) fn owed(&self, path: &[u8]) -> Option<Kind> {
         let held = self.entry(path).filter(|entry| !entry.requested).map(|entry| entry.kind);
         let parent = self.shared_parents.contains_key(path).then_some(Kind::Attributes);
         held.max(self.shadowed.get(path).map(|shadow| shadow.kind)).max(parent)
@@ -124,12 +125,12 @@ impl<F> Flight<F> {
     }
 
     /// Whether `path` itself is in it.
-    pub(super) fn holds(&self, path: &RelPath) -> bool {
+    pub(super) fn holds(&self, path: impl AsRef<[u8]>) -> bool {
         self.entry(path).is_some()
     }
 
-    fn entry(&self, path: &RelPath) -> Option<&Entry<F>> {
-        self.entries.binary_search_by(|(held, _)| held.cmp(path)).ok().map(|at| &self.entries[at].1)
+    fn entry(&self, path: impl AsRef<[u8]>) -> Option<&Entry<F>> {
+        self.entries.binary_search_by(|(held, _)| held.as_bytes().cmp(path.as_ref())).ok().map(|at| &self.entries[at].1)
     }
 
     /// Whether it may change what is below its paths.
@@ -144,7 +145,14 @@ impl<F> Flight<F> {
 
     /// Whether it holds a directory above `path`.
     fn is_above(&self, path: &RelPath) -> bool {
-        !path.is_root() && (self.holds(&RelPath::root()) || path.ancestors_below_root().any(|above| self.holds(&above)))
+        let holds_ancestor = || path.ancestors_in(|bytes| self.last_up_to(bytes)).next().is_some();
+        !path.is_root() && (self.holds(b"") || holds_ancestor())
+    }
+
+    /// The last of its entries whose path is not greater than `bytes`.
+    fn last_up_to(&self, bytes: &[u8]) -> Option<(&RelPath, &Entry<F>)> {
+        let after = self.entries.partition_point(|(held, _)| held.as_bytes() <= bytes);
+        self.entries.get(after.checked_sub(1)?).map(|(path, entry)| (path, entry))
     }
 
     /// Whether it holds something inside `path`.
@@ -374,11 +382,11 @@ impl<F> PendingSet<F> {
     /// Whether a run is about to bring `path`, by itself or with a directory above it, and none has failed to. A full
     /// sync does not count.
     pub fn is_on_its_way(&self, path: &RelPath) -> bool {
-        let waits = |path: &RelPath, least: Kind| {
+        let waits = |path: &[u8], least: Kind| {
             self.waiting.get(path).is_some_and(|entry| entry.failed.is_none() && entry.kind >= least)
                 || self.flights.values().any(|flight| flight.kind >= least && flight.holds(path))
         };
-        waits(path, Kind::Attributes) || path.ancestors_below_root().any(|above| waits(&above, Kind::Tree))
+        waits(path.as_bytes(), Kind::Attributes) || path.prefixes().any(|above| waits(above, Kind::Tree))
     }
 
     /// Whether a path below `path` is in flight, and not `path` itself: others below it may be sent meanwhile.
@@ -395,10 +403,9 @@ impl<F> PendingSet<F> {
 
     /// Whether a recursive run of a directory above `path` flies, or has ended and counts.
     pub(super) fn was_swept(&self, path: &RelPath, counts: impl Fn(&Sweep) -> bool) -> bool {
-        let lately = |above: &RelPath| self.swept.get(above).is_some_and(&counts);
         self.flights.values().any(|flight| flight.brings_below() && flight.is_above(path))
-            || lately(&RelPath::root())
-            || path.ancestors_below_root().any(|above| lately(&above))
+            || self.swept.get(&RelPath::root()).is_some_and(&counts)
+            || path.ancestors_in(|bytes| last_entry_up_to(&self.swept, bytes)).any(|(_, sweep)| counts(sweep))
     }
 
     /// Whether a run may have brought what is at `path`, flies or has ended lately.

@@ -43,6 +43,7 @@ pub use flight::{Batch, BatchId, Ending, FailureChanges, LONGEST_PAUSE, Lane, ba
 pub use moves::Move;
 use moves::Moves;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Counts reports over all remotes of the agent. What was reported earlier has the smaller number.
@@ -93,7 +94,8 @@ pub struct PendingSet<F> {
     parked: BTreeSet<(Instant, RelPath)>,
     flights: BTreeMap<BatchId, Flight<F>>,
     next_batch: u64,
-    verified_trees: usize,
+    /// The waiting paths that need [`Kind::VerifiedTree`].
+    verified_trees: BTreeSet<RelPath>,
     failed: usize,
     limit: usize,
     /// The longest pause after a failure.
@@ -101,7 +103,7 @@ pub struct PendingSet<F> {
     folds: u64,
     /// The directories that flights took with all that is in them, and the temporary names that they took, of those that
     /// ended lately.
-    swept: HashMap<RelPath, Sweep>,
+    swept: BTreeMap<RelPath, Sweep>,
     /// The moves that wait.
     moves: Moves,
     /// How often in a row attributes gave way to a crowd of entries.
@@ -119,12 +121,12 @@ impl<F> PendingSet<F> {
             parked: BTreeSet::new(),
             flights: BTreeMap::new(),
             next_batch: 1,
-            verified_trees: 0,
+            verified_trees: BTreeSet::new(),
             failed: 0,
             limit: limit.max(1),
             longest_pause: LONGEST_PAUSE,
             folds: 0,
-            swept: HashMap::new(),
+            swept: BTreeMap::new(),
             moves: Moves::default(),
             gave_way: 0,
             touched: Vec::new(),
@@ -274,11 +276,16 @@ impl<F> PendingSet<F> {
 
     /// The waiting recursive entry above `path` that will compare its content anyway, and not only after a pause.
     fn covering(&self, path: &RelPath) -> Option<RelPath> {
-        if self.verified_trees == 0 || path.is_root() {
+        if self.verified_trees.is_empty() || path.is_root() {
             return None;
         }
-        let mut above = std::iter::once(RelPath::root()).chain(path.ancestors_below_root());
-        above.find(|above| self.is_verified_tree(above))
+        let root = RelPath::root();
+        if self.is_verified_tree(&root) {
+            return Some(root);
+        }
+        let find = |bytes: &[u8]| last_up_to(&self.verified_trees, bytes).map(|found| (found, ()));
+        let covers = path.ancestors_in(find).filter(|(above, ())| self.is_verified_tree(above));
+        covers.last().map(|(topmost, ())| topmost.clone())
     }
 
     /// What waits at `path` stands for the report `stamp`, too.
@@ -328,7 +335,9 @@ impl<F> PendingSet<F> {
             Some(until) => self.parked.insert((until, path.clone())),
             None => self.queues[entry.class(&path) as usize].insert((entry.seq, path.clone())),
         };
-        self.verified_trees += usize::from(entry.kind == Kind::VerifiedTree);
+        if entry.kind == Kind::VerifiedTree {
+            self.verified_trees.insert(path.clone());
+        }
         self.failed += usize::from(entry.failed.is_some());
         self.waiting.insert(path, entry);
         became
@@ -340,7 +349,9 @@ impl<F> PendingSet<F> {
             Some(until) => self.parked.remove(&(until, path.clone())),
             None => self.queues[entry.class(path) as usize].remove(&(entry.seq, path.clone())),
         };
-        self.verified_trees -= usize::from(entry.kind == Kind::VerifiedTree);
+        if entry.kind == Kind::VerifiedTree {
+            self.verified_trees.remove(path);
+        }
         self.failed -= usize::from(entry.failed.is_some());
         Some(entry)
     }
@@ -457,7 +468,8 @@ impl<F> PendingSet<F> {
 
     /// What has to be done about `path` sooner or later, whatever happens to the runs in flight; `None` if nothing has to,
     /// or only because somebody asked.
-    pub fn owed(&self, path: &RelPath) -> Option<Kind> {
+    pub fn owed(&self, path: impl AsRef<[u8]>) -> Option<Kind> {
+        let path = path.as_ref();
         let waiting = self.waiting.get(path).filter(|entry| !entry.requested).map(|entry| entry.kind);
         self.flights.values().filter_map(|flight| flight.owed(path)).chain(waiting).max()
     }
@@ -489,4 +501,14 @@ impl<F> PendingSet<F> {
     pub fn get(&self, path: &RelPath) -> Option<&Entry<F>> {
         self.waiting.get(path)
     }
+}
+
+/// The last of `paths` that is not greater than `bytes`.
+fn last_up_to<'a>(paths: &'a BTreeSet<RelPath>, bytes: &[u8]) -> Option<&'a RelPath> {
+    paths.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes))).next_back()
+}
+
+/// The last of `paths` that is not greater than `bytes`, with its value.
+fn last_entry_up_to<'a, V>(paths: &'a BTreeMap<RelPath, V>, bytes: &[u8]) -> Option<(&'a RelPath, &'a V)> {
+    paths.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes))).next_back()
 }

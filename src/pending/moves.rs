@@ -14,7 +14,7 @@
 //! that a long run keeps waiting is forgotten, and what was renamed is sent again.
 
 use super::flight::{Flight, Verdict};
-use super::{BatchId, Entry, Kind, Lane, PASS_AFTER, PendingSet, Seq};
+use super::{BatchId, Entry, Kind, Lane, PASS_AFTER, PendingSet, Seq, last_entry_up_to};
 use crate::filter::EntryKind;
 use crate::path::RelPath;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -62,7 +62,7 @@ impl Moves {
             return false;
         }
         self.ends.contains_key(path)
-            || path.ancestors_below_root().any(|above| self.ends.contains_key(&above))
+            || path.ancestors_in(|bytes| last_entry_up_to(&self.ends, bytes)).next().is_some()
             || self.is_above_an_end(path)
     }
 
@@ -163,9 +163,8 @@ impl<F> PendingSet<F> {
     /// Whether nothing is pending at `path`, above it or (of a directory) below it but attributes, which a comparison by
     /// size and time sees to.
     fn is_settled(&self, path: &RelPath, what: EntryKind) -> bool {
-        let is_owed = |path: &RelPath| self.owed_or_asked(path) > Some(Kind::Attributes);
-        let mut here_and_above = [RelPath::root(), path.clone()].into_iter().chain(path.ancestors_below_root());
-        if here_and_above.any(|path| is_owed(&path)) {
+        let is_owed = |path: &[u8]| self.owed_or_asked(path) > Some(Kind::Attributes);
+        if is_owed(b"") || is_owed(path.as_bytes()) || path.prefixes().any(is_owed) {
             return false;
         }
         if what != EntryKind::Directory {
@@ -173,12 +172,12 @@ impl<F> PendingSet<F> {
         }
         let mut flying = self.flights.values().flat_map(Flight::paths);
         self.waiting.len() <= SEARCHED_AT_MOST
-            && !self.waiting.keys().any(|below| below.is_inside(path) && is_owed(below))
-            && !flying.any(|below| below.is_inside(path) && is_owed(below))
+            && !self.waiting.keys().any(|below| below.is_inside(path) && is_owed(below.as_bytes()))
+            && !flying.any(|below| below.is_inside(path) && is_owed(below.as_bytes()))
     }
 
     /// [`PendingSet::owed`], with what was only asked for.
-    fn owed_or_asked(&self, path: &RelPath) -> Option<Kind> {
+    fn owed_or_asked(&self, path: &[u8]) -> Option<Kind> {
         let waiting = self.waiting.get(path).map(|entry| entry.kind);
         let flying = self.flights.values().filter(|flight| flight.holds(path)).map(|flight| flight.kind).max();
         waiting.max(flying).max(self.owed(path))

@@ -15,7 +15,7 @@ pub use arguments::translated;
 use crate::config::{EventSwitches, TemporaryNames};
 use crate::filter::Filter;
 use crate::path::RelPath;
-use crate::watch::{self, Event, Report, Spec};
+use crate::watch::{self, Event, Report, Spec, TooLong};
 use events::Selection;
 use format::Format;
 use regex::bytes::{Regex, RegexBuilder};
@@ -343,6 +343,9 @@ fn tell(report: Report) {
     match report {
         Report::RootReady { .. } => eprintln!("sersync: watching"),
         Report::RootMissing(why) => eprintln!("sersync: {why}; waiting for it"),
+        Report::TooLong(TooLong { directories, holder: Some(holder), .. }) if directories > 0 => {
+            eprintln!("sersync: {}: a directory in it is not watched: its path is too long", holder.display());
+        }
         Report::Unwatched { directory, reason } => eprintln!("sersync: {}: {reason}", directory.display()),
         Report::Overflowed => eprintln!(
             "sersync: more events than the kernel's queue holds, some are lost; `sysctl fs.inotify.max_queued_events` sets its length"
@@ -351,6 +354,7 @@ fn tell(report: Report) {
         Report::Mounted(_)
         | Report::Changes(_)
         | Report::Events(_)
+        | Report::TooLong(_)
         | Report::Marked
         | Report::MarkedHeld
         | Report::Drained(_) => {}

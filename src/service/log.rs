@@ -17,8 +17,9 @@
 //! every entry: each line of `journalctl` names the instance. Remote and path are in the text as well. Lines for people
 //! carry no time: a terminal needs none, and whoever collects them stamps them.
 
+use crate::printable;
 use anstyle::{AnsiColor, Style};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -305,16 +306,10 @@ impl Visit for Words {
     }
 }
 
-/// A file's name may hold what moves a terminal's cursor: control characters are escaped.
+/// Texts hold names of files.
 fn push_safe(to: &mut String, text: &str, lines: bool) {
-    for character in text.chars() {
-        if character.is_control() && !(lines && matches!(character, '\n' | '\t')) {
-            // Writing to a string cannot fail.
-            let _ = write!(to, "{}", character.escape_default());
-        } else {
-            to.push(character);
-        }
-    }
+    // Writing to a string cannot fail.
+    let _ = printable::push_escaped(to, text, if lines { &['\n', '\t'] } else { &[] });
 }
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ mod tests {
             paused: None,
             problems: Vec::new(),
             watched_directories: 1204,
+            too_long_directories: 0,
             events_seen: 0,
             overflows: 0,
             files_synced: 0,

@@ -9,7 +9,7 @@ use super::plan::{self, Plan};
 use super::{Kind, Order};
 use crate::beneath;
 use crate::path::RelPath;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
 /// Number of deletions that a comparison makes without consent, however few entries the remote has.
@@ -117,7 +117,7 @@ pub(super) fn spare(plan: &mut Plan, paths: &[RelPath], keep: &[RelPath], at_mos
         std::mem::take(&mut plan.missing).into_iter().partition(|path| keep.iter().any(|kept| meets(kept, path)));
     // Each path of the batch counts, not only the topmost of those that are missing.
     let count = |missing: &[RelPath]| {
-        let missing: HashSet<RelPath> = missing.iter().cloned().collect();
+        let missing: BTreeSet<RelPath> = missing.iter().cloned().collect();
         paths.iter().filter(|path| plan::is_within(path, &missing)).count() as u64
     };
     spared.not_mounted = count(&kept);

@@ -97,6 +97,11 @@ impl Form {
         Self::Entries { below: false, ignore_times, delete, force, brief: false, whole: false, progress }
     }
 
+    /// Whether rsync looks into directories by itself.
+    pub fn is_recursive(self) -> bool {
+        matches!(self, Self::Entries { below: true, .. } | Self::Trees { .. } | Self::ListTreeDeletions)
+    }
+
     /// Whether it only tells what another run would do.
     pub fn is_dry(self) -> bool {
         matches!(self, Self::ListTreeDeletions | Self::ListEntryDeletions | Self::ListMatching)

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{SFlag, fstatat};
 use rustix::fs::{FileType, RawDir};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -342,14 +342,13 @@ fn note_root(changed: &mut Vec<&'static str>, line: Option<&[u8]>) {
 /// What may go: neither excluded nor a directory that holds something that stays. A remote can have any line printed:
 /// what is not inside `asked` stays, whatever it says.
 fn condemned(doomed: &[Doomed], asked: &[RelPath], filter: &Filter) -> Vec<RelPath> {
-    let asked: HashSet<RelPath> = asked.iter().cloned().collect();
+    let asked: BTreeSet<RelPath> = asked.iter().cloned().collect();
     let (spared, condemned): (Vec<&Doomed>, Vec<&Doomed>) = doomed.iter().partition(|Doomed { path, is_directory }| {
         let kind = if *is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
         path.is_root() || !plan::is_within(path, &asked) || filter.excludes(path, kind)
     });
-    let holds_spared: HashSet<RelPath> =
-        spared.iter().flat_map(|doomed| doomed.path.ancestors_below_root().collect::<Vec<_>>()).collect();
-    condemned.into_iter().map(|doomed| doomed.path.clone()).filter(|path| !holds_spared.contains(path)).collect()
+    let spared: BTreeSet<&RelPath> = spared.iter().map(|doomed| &doomed.path).collect();
+    condemned.into_iter().map(|doomed| &doomed.path).filter(|path| !path.holds_any_of(&spared)).cloned().collect()
 }
 
 /// Include patterns that reach `paths` and all below them, to be followed by an exclusion of everything else.
@@ -425,6 +424,9 @@ impl Walk {
             for (entry, is_directory) in entries {
                 let path = directory.join(&entry);
                 let kind = if is_directory { EntryKind::Directory } else { EntryKind::NonDirectory };
+                if is_directory && path.is_too_long_for_a_directory() {
+                    continue;
+                }
                 let is_left_out =
                     self.leaves_probes_out && probe_name::is_probe(&path) || self.endpoint.leaves_out(&path);
                 if is_left_out || self.filter.matches(&path, kind) {

@@ -69,7 +69,7 @@ use moves::Moved;
 use output::Complaints;
 use plan::{Plan, Whole};
 use process::Feed;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,6 +107,8 @@ pub struct Order {
     pub entries: Option<u64>,
     /// What never reaches the remote, nor is deleted there.
     pub filter: Arc<Filter>,
+    /// Patterns of rsync for the directories below the root that a recursive run must not reach: their paths are too long.
+    pub unreachable: Arc<[Arc<[u8]>]>,
     /// What is known of the remote.
     pub capabilities: Capabilities,
     /// Whether somebody wants to know what was synced, path by path.
@@ -144,6 +146,7 @@ impl Order {
             mounts: Arc::default(),
             entries: None,
             filter: Arc::new(Filter::none()),
+            unreachable: Arc::default(),
             capabilities: Capabilities::default(),
             name_synced: false,
             whole_files: false,
@@ -267,7 +270,7 @@ struct Work<'a> {
     totals: Totals,
     complaints: Complaints,
     /// The paths that the next deletion by name is about.
-    missing: HashSet<RelPath>,
+    missing: BTreeSet<RelPath>,
     /// The last deletion by name deleted nothing, and it is not known whether the remote knows how to.
     doubtful_deletion: bool,
     /// A run is to say what it changes.
@@ -307,7 +310,7 @@ impl<'a> Work<'a> {
             capabilities: order.capabilities,
             totals: Totals::default(),
             complaints: Complaints::default(),
-            missing: HashSet::new(),
+            missing: BTreeSet::new(),
             doubtful_deletion: false,
             itemize: false,
             itemized: Vec::new(),

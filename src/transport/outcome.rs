@@ -125,15 +125,14 @@ impl Outcome {
 
 /// Whether a complaint about `path` can come from a run of `order`.
 pub(super) fn concerns(order: &Order, path: &RelPath) -> bool {
-    let held = |path: &RelPath| order.paths.binary_search(path).is_ok();
-    if path.is_root() || held(path) || held(&RelPath::root()) {
+    let held = |path: &[u8]| order.paths.binary_search_by(|held| held.as_bytes().cmp(path)).is_ok();
+    if path.is_root() || held(path.as_bytes()) || held(b"") {
         return !order.paths.is_empty();
     }
     // What lies inside it stands together in the sorted list, though not right behind it: "a", "a-b", "a/b".
     let directory = [path.as_bytes(), b"/"].concat();
     let inside = order.paths.partition_point(|held| held.as_bytes() < directory.as_slice());
-    order.paths.get(inside).is_some_and(|held| held.as_bytes().starts_with(&directory))
-        || path.ancestors_below_root().any(|above| held(&above))
+    order.paths.get(inside).is_some_and(|held| held.as_bytes().starts_with(&directory)) || path.prefixes().any(held)
 }
 
 /// The paths that `path` of a complaint stands for: itself where the batch names it; else those of the batch inside

@@ -13,6 +13,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use rustix::fs::RawDir;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::MaybeUninit;
+use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -131,7 +132,7 @@ impl Plan {
                 partial.extend([path.clone()].into_iter().chain(path.parent()));
             }
         }
-        let topmost: HashSet<RelPath> = topmost_only(whole).into_iter().collect();
+        let topmost: BTreeSet<RelPath> = topmost_only(whole).into_iter().collect();
         let (spared, named): (Vec<&RelPath>, Vec<&RelPath>) = self
             .entries
             .iter()
@@ -142,8 +143,8 @@ impl Plan {
         }
         let (directories, kept): (Vec<&RelPath>, Vec<&RelPath>) =
             named.into_iter().partition(|path| partial.contains(*path));
-        let above: HashSet<RelPath> = kept.iter().flat_map(|path| path.ancestors_below_root()).collect();
-        let later = directories.into_iter().filter(|path| !above.contains(*path)).cloned().collect();
+        let sorted: BTreeSet<&RelPath> = kept.iter().copied().collect();
+        let later = directories.into_iter().filter(|path| !path.holds_any_of(&sorted)).cloned().collect();
         let mut named: Vec<RelPath> = kept.into_iter().cloned().collect();
         named.sort_unstable();
         self.whole = Some(Whole { named, later });
@@ -224,18 +225,22 @@ pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) ->
 }
 
 /// Whether `path` is one of `directories`, or in one.
-pub(super) fn is_within(path: &RelPath, directories: &HashSet<RelPath>) -> bool {
+pub(super) fn is_within(path: &RelPath, directories: &BTreeSet<RelPath>) -> bool {
+    let last_up_to = |bytes: &[u8]| {
+        let found = directories.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes))).next_back()?;
+        Some((found, ()))
+    };
     directories.contains(path)
         || directories.contains(&RelPath::root())
-        || path.ancestors_below_root().any(|above| directories.contains(&above))
+        || path.ancestors_in(last_up_to).next().is_some()
 }
 
 /// Drops what lies inside another path of the set.
 pub(super) fn topmost_only(paths: impl IntoIterator<Item = RelPath>) -> Vec<RelPath> {
     let mut kept: Vec<RelPath> = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     let mut paths: Vec<RelPath> = paths.into_iter().collect();
-    paths.sort_unstable_by_key(|path| path.as_bytes().iter().filter(|byte| **byte == b'/').count());
+    paths.sort_by_cached_key(|path| path.as_bytes().iter().filter(|byte| **byte == b'/').count());
     for path in paths {
         if !is_within(&path, &seen) {
             seen.insert(path.clone());
@@ -295,20 +300,32 @@ impl Look<'_> {
 
     /// Whether the directory at `path` can be gone through.
     fn way(&mut self, path: &RelPath) -> Way {
-        let Some(parent) = path.parent() else { return Way::Open };
-        if let Some(known) = self.directories.get(path) {
-            return known.clone();
-        }
-        let way = match self.way(&parent) {
-            Way::Open => match self.disk.stat(path) {
+        let mut missing = Vec::new();
+        let mut next = Some(path.clone());
+        // Mostly the first look finds a directory, and what is above it need not be looked at.
+        let way = loop {
+            let Some(at) = next.filter(|at| !at.is_root()) else { break Way::Open };
+            if let Some(known) = self.directories.get(&at) {
+                break known.clone();
+            }
+            let way = match self.disk.stat(&at) {
                 Ok(stat) if is_directory(&stat) => Way::Open,
-                Ok(_) => Way::Entry(path.clone()),
-                Err(error) if beneath::is_elsewhere(error) => Way::Missing(path.clone()),
+                Ok(_) => Way::Entry(at.clone()),
+                Err(error) if beneath::is_elsewhere(error) => {
+                    next = at.parent();
+                    missing.push(at);
+                    continue;
+                }
                 Err(_) => Way::Open,
-            },
-            closed => closed,
+            };
+            self.directories.insert(at, way.clone());
+            break way;
         };
-        self.directories.insert(path.clone(), way.clone());
+        let way = match (way, missing.last()) {
+            (Way::Open, Some(topmost)) => Way::Missing(topmost.clone()),
+            (way, _) => way,
+        };
+        self.directories.extend(missing.into_iter().map(|path| (path, way.clone())));
         way
     }
 }

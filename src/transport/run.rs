@@ -10,7 +10,9 @@ use super::process::{Broken, Ended, Feed, Limits, Run, Sign};
 use super::{SYNCED_AT_MOST, Work, local, outcome, plan, shell, synced};
 use crate::filter::EntryKind;
 use crate::pending::{Kind, Lane};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 impl Work<'_> {
@@ -36,6 +38,12 @@ impl Work<'_> {
             let itemize = self.order.name_synced && self.order.kind >= Kind::Tree && !form.is_dry();
             if itemize || self.itemize {
                 line.arguments.insert(0, synced::ITEMIZE.into());
+            }
+            if form.is_recursive() {
+                let patterns = self.order.unreachable.iter();
+                // Hidden, not excluded: what an earlier run has brought of them is deleted.
+                let rules = patterns.map(|pattern| OsString::from_vec([b"--filter=hide ", &**pattern].concat()));
+                line.arguments.splice(0..0, rules);
             }
             on_line(None);
             let list = feed();

@@ -8,7 +8,7 @@ use super::plan::{Plan, is_within};
 use super::{Deed, Order, Outcome, SYNCED_AT_MOST, Synced, outcome};
 use crate::path::RelPath;
 use crate::pending::Kind;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// The eleven columns of `--itemize-changes` and the name, without a link's target behind it.
 pub(super) const ITEMIZE: &str = "--out-format=%i %n";
@@ -37,7 +37,7 @@ pub(super) fn of_batch(order: &Order, line: &[u8]) -> Option<Synced> {
 }
 
 /// Whether a line of output says that one of `paths`, or what is below it, was sent.
-pub(super) fn is_sent(line: &[u8], paths: &HashSet<RelPath>) -> bool {
+pub(super) fn is_sent(line: &[u8], paths: &BTreeSet<RelPath>) -> bool {
     from_line(line).is_some_and(|synced| synced.deed == Deed::Sent && is_within(&synced.path, paths))
 }
 
@@ -71,7 +71,7 @@ impl Outcome {
         if !order.name_synced {
             return self;
         }
-        let undone: HashSet<&RelPath> = self
+        let undone: BTreeSet<&RelPath> = self
             .failed
             .iter()
             .map(|(path, _)| path)
@@ -80,10 +80,9 @@ impl Outcome {
             .chain(&self.bulk)
             .collect();
         // A directory that still holds what would not go is not deleted.
-        let holds_undone: HashSet<RelPath> = undone.iter().flat_map(|path| path.ancestors_below_root()).collect();
         let is_done = |synced: &Synced| {
             let is_deletion = matches!(synced.deed, Deed::Deleted { .. });
-            !(undone.contains(&synced.path) || is_deletion && holds_undone.contains(&synced.path))
+            !(undone.contains(&synced.path) || is_deletion && synced.path.holds_any_of(&undone))
         };
         if itemized.len() >= SYNCED_AT_MOST {
             tracing::warn!(

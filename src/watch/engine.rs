@@ -10,6 +10,7 @@
 use super::descriptor::{Descriptor, Event, WatchDescriptor};
 use super::disk::Disk;
 use super::hold::{HoldTimes, Holds};
+use super::long_paths::LongPaths;
 use super::nap::Naps;
 use super::open_files::OpenFiles;
 use super::rescan::{Rescans, WallTime};
@@ -23,7 +24,7 @@ use super::walk::{Mode, Step};
 use super::{Change, Control, Counters, EventMask, Hint, Report, Spec};
 use crate::failpoint::may_die_here;
 use crate::mounts;
-use crate::path::RelPath;
+use crate::path::{Extent, RelPath};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
@@ -78,6 +79,8 @@ pub struct Limbo {
     pub name: OsString,
     /// Where that was, if that it left was reported.
     pub from: Option<RelPath>,
+    /// The size of its path there.
+    pub extent: Extent,
     /// Until then its arrival is waited for.
     pub until: Instant,
 }
@@ -151,6 +154,7 @@ pub struct Engine {
     pub(super) read_at: Instant,
     /// There were none at the last read.
     is_queue_empty: bool,
+    pub(super) long_paths: LongPaths,
     pub(super) rescans: Rescans,
     pub(super) unwatched: Unwatched,
     pub(super) shared: Arc<Shared>,
@@ -230,6 +234,7 @@ impl Engine {
             closes_known_since: SystemTime::now(),
             read_at: Instant::now(),
             is_queue_empty: false,
+            long_paths: LongPaths::new(),
             rescans: Rescans::new(),
             unwatched: Unwatched::new(),
             // Without /proc/self/mountinfo, mounts below the root are noticed by the next rescan.
@@ -308,6 +313,7 @@ impl Engine {
         }
         self.overlooked.retain(|node| self.tree.is_alive(*node));
         self.ended.retain(|node| self.tree.is_alive(*node));
+        self.long_paths.forget(|node| self.tree.is_alive(node));
         let busy = more || !self.backlog.is_empty() || !self.steps.is_empty();
         if self.steps.is_empty() && self.unwatched.all_mended(|node| self.tree.is_alive(node)) {
             self.send(Report::AllWatched);
@@ -436,6 +442,12 @@ impl Engine {
             let events = std::mem::take(&mut self.events);
             self.settling.sent += 1;
             if self.reports.send(Report::Events(events)).is_err() {
+                self.shared.stop.store(true, Ordering::Relaxed);
+            }
+        }
+        if let Some(news) = self.long_paths.news(&mut self.tree) {
+            self.settling.sent += 1;
+            if self.reports.send(Report::TooLong(news)).is_err() {
                 self.shared.stop.store(true, Ordering::Relaxed);
             }
         }
@@ -571,6 +583,7 @@ impl Engine {
         for (node, since) in self.unwatched.retry(now) {
             self.steps.push(Step::Walk(node, Mode::Changed(Some(since))));
         }
+        self.steps.extend(self.long_paths.due(now).into_iter().map(Step::Count));
         if let Some(since) = self.rescans.start(now) {
             let root = self.tree.root();
             self.steps.push(Step::RescanEnded);
@@ -654,6 +667,7 @@ impl Engine {
             self.drains.iter().filter_map(Drain::until).min(),
             limbo,
             self.unwatched.next(),
+            self.long_paths.next(),
             self.rescans.next(),
         ];
         times.into_iter().flatten().fold(self.root.next_look(), Instant::min)

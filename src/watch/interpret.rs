@@ -20,7 +20,7 @@ use super::unclosed::{Due, LONGEST};
 use super::walk::{Found, Mode, Step, kind};
 use super::{EventMask, Hint};
 use crate::filter::EntryKind;
-use crate::path::RelPath;
+use crate::path::{Extent, RelPath};
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag};
 use std::ffi::OsStr;
@@ -105,6 +105,9 @@ impl Engine {
             tracing::debug!("event {} {} in a directory that is on its way", words(event.mask), name.display());
             return self.overlook(parent);
         };
+        if directory.is_too_long_for_a_directory() {
+            return self.cut_off(parent);
+        }
         let path = directory.join(name);
         tracing::debug!("event {} {}", words(event.mask), path.display());
         let is_directory = event.mask.contains(EventMask::ISDIR);
@@ -117,6 +120,13 @@ impl Engine {
         }
         if self.spec.filter.matches(&path, EntryKind::Directory) {
             // What was known under a name that is excluded was there before a rename of a directory above.
+            return;
+        }
+        if path.is_too_long_for_a_directory() {
+            self.long_paths.changed(parent, Instant::now());
+            if let Some(node) = self.tree.child(parent, name.as_bytes()) {
+                self.drop_node(node);
+            }
             return;
         }
         let what = event.mask.difference(EventMask::ISDIR);
@@ -238,7 +248,8 @@ impl Engine {
                     self.tree.detach(node);
                     let name = path.file_name().to_owned();
                     let from = self.reports_leaving().then(|| path.clone());
-                    let limbo = Limbo { node, parent, name, from, until: Instant::now() + PAIRING };
+                    let extent = path.extent();
+                    let limbo = Limbo { node, parent, name, from, extent, until: Instant::now() + PAIRING };
                     self.limbo.entry(cookie).or_default().push(limbo);
                     self.leave(found);
                 }
@@ -281,11 +292,15 @@ impl Engine {
                 here.into_iter().for_each(|node| self.drop_node(node));
                 self.tree.attach(moved, parent, name);
                 from = limbo.as_ref().and_then(|limbo| limbo.from.clone());
+                let old = limbo.as_ref().map_or(Extent::ROOT, |limbo| limbo.extent);
+                let lengths_matter = self.long_paths.change_by_rename(&self.tree, moved, old, path.extent());
+                // The remote has other directories in it.
+                from = from.filter(|_| !lengths_matter);
                 if matches!(found, Found::Nothing) {
                     limbo.into_iter().for_each(|limbo| self.doubt(&limbo));
                 }
-                // A new path may be excluded where the old one was not, and the reverse.
-                (moved, (!self.spec.filter.is_empty()).then_some(Mode::Silent))
+                // A new path may be excluded or too long where the old one was not, and the reverse.
+                (moved, (lengths_matter || !self.spec.filter.is_empty()).then_some(Mode::Silent))
             }
             // A newer one is here, which is known already.
             (_, Some(here)) if is(self, here) => {

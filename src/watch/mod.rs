@@ -18,6 +18,7 @@
 //! * `hold` keeps back for a moment what will probably turn out to be unnecessary, such as an editor's swap file, and new
 //!   files whose writer has not closed them; `open_files` knows those that are being written. `unclosed` has the older
 //!   files that were modified and not closed.
+//! * `long_paths` knows the directories that rsync cannot be given.
 //! * `rescan` and `unwatched` remember what is owed: a walk after the kernel's queue overflowed, directories that
 //!   could not be watched.
 //! * `spool` and `settle` keep the events that were read until what follows from them is written down, also for a
@@ -35,6 +36,7 @@ mod disk;
 mod engine;
 mod hold;
 mod interpret;
+mod long_paths;
 mod name_store;
 mod names;
 mod nap;
@@ -134,6 +136,18 @@ pub struct Event {
     pub cookie: u32,
 }
 
+/// The directories that are not mirrored because of the length of their paths. They are not watched, and nothing of them is
+/// reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TooLong {
+    /// Their number, without the directories in them.
+    pub directories: u64,
+    /// A directory that holds one.
+    pub holder: Option<RelPath>,
+    /// Patterns of rsync, anchored at the root, that keep a recursive run from reaching them.
+    pub patterns: Arc<[Arc<[u8]>]>,
+}
+
 /// What a watch thread tells.
 #[derive(Debug)]
 pub enum Report {
@@ -164,6 +178,9 @@ pub enum Report {
         /// Such as "inotify watch limit reached: raise it with `sysctl …`".
         reason: String,
     },
+    /// Other directories than before are not mirrored because of the length of their paths. Comes before the changes that
+    /// follow from it.
+    TooLong(TooLong),
     /// All directories reported as [`Report::Unwatched`] are watched or gone.
     AllWatched,
     /// Answer to [`Watch::mark`]: each event that the kernel had queued when `mark` was called has been reported, or

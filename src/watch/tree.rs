@@ -207,6 +207,11 @@ impl Tree {
         (parent != NONE).then(|| self.id(parent))
     }
 
+    /// The length of the node's name, in bytes.
+    pub fn name_length(&self, id: NodeId) -> usize {
+        self.names.get(self.nodes[id.index as usize].name).len()
+    }
+
     /// Whether `id` is `above` or lies below it.
     pub fn is_in(&self, id: NodeId, above: NodeId) -> bool {
         std::iter::successors(Some(id), |node| self.parent(*node)).any(|node| node == above)

@@ -46,6 +46,8 @@ pub enum Step {
     Report(NodeId, Hint),
     /// The same, of a directory that was at this path before.
     Renamed(NodeId, RelPath),
+    /// Count the directories in this one that have too long a path.
+    Count(NodeId),
     /// The root is watched now.
     Ready,
     /// A rescan is complete.
@@ -101,6 +103,7 @@ impl Engine {
                     self.report_renamed(from, path, Hint::Arrived);
                 }
             }
+            Step::Count(node) => self.count_too_long(node),
             Step::Ready => self.root_ready(),
             Step::RescanEnded => self.rescans.ended(Instant::now()),
         }
@@ -255,6 +258,10 @@ impl Engine {
         let Some(path) = self.tree.path(node) else {
             return self.overlook(node);
         };
+        if path.is_too_long_for_a_directory() {
+            return self.cut_off(node);
+        }
+        self.long_paths.watched(&path);
         let (directory, watch) = match self.look(&path) {
             Found::Directory(directory, watch) => (directory, watch),
             Found::Nothing if path.is_root() => {
@@ -280,6 +287,61 @@ impl Engine {
             self.report(path.clone(), Hint::NewDirectory);
         }
         self.list(node, &path, &directory, mode);
+    }
+
+    /// The path of this directory is too long: it is not watched any more, nor is the topmost one above it of which that is
+    /// true.
+    pub(super) fn cut_off(&mut self, node: NodeId) {
+        let Some(path) = self.tree.path(node) else { return };
+        let (mut topmost, mut extent) = (node, path.extent());
+        while let Some(holder) = self.tree.parent(topmost) {
+            extent = extent.without_name(self.tree.name_length(topmost));
+            if !extent.is_too_long() {
+                self.long_paths.changed(holder, Instant::now());
+                return self.drop_node(topmost);
+            }
+            topmost = holder;
+        }
+    }
+
+    /// Counts the directories in this one that have too long a path.
+    fn count_too_long(&mut self, node: NodeId) {
+        let (start, path) = (Instant::now(), self.tree.path(node));
+        // Otherwise an event on the way here is still to come, and the directory is looked into then.
+        if let Some(path) = path.filter(|path| !path.is_too_long_for_a_directory())
+            && let Ok(directory) = self.disk.open(&path)
+            && let Ok(number) = self.number_too_long(&path, &directory)
+        {
+            self.long_paths.counted(node, number, start, Instant::now());
+        }
+    }
+
+    fn number_too_long(&mut self, path: &RelPath, directory: &OwnedFd) -> Result<u64, Errno> {
+        let mut buffer = Vec::with_capacity(LISTED_AT_ONCE);
+        let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+        let extent = path.extent();
+        let (mut count, mut number) = (0, 0);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+            count += 1;
+            if count % RELIEF == 0 {
+                self.relieve();
+                if self.is_stopped() {
+                    return Err(Errno::EINTR);
+                }
+            }
+            let name = entry.file_name().to_bytes();
+            let is_directory = entry.file_type() == FileType::Directory && !matches!(name, b"." | b"..");
+            if is_directory && extent.with_name(name.len()).is_too_long() {
+                number += u64::from(!self.is_excluded(path, name));
+            }
+        }
+        Ok(number)
+    }
+
+    fn is_excluded(&self, holder: &RelPath, name: &[u8]) -> bool {
+        let filter = &self.spec.filter;
+        !filter.is_empty() && filter.matches(&holder.join(OsStr::from_bytes(name)), EntryKind::Directory)
     }
 
     fn list(&mut self, node: NodeId, path: &RelPath, directory: &OwnedFd, mode: Mode) {
@@ -356,10 +418,14 @@ impl Engine {
 
     fn found_directory(&mut self, parent: NodeId, path: &RelPath, name: &CStr, listing: u32, mode: Mode) {
         let name = name.to_bytes();
+        let is_too_long = path.extent().with_name(name.len()).is_too_long();
         // Mostly nobody asks where it is.
         let path = || path.join(OsStr::from_bytes(name));
         if !self.spec.filter.is_empty() && self.spec.filter.matches(&path(), EntryKind::Directory) {
             return;
+        }
+        if is_too_long {
+            return self.long_paths.changed(parent, Instant::now());
         }
         let wanted = self.spec.events.create_folder || self.spec.events.move_to;
         let mode = match mode {

@@ -259,6 +259,7 @@ pub fn snapshot(instance: &str) -> Snapshot {
         paused: None,
         problems: Vec::new(),
         watched_directories: 1204,
+        too_long_directories: 0,
         events_seen: 10,
         overflows: 0,
         files_synced: 14,
