@@ -74,13 +74,12 @@ fn signals_count_from_the_first_moment() {
         let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).write(&place.path("ward.xml"));
         let mut agent = on_bus(place.launch(), &address).config(&config).spawn();
         agent.wait_logged("watching");
-        // It still waits for the bus.
+        // It waits for the bus for 10 s.
         agent.signal(Signal::SIGHUP);
         agent.wait_logged("the config was read again");
         agent.signal(signal);
         assert!(agent.wait_ended(Duration::from_secs(5)).success(), "{signal}: {}", agent.log());
         agent.wait_logged("stopped, ");
-        assert!(!agent.notified().iter().any(|line| line == "READY=1"), "it was not ready yet");
     }
 }
 
