@@ -16,12 +16,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Maximum latency of a file at the top during an attack. A release build on a quiet machine stays below 150 ms; these
-/// tests also run with a debug build on a busy one.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum latency of a file at the top during an attack. It is printed; the goal is 150 ms with a release build on a quiet
+/// machine, and these tests also run with a debug build on a busy one.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Maximum size of the agent's own memory, in kB.
-const MEMORY: u64 = 64 * 1024;
+/// Maximum size of the agent's own memory, in kB. The goal is 64 MB; on a busy machine more paths wait.
+const MEMORY: u64 = 96 * 1024;
 
 /// The interval of the watchdog that the agent has to satisfy, and the one that counts as silence here.
 const WATCHDOG: &str = "2000000";
@@ -108,7 +108,7 @@ impl Scene {
             attacker.join().unwrap();
             Instant::now()
         });
-        let deadline = ended + Duration::from_secs(240);
+        let deadline = ended + Duration::from_secs(480);
         while !over(self) {
             assert!(Instant::now() < deadline, "{name}: not over: {}", self.ward.ask("status")[0]);
             self.probe();
@@ -279,7 +279,7 @@ fn levels_that_rsync_cannot_list_keep_no_comparison_from_deleting() {
     );
     put(&copy.join("superfluous"), "x");
     scene.ward.ask_to_resync();
-    until("a comparison deletes what only the copy has", PATIENCE * 6, || !copy.join("superfluous").exists());
+    until("a comparison deletes what only the copy has", PATIENCE, || !copy.join("superfluous").exists());
 }
 
 #[test]
