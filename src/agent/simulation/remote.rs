@@ -161,15 +161,15 @@ impl Run<'_> {
             if self.order.kind >= Kind::Pruned && node.is_directory() {
                 swept.push(Step::Sweep(path.clone(), below.iter().cloned().collect()));
             }
-            let by_content = matches!(self.order.kind, Kind::Entry | Kind::VerifiedTree)
-                || self.order.kind == Kind::Pruned && !node.is_directory();
+            // A file that the batch names is sent whatever its size and time say, but for its attributes alone.
+            let by_content = self.order.kind != Kind::Attributes;
             if !path.is_root() {
                 sent.push(Step::Send(path.clone(), node, by_content));
             }
             if self.order.kind >= Kind::Tree {
                 let listed = below.into_iter().map(|path| {
                     let node = world.source.tree.0[&path];
-                    Step::Send(path, node, by_content)
+                    Step::Send(path, node, self.order.kind == Kind::VerifiedTree)
                 });
                 sent.extend(listed);
             }

@@ -691,7 +691,7 @@ impl Simulation {
                 let is_gone = |above: &RelPath| !world.source.tree.get(above).is_some_and(|node| node.is_directory());
                 let by_set = pending.iter().any(|(pending, kind, flies)| {
                     if *pending == &path {
-                        return shows || *flies || matches!(kind, Kind::Entry | Kind::VerifiedTree | Kind::Pruned);
+                        return shows || *flies || *kind >= Kind::Entry;
                     }
                     let above = pending.is_root() || path.is_inside(pending);
                     above
