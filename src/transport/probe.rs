@@ -19,7 +19,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -36,6 +38,9 @@ const PREFIX: &str = ".sersync-check-";
 
 /// Maximum time for restoring the remote after a probe was stopped.
 const RESTORING: Duration = Duration::from_secs(20);
+
+/// Maximum time for the run under way when a probe is stopped.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Maximum time for the search of one watched directory.
 const LOOKING: Duration = Duration::from_secs(3);
@@ -121,10 +126,19 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], stop:
     // Nothing else writes to the file of the check: what one deletion by name leaves there proves that it is refused.
     let capabilities = Capabilities { delete_missing_args: Support::Suspected, ..Capabilities::default() };
     let mut traces = Traces { kept, time: RootTime::Unknown, names: Vec::new(), capabilities };
-    tokio::select! {
-        () = measure(endpoint, &sent, roots, &mut found, &mut traces) => {}
-        () = stop => found.stopped = true,
+    let stopped = AtomicBool::new(false);
+    {
+        let mut measuring = pin!(measure(endpoint, &sent, roots, &mut found, &mut traces, &stopped));
+        tokio::select! {
+            () = &mut measuring => {}
+            () = stop => {
+                stopped.store(true, Ordering::Relaxed);
+                // A run that is broken off here may go on at the remote, and change it after it was restored.
+                let _ = tokio::time::timeout(ENDING, measuring).await;
+            }
+        }
     }
+    found.stopped = stopped.into_inner();
     if !traces.names.is_empty() {
         let name = traces.names[0].display().to_string();
         if tokio::time::timeout(RESTORING, restore(endpoint, &sent, &mut found, &mut traces)).await.is_err() {
@@ -139,7 +153,16 @@ pub async fn probe(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], stop:
     found
 }
 
-async fn measure(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], found: &mut Probe, traces: &mut Traces) {
+/// Returns after the run under way once `stopped` is set.
+async fn measure(
+    endpoint: &Endpoint,
+    scratch: &Path,
+    roots: &[PathBuf],
+    found: &mut Probe,
+    traces: &mut Traces,
+    stopped: &AtomicBool,
+) {
+    let is_stopped = || stopped.load(Ordering::Relaxed);
     if let Destination::Daemon { host, port, .. } = endpoint.destination()
         && let Ok((took, protocol)) = greet(host, port.unwrap_or(RSYNC_PORT)).await
     {
@@ -151,10 +174,13 @@ async fn measure(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], found: 
     found.refused = traces.capabilities.refused();
     let may_delete = deletes.is_ok();
     found.deletes = Some(deletes);
-    if !may_delete {
+    if !may_delete || is_stopped() {
         return;
     }
     let listed = list(endpoint).await;
+    if is_stopped() {
+        return;
+    }
     if listed.as_ref().is_err_and(|said| said.contains("No such file or directory (2)")) {
         // rsync would make it.
         found.root_missing = true;
@@ -162,7 +188,12 @@ async fn measure(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], found: 
     }
     if let Ok(listed) = &listed {
         keep_time(endpoint, scratch, &listed.mode, traces).await;
-        is_restorable(endpoint, scratch, traces).await;
+        if !is_stopped() {
+            is_restorable(endpoint, scratch, traces).await;
+        }
+    }
+    if is_stopped() {
+        return;
     }
     let file = path.under(scratch);
     if let Err(error) = fs::write(&file, vec![b'.'; 1024]) {
@@ -176,15 +207,21 @@ async fn measure(endpoint: &Endpoint, scratch: &Path, roots: &[PathBuf], found: 
     found.pushes.push(began.elapsed());
     let is_there = written.is_ok();
     found.writes = Some(written);
-    if is_there {
+    if is_there && !is_stopped() {
         let (roots, name) = (roots.to_vec(), path.clone());
         let looking = aside(move || roots.into_iter().find(|root| is_in_or_above(&name, root)));
         found.leads_to = looking.await.unwrap_or_default();
         for _ in 1..PUSHES {
+            if is_stopped() {
+                return;
+            }
             let began = Instant::now();
             if push(endpoint, scratch, std::slice::from_ref(&path), &mut traces.capabilities).await.is_ok() {
                 found.pushes.push(began.elapsed());
             }
+        }
+        if is_stopped() {
+            return;
         }
         found.clock_ahead = clock_ahead(endpoint, scratch, &path).await;
     }
