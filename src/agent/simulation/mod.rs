@@ -14,6 +14,7 @@
 //! The watch and rsync are models (`inbox`, `remote`), as unkind as the real ones may be; the tests with real parts are
 //! the judges of those.
 
+mod checks;
 mod inbox;
 mod remote;
 mod run;
@@ -24,12 +25,13 @@ use super::machine::{Machine, OnSign, Task, Watching};
 use crate::transport::{Ahead, Endpoint, Fault, Findings, Order, Outcome, Probed, fault_name};
 use crate::watch::{Kept, Report, Spec};
 use inbox::{SimulatedWatch, attend};
+use run::{Summary, simulate};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use world::{Health, Shared};
 
@@ -88,4 +90,36 @@ impl Machine for Simulated {
     fn probes_in(&self, _: PathBuf) -> Task<Vec<OsString>> {
         Box::pin(std::future::ready(Vec::new()))
     }
+}
+
+/// How long the suite simulates, by the machine's clock.
+const SUITE: Duration = Duration::from_secs(60);
+
+/// Simulated time for one seed.
+const LENGTH: Duration = Duration::from_secs(4 * 3_600);
+
+/// The seeds of one run of the suite differ from those of the next one. `SERSYNC_SIMULATION_SEED=N` runs that seed alone,
+/// `SERSYNC_SIMULATION_SECONDS=N` simulates for so long.
+#[test]
+fn nothing_is_lost_and_no_barrier_is_early_in_any_order_of_events() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("SERSYNC_SIMULATION_SEED") {
+        let summary = simulate(seed, LENGTH).unwrap_or_else(|violation| panic!("{violation}"));
+        println!("seed {seed}: {summary:?}");
+        return;
+    }
+    let time = number("SERSYNC_SIMULATION_SECONDS").map_or(SUITE, Duration::from_secs);
+    let (began, first) = (Instant::now(), fastrand::u64(..) >> 16);
+    let (mut total, mut seeds) = (Summary::default(), 0);
+    while began.elapsed() < time {
+        let seed = first + seeds;
+        let summary = simulate(seed, LENGTH).unwrap_or_else(|violation| panic!("{violation}"));
+        total.steps += summary.steps;
+        total.runs += summary.runs;
+        total.starts += summary.starts;
+        total.barriers += summary.barriers;
+        seeds += 1;
+    }
+    let hours = seeds * LENGTH.as_secs() / 3_600;
+    println!("{seeds} seeds from {first}, {hours} simulated hours in {:?}: {total:?}", began.elapsed());
 }

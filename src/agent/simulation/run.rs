@@ -1,17 +1,17 @@
-//! A simulation from its seed to its end: the steps, and what is checked at each.
+//! A simulation from its seed to its end: the steps, which a seed decides, and the rests between them.
 
 use super::Simulated;
-use super::inbox::{Item, reports};
-use super::tree::{Body, Deed, Node};
+use super::checks::nothing_older;
+use super::inbox::Item;
+use super::tree::{Body, Deed};
 use super::world::{Health, Shared, World};
 use crate::agent::engine::{Engine, Launch};
 use crate::agent::handle::{CommandError, Handle};
 use crate::config::{self, Config};
 use crate::path::RelPath;
-use crate::pending::Kind;
 use crate::time;
 use crate::watch::Hint;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,9 +20,6 @@ use tokio::task::JoinSet;
 
 /// The simulated wall clock's first reading.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
-
-/// A healthy remote that is behind for longer is starved. The longest pause after a failure is five minutes.
-const BEHIND_AT_MOST: Duration = Duration::from_secs(400);
 
 /// Without faults everything is equal within this time.
 const CONVERGED: Duration = Duration::from_secs(900);
@@ -45,9 +42,6 @@ const SHARED: u64 = 1 << 40;
 
 /// Steps of the seed that a failure shows.
 const SHOWN: usize = 40;
-
-/// Waiting paths of a remote, beyond the limit that is set, for what a fold cannot take.
-const OVER_LIMIT: usize = 16;
 
 /// What a simulation did.
 #[derive(Debug, Default, Clone, Copy)]
@@ -75,20 +69,21 @@ pub fn simulate(seed: u64, length: Duration) -> Result<Summary, Violation> {
     result
 }
 
-struct Simulation {
+/// A simulation under way.
+pub struct Simulation {
     seed: u64,
     rng: fastrand::Rng,
-    world: Shared,
+    pub world: Shared,
     directory: tempfile::TempDir,
     config: Arc<Mutex<Config>>,
-    engine: Option<Engine>,
+    pub engine: Option<Engine>,
     handle: Option<Handle>,
     calls: JoinSet<Result<(), Violation>>,
     began: Instant,
     /// When something ended last that holds up everything.
-    calm_since: Instant,
+    pub calm_since: Instant,
     /// Since when a path of a remote differs, and after which deed.
-    behind: BTreeMap<(String, RelPath), (Instant, u64)>,
+    pub behind: BTreeMap<(String, RelPath), (Instant, u64)>,
     closes: Vec<(Instant, RelPath)>,
     root_back_at: Option<(Instant, bool)>,
     /// The wall clock is set back now and then; then no change keeps size and time, since a walk goes by the time of change.
@@ -97,11 +92,11 @@ struct Simulation {
     /// of such a rename shows in nothing, so that no event is lost then, and directories keep their places while no agent
     /// runs.
     shares_stamps: bool,
-    limit: usize,
+    pub limit: usize,
     /// Events after which the whole tree may have to be compared.
     reasons: u64,
     trace: VecDeque<String>,
-    summary: Summary,
+    pub summary: Summary,
 }
 
 fn names() -> Vec<String> {
@@ -114,7 +109,7 @@ fn read_config(root: &Path, limit: usize, params: &str, workers: u32) -> Config 
         <localpath watch="{}"><remote ip="192.0.2.1" name="www"/><remote ip="192.0.2.2" name="www"/>
         <remote ip="192.0.2.3" name="www"/></localpath>
         <rsync><commonParams params="{params}"/></rsync><crontab start="true" schedule="600"/></sersync>
-        <agent><workers count="{workers}"/></agent></head>"#,
+        <agent><workers max="{workers}"/></agent></head>"#,
         root.display()
     );
     let mut config = config::parse(text.as_bytes(), Path::new("simulated.xml")).unwrap().config;
@@ -622,9 +617,10 @@ impl Simulation {
             other => return Err(format!("without faults, not in sync after {CONVERGED:?}: {other:?}")),
         }
         for name in names() {
-            let differences = self.world.lock().unwrap().differences(&name);
+            let world = self.world.lock().unwrap();
+            let differences = world.differences(&name);
             if let Some((path, _)) = differences.first() {
-                let state = self.state(&name, path);
+                let state = world.states(&name, path);
                 return Err(format!("in sync, but {} differ on {name}: {state}", differences.len()));
             }
         }
@@ -649,163 +645,4 @@ impl Simulation {
         }
         self.due()
     }
-
-    fn state(&self, remote: &str, path: &RelPath) -> String {
-        let world = self.world.lock().unwrap();
-        let (here, there) = (world.source.tree.get(path), world.remotes[remote].tree.get(path));
-        format!("{} is {here:?}, there {there:?}", path.display())
-    }
-
-    /// Checks what must hold at any time.
-    fn check(&mut self) -> Result<(), Violation> {
-        let Some(engine) = &self.engine else { return Ok(()) };
-        let now = time::now();
-        let mut world = self.world.lock().unwrap();
-        world.forget_delivered();
-        if !world.root_there {
-            self.behind.clear();
-            return Ok(());
-        }
-        let mut behind = BTreeMap::new();
-        let mut found = None;
-        for remote in &engine.remotes {
-            if remote.set.waiting() > self.limit + OVER_LIMIT {
-                return Err(format!(
-                    "{}: {} paths wait, the limit is {}",
-                    remote.name,
-                    remote.set.waiting(),
-                    self.limit
-                ));
-            }
-            let differences = world.differences(&remote.name);
-            if differences.is_empty() {
-                continue;
-            }
-            let pending: Vec<(&RelPath, Kind, bool)> =
-                remote.set.paths().map(|(path, entry, flies)| (path, entry.kind, flies)).collect();
-            for (path, shows) in differences {
-                if world.open.contains(&path) {
-                    continue;
-                }
-                let is_here = world.source.tree.get(&path).is_some();
-                let is_gone = |above: &RelPath| !world.source.tree.get(above).is_some_and(|node| node.is_directory());
-                let by_set = pending.iter().any(|(pending, kind, flies)| {
-                    if *pending == &path {
-                        return shows || *flies || *kind >= Kind::Entry;
-                    }
-                    let above = pending.is_root() || path.is_inside(pending);
-                    above
-                        && (*flies && *kind >= Kind::Pruned
-                            || *kind == Kind::VerifiedTree
-                            || *kind >= Kind::Tree && shows
-                            || *kind == Kind::Pruned && !is_here
-                            || is_gone(pending))
-                });
-                let by_watch = || {
-                    let inboxes = world.inbox.iter().chain(&world.replaced);
-                    inboxes.into_iter().any(|inbox| inbox.covers(&path, shows))
-                        || world.delivered.iter().any(|(_, change)| reports(change, &path, shows))
-                };
-                if !by_set && !by_watch() {
-                    found = Some((remote.name.clone(), path));
-                    break;
-                }
-                let deed = world.history.get(&path).and_then(|states| states.last()).map_or(0, |(deed, _)| *deed);
-                let key = (remote.name.clone(), path);
-                let since = self.behind.get(&key).filter(|(_, known)| *known == deed).map_or(now, |(since, _)| *since);
-                let state = &world.remotes[&remote.name];
-                let healthy =
-                    state.health == Health::Up && engine.paused.is_none() && !world.unreadable.contains(&key.1);
-                let from = since.max(self.calm_since).max(state.up_since);
-                if healthy && now.duration_since(from) > BEHIND_AT_MOST {
-                    let seconds = now.duration_since(since).as_secs();
-                    return Err(format!("{}: {} has waited for {seconds} s", key.0, key.1.display()));
-                }
-                behind.insert(key, (since, deed));
-            }
-        }
-        let runs = world.remotes.values().map(|state| state.runs).sum();
-        drop(world);
-        self.summary.runs = runs;
-        self.behind = behind;
-        match found {
-            Some((remote, path)) => {
-                Err(format!("{remote} differs and nothing is pending: {}", self.state(&remote, &path)))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether each remote has nothing that is older than the deed `called`.
-fn nothing_older(world: &World, called: u64, open: &BTreeSet<RelPath>) -> Result<(), Violation> {
-    for (name, state) in &world.remotes {
-        let paths: BTreeSet<&RelPath> = world.history.keys().chain(state.tree.0.keys()).collect();
-        for path in paths.into_iter().filter(|path| !open.contains(*path)) {
-            let Some(states) = world.states_since(path, called) else { continue };
-            // A new file takes the place of what was there before, once its writer closes it.
-            if world.opened.get(path).is_some_and(|deed| *deed > called) {
-                continue;
-            }
-            // One that vanished while it was sent counts as changed after the call: its removal arrives by itself.
-            if states[1..].contains(&None) {
-                continue;
-            }
-            let there = state.tree.get(path);
-            let content = |body: Body| match body {
-                Body::Directory => None,
-                Body::File { content, .. } => Some(content),
-            };
-            // What a run sends in the midst of a change has the content of now and the attributes of its list.
-            let fits = match there {
-                None => states.iter().any(Option::is_none),
-                Some(there) => {
-                    let new =
-                        |state: &Option<Node>| state.is_some_and(|node| content(node.body) == content(there.body));
-                    let attributes =
-                        |state: &Option<Node>| state.is_some_and(|node| node.attributes == there.attributes);
-                    states.iter().any(new) && states.iter().any(attributes)
-                }
-            };
-            if !fits {
-                return Err(format!(
-                    "a barrier was answered early: {name} has {there:?} at {}, since deed {called} there was {states:?}",
-                    path.display()
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How long the suite simulates, by the machine's clock.
-const SUITE: Duration = Duration::from_secs(60);
-
-/// Simulated time for one seed.
-const LENGTH: Duration = Duration::from_secs(4 * 3_600);
-
-/// The seeds of one run of the suite differ from those of the next one. `SERSYNC_SIMULATION_SEED=N` runs that seed alone,
-/// `SERSYNC_SIMULATION_SECONDS=N` simulates for so long.
-#[test]
-fn nothing_is_lost_and_no_barrier_is_early_in_any_order_of_events() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("SERSYNC_SIMULATION_SEED") {
-        let summary = simulate(seed, LENGTH).unwrap_or_else(|violation| panic!("{violation}"));
-        println!("seed {seed}: {summary:?}");
-        return;
-    }
-    let time = number("SERSYNC_SIMULATION_SECONDS").map_or(SUITE, Duration::from_secs);
-    let (began, first) = (Instant::now(), fastrand::u64(..) >> 16);
-    let (mut total, mut seeds) = (Summary::default(), 0);
-    while began.elapsed() < time {
-        let seed = first + seeds;
-        let summary = simulate(seed, LENGTH).unwrap_or_else(|violation| panic!("{violation}"));
-        total.steps += summary.steps;
-        total.runs += summary.runs;
-        total.starts += summary.starts;
-        total.barriers += summary.barriers;
-        seeds += 1;
-    }
-    let hours = seeds * LENGTH.as_secs() / 3_600;
-    println!("{seeds} seeds from {first}, {hours} simulated hours in {:?}: {total:?}", began.elapsed());
 }

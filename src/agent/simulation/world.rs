@@ -183,6 +183,17 @@ impl World {
         differs.collect()
     }
 
+    /// The number of the last deed that changed `path`.
+    pub fn last_deed(&self, path: &RelPath) -> u64 {
+        self.history.get(path).and_then(|states| states.last()).map_or(0, |(deed, _)| *deed)
+    }
+
+    /// What is at `path` here and on `remote`, for messages.
+    pub fn states(&self, remote: &str, path: &RelPath) -> String {
+        let (here, there) = (self.source.tree.get(path), self.remotes[remote].tree.get(path));
+        format!("{} is {here:?}, there {there:?}", path.display())
+    }
+
     pub fn forget_delivered(&mut self) {
         let now = time::now();
         self.delivered.retain(|(at, _)| now.duration_since(*at) < Duration::from_millis(3));
