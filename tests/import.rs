@@ -331,6 +331,19 @@ fn what_lsyncd_would_not_mirror_is_not_mirrored_by_an_import() {
 }
 
 #[test]
+fn rsh_of_lsyncd_keeps_what_ssh_says() {
+    let config = of_lsyncd(
+        "sync{ default.rsyncssh, source='/srv/www', host='web2', targetdir='/srv',
+         ssh={ port=2222, identityFile='/etc/key', options={ Compression='yes' } },
+         rsync={ archive=true, rsh='ssh -l backup -o ConnectTimeout=5' } }",
+    );
+    let ssh = config.rsync.ssh.join(" ");
+    assert!(ssh.contains("-i /etc/key") && ssh.contains("Compression=yes"), "{ssh}");
+    assert!(ssh.contains("ConnectTimeout=5"), "{ssh}");
+    assert_eq!(config.roots[0].remotes[0].port(), Some(2222));
+}
+
+#[test]
 fn truth_is_what_it_is_in_lua() {
     for (written, params) in
         [("1", "-a"), ("0", "-a"), ("'no'", "-a"), ("true", "-a"), ("false", "-lt"), ("nil", "-lt")]

@@ -55,6 +55,15 @@ pub struct Ssh {
     pub options: Vec<String>,
 }
 
+impl Ssh {
+    /// Adds the words of another command line of ssh, whose port and key count.
+    pub fn take_in(&mut self, other: Self) {
+        self.port = other.port.or(self.port);
+        self.identity = other.identity.or(self.identity.take());
+        self.options.extend(other.options);
+    }
+}
+
 /// The plugin `command`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {

@@ -75,12 +75,13 @@ fn take_long(name: &str, value: Option<String>, sketch: &mut Sketch, taken: &mut
             Err(_) => taken.lost.push(tr!("--port={port}: it is no port", port)),
         },
         ("timeout", Some(time)) => match time.parse() {
-            Ok(time) if time > 0 => sketch.timeout = Some(time),
+            // 0 is none.
+            Ok(time) => sketch.timeout = Some(time).filter(|time| *time > 0),
             _ => taken.lost.push(tr!("--timeout={time}: it is no number of seconds", time)),
         },
         ("rsh", Some(command)) => {
             match ssh(&command) {
-                Ok(found) => sketch.ssh = found,
+                Ok(found) => sketch.ssh.take_in(found),
                 Err(reason) => taken.lost.push(format!("--rsh='{command}': {reason}")),
             };
         }

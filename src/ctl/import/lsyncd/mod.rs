@@ -330,7 +330,7 @@ impl Sync {
             }
             ("timeout", Value::Number(0.0)) => {}
             ("rsh", Value::Text(command)) => match rsync_words::ssh(command) {
-                Ok(ssh) => self.sketch.ssh = ssh,
+                Ok(ssh) => self.sketch.ssh.take_in(ssh),
                 Err(why) => self.lost(*line, format!("rsh = \"{command}\": {why}")),
             },
             ("update", Value::Bool(update)) => self.sketch.keep_newer = *update,
