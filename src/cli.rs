@@ -41,23 +41,23 @@ Examples:
 As a service: systemctl enable --now sersync@www (reads /etc/sersync/www.xml). See also sersyncctl.")]
 pub struct Cli {
     /// Compare the whole tree with every remote at start, whatever the config says
-    #[arg(short = 'r')]
+    #[arg(short = 'r', overrides_with = "full_sync")]
     full_sync: bool,
 
     /// Go to the background; what there is to tell goes to the journal
-    #[arg(short = 'd')]
+    #[arg(short = 'd', overrides_with = "detach")]
     detach: bool,
 
     /// Run at most N rsync processes, plus one per remote for live changes [default: 10]
-    #[arg(short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(short = 'n', value_name = "N", overrides_with = "workers", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
     /// The config [default: ./confxml.xml]
-    #[arg(short = 'o', value_name = "FILE", conflicts_with = "watch", value_hint = ValueHint::FilePath)]
+    #[arg(short = 'o', value_name = "FILE", overrides_with = "config", conflicts_with = "watch", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
 
     /// No rsync: tell this plugin of every change (command, socket, http, refreshCDN)
-    #[arg(short = 'm', value_name = "PLUGIN", value_parser = plugin_names(), ignore_case = true)]
+    #[arg(short = 'm', value_name = "PLUGIN", overrides_with = "plugin", value_parser = plugin_names(), ignore_case = true)]
     plugin: Option<PluginName>,
 
     /// What `-m command` runs, with the path behind it; in place of a config, with --watch

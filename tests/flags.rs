@@ -33,6 +33,18 @@ fn without_minus_o_the_config_is_confxml_xml_where_it_is_started() {
     assert!(nothing.status.code() == Some(78) && said.contains("nothing here/confxml.xml"), "{said}");
 }
 
+/// As with 2.5.4, whose start scripts were put together from pieces: the last one counts.
+#[test]
+fn of_a_repeated_flag_the_last_one_counts() {
+    let place = Place::new();
+    let daemon = place.plan(&[]).start();
+    let config = Confxml::new(&place.source()).daemon(&daemon, MODULE).write(&place.path("www.xml"));
+    put(&place.source().join("page"), "content");
+    let launch = place.launch().argument("-r").argument("-r").argument("-n").argument("3").argument("-n1024");
+    let _agent = launch.argument("-o").argument(place.path("missing.xml")).config(&config).start();
+    assert_converged(&place.source(), &place.path("copy"));
+}
+
 #[test]
 fn minus_r_pushes_the_tree_and_misses_nothing_meanwhile() {
     let place = Place::new();
@@ -76,7 +88,7 @@ fn minus_n_limits_rsync_processes_to_one_live_run_per_remote_more() {
     }
     assert!(most <= 2 + copies.len(), "{most} ran at once");
     let refused = place.launch().argument("-n").argument("0").argument("-o").argument(&file).output();
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("1..=1000"), "{refused:?}");
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("1..=1024"), "{refused:?}");
 }
 
 #[test]

@@ -271,8 +271,10 @@ fn rsync_options(
             reading.warn(attribute.value_span.clone(), format!("never sent because of {selection}"), help);
         }
     }
-    let time = reading.number(child("timeout"), "time", 1..=604_800, "seconds").unwrap_or(100);
-    let timeout = reading.flag(child("timeout"), "start", false).then(|| Duration::from_secs(time));
+    let time = reading.number(child("timeout"), "time", 0..=604_800, "seconds").unwrap_or(100);
+    // 0 is none, as in rsync.
+    let is_limited = reading.flag(child("timeout"), "start", false) && time > 0;
+    let timeout = is_limited.then(|| Duration::from_secs(time));
     let named = rsync.into_iter().flat_map(|rsync| rsync.children("mayRead"));
     let may_read =
         named.filter_map(|element| reading.absolute_path(element, "path", "the directory to be read")).collect();
