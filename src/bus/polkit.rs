@@ -155,15 +155,24 @@ pub(super) async fn left(bus: &Connection, sender: Option<&UniqueName<'_>>) {
         let sender: &UniqueName<'_> = sender.ok_or(zbus::Error::MissingField)?;
         let bus = DBusProxy::new(bus).await?;
         let mut changes = pin!(bus.receive_name_owner_changed_with_args(&[(2, "")]).await?);
-        // It may have left before the subscription.
-        if bus.name_has_owner(sender.clone().into()).await? {
-            while let Some(change) = poll_fn(|context| Stream::poll_next(changes.as_mut(), context)).await {
-                if change.args()?.name() == sender.as_str() {
-                    break;
+        // It may have left before the subscription. Signals are taken in meanwhile: 64 of them that wait would keep the
+        // answer back.
+        let mut owned = pin!(bus.name_has_owner(sender.clone().into()));
+        let mut is_answered = false;
+        loop {
+            tokio::select! {
+                change = poll_fn(|context| Stream::poll_next(changes.as_mut(), context)) => match change {
+                    Some(change) if change.args()?.name() != sender.as_str() => {}
+                    _ => return Ok::<_, zbus::Error>(()),
+                },
+                is_there = &mut owned, if !is_answered => {
+                    is_answered = true;
+                    if !is_there? {
+                        return Ok(());
+                    }
                 }
             }
         }
-        Ok::<_, zbus::Error>(())
     };
     if gone.await.is_err() {
         std::future::pending::<()>().await;

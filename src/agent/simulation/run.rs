@@ -600,7 +600,8 @@ impl Simulation {
             let attributes = self.rng.u64(1_000..2_000);
             self.world.lock().unwrap().carry_out(&Deed::SetAttributes(path, attributes), true, None);
         }
-        self.pass(Duration::from_secs(5)).await?;
+        // A root that is back may be walked after an overflow's walk.
+        self.pass(Duration::from_secs(10)).await?;
         let Some(handle) = self.handle.clone() else { return Ok(()) };
         let answer = Arc::new(Mutex::new(None));
         let given = answer.clone();
