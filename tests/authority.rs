@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
 use support::config::Confxml;
 use support::machine::{Machine, await_property, shared};
 use support::rsyncd::{Daemon, Plan};
@@ -187,6 +188,23 @@ impl Terminal {
         Self { script, screen }
     }
 
+    /// A terminal of alice on which `command` asks for a password. A login that takes too long on a machine with other work
+    /// is made once more.
+    fn asked(ground: &Ground, place: &Path, command: &str) -> Self {
+        let deadline = Instant::now() + SOON;
+        let first = Self::start(ground, place, "alice", "C.UTF-8", command);
+        while !first.screen().contains("assword") {
+            if Instant::now() > deadline {
+                drop(first);
+                let second = Self::start(ground, place, "alice", "C.UTF-8", command);
+                second.awaits("assword");
+                return second;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        first
+    }
+
     fn screen(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.screen).unwrap()).into_owned()
     }
@@ -198,8 +216,17 @@ impl Terminal {
         });
     }
 
+    /// Answers the prompt. What is typed before the terminal's echo is off is shown, and then thrown away: it is typed again.
     fn types(&mut self, line: &str) {
-        writeln!(self.script.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let shown = self.screen().matches(line).count();
+        for _ in 0..3 {
+            let length = self.screen().len();
+            writeln!(self.script.stdin.as_mut().unwrap(), "{line}").unwrap();
+            until("an answer of the terminal", SOON, || self.screen().len() > length);
+            if self.screen().matches(line).count() == shown {
+                break;
+            }
+        }
     }
 
     /// How the command ended, and what was seen.
@@ -338,8 +365,7 @@ fn a_caller_that_leaves_is_not_asked_any_more(ground: &Ground, place: &Path) {
         ": $(pkttyagent --process $$ --notify-fd 1 &); \
          exec busctl --allow-interactive-authorization=yes call {NAME} {WWW} {AGENT} Pause"
     );
-    let terminal = Terminal::start(ground, place, "alice", "C.UTF-8", &call);
-    terminal.awaits("assword");
+    let terminal = Terminal::asked(ground, place, &call);
     ground.machine.run(&["pkill", "-KILL", "-u", "alice", "busctl"]);
     listener.hears("sersync-");
     drop(terminal);
