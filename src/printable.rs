@@ -1,4 +1,4 @@
-//! Which characters of a text that others have written may be printed.
+//! Escapes for characters that must not be printed in text from others.
 //!
 //! The name of a file can hold what moves a terminal's cursor, or what turns the order of the text around it (U+202E).
 //! Every text that people read goes through here: a terminal's, the journal's, the sentences on D-Bus.
@@ -46,18 +46,6 @@ pub fn replaced(character: char) -> char {
     if is_unprintable(character) { char::REPLACEMENT_CHARACTER } else { character }
 }
 
-/// The beginning and the end of `text` with `…` between them, if it has more than 200 characters.
-pub fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
-    const ENDING: usize = 60;
-    let count = text.chars().count();
-    if count <= LONGEST {
-        return text.to_owned();
-    }
-    let beginning = text.chars().take(LONGEST - ENDING - 1);
-    beginning.chain(['…']).chain(text.chars().skip(count - ENDING)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,14 +73,5 @@ mod tests {
             assert!(!is_unprintable(good), "{good:?}");
         }
         assert_eq!(escaped("a\u{202e}b\t"), "a\\u{202e}b\\t");
-    }
-
-    #[test]
-    fn a_long_text_keeps_its_beginning_and_its_end() {
-        assert_eq!(shortened("short"), "short");
-        let long = format!("/begin{}end", "目".repeat(5_000));
-        let short = shortened(&long);
-        assert!(short.starts_with("/begin目") && short.ends_with("目end") && short.contains('…'), "{short}");
-        assert_eq!(short.chars().count(), 200);
     }
 }

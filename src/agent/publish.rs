@@ -1,11 +1,10 @@
 //! Snapshots: the agent's state as others see it, made when something changed, but not for each change.
 
 use super::engine::Engine;
-use super::root::{Condition, Root, TOO_LONG};
+use super::root::{Condition, Root};
 use super::snapshot::{Protection, Snapshot, State};
 use crate::human::shortened;
 use crate::pending::Lane;
-use crate::printable;
 use crate::time;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -129,7 +128,7 @@ impl Engine {
                 0 | 1 => String::new(),
                 directories => format!(" ({directories} such directories in all)"),
             };
-            Some(format!("{}: {TOO_LONG}{more}", printable::shortened(&holder.under(&root.path).display().to_string())))
+            Some(root.too_long_problem(holder) + &more)
         });
         let withheld = self.mount_problems().chain(self.withheld_problems());
         let refused = self.reload_refused.iter().map(|mistake| {

@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::remote::{Moves, Remote};
-use super::root::{Condition, TOO_LONG, WatchId};
+use super::root::{Condition, WatchId};
 use super::snapshot::{Notice, StartedFrom};
 use crate::config::Deletions;
 use crate::failpoint::may_die_here;
@@ -10,7 +10,6 @@ use crate::human;
 use crate::message_ids;
 use crate::path::RelPath;
 use crate::pending::Kind;
-use crate::printable;
 use crate::time;
 use crate::watch::{Change, Report, TooLong};
 use std::collections::HashSet;
@@ -111,8 +110,8 @@ impl Engine {
             (0, TooLong { directories: 1.., holder: Some(holder), .. }) => tracing::warn!(
                 message_id = message_ids::PATH_TOO_LONG,
                 sersync_path = %holder.display(),
-                "{}: {TOO_LONG}",
-                printable::shortened(&holder.under(&root.path).display().to_string())
+                "{}",
+                root.too_long_problem(holder)
             ),
             (1.., TooLong { directories: 0, .. }) => {
                 tracing::info!("{}: no directory has too long a path any more", root.path.display());

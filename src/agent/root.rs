@@ -4,6 +4,7 @@ use super::keeper::Keeper;
 use super::machine::{Machine, Watching};
 use crate::config::Config;
 use crate::file_system::Shape;
+use crate::human::shortened;
 use crate::path::RelPath;
 use crate::repeats::Repeats;
 use crate::transport::{RootIdentity, root_identity};
@@ -14,10 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
-/// What is wrong with a directory that holds one whose path is too long. The numbers are those of
+/// The problem of a directory that contains one with too long a path. The numbers are those of
 /// [`crate::path::LONGEST_DIRECTORY`] and [`crate::path::DEEPEST_DIRECTORY`].
-pub const TOO_LONG: &str = "a directory in it is not mirrored: the path is longer than 3,837 bytes or has more than \
+const TOO_LONG: &str = "a directory in it is not mirrored: the path is longer than 3,837 bytes or has more than \
                             1,023 components, and rsync cannot take what is in it; move it to a shorter path";
+
+/// Maximum length of a path in that problem, in bytes.
+const LONGEST_PATH: usize = 200;
 
 /// A root that is missing for this time keeps no caller waiting any more. One that is replaced, as by a deployment, is back
 /// earlier.
@@ -149,6 +153,12 @@ impl Root {
         self.identity = None;
         self.unwatched.clear();
         self.too_long = TooLong::default();
+    }
+
+    /// The problem of `holder`, which contains a directory with too long a path.
+    pub fn too_long_problem(&self, holder: &RelPath) -> String {
+        let path = holder.under(&self.path).display().to_string();
+        format!("{}: {TOO_LONG}", shortened(path, LONGEST_PATH))
     }
 
     /// Whether there is a directory.
