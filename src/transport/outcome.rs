@@ -48,14 +48,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn faulty(order: &Order, fault: Fault) -> Self {
+    /// That of a run that did nothing and learned nothing.
+    pub fn empty(order: &Order) -> Self {
         Self {
             failed: Vec::new(),
             again: Vec::new(),
             changed: Vec::new(),
             bulk: Vec::new(),
             whole: Vec::new(),
-            fault: Some(fault),
+            fault: None,
             lesson: Lesson { before: order.capabilities, after: order.capabilities },
             totals: Totals::default(),
             synced: Vec::new(),
@@ -67,6 +68,10 @@ impl Outcome {
             entries: None,
             spared: Spared::default(),
         }
+    }
+
+    pub(super) fn faulty(order: &Order, fault: Fault) -> Self {
+        Self { fault: Some(fault), ..Self::empty(order) }
     }
 
     /// Brings what rsync said of its paths back to the paths of the batch.
@@ -107,18 +112,13 @@ impl Outcome {
             again,
             changed,
             bulk,
-            whole: Vec::new(),
             fault,
             lesson,
             totals,
-            synced: Vec::new(),
             stamps,
-            ahead_was_gone: false,
             withheld,
             withheld_paths,
-            excess: None,
-            entries: None,
-            spared: Spared::default(),
+            ..Self::empty(order)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold at any step of a simulation.
+//! The invariants that a simulation checks at each step.
 
 use super::inbox::reports;
 use super::run::{Simulation, Violation};
@@ -16,7 +16,7 @@ const BEHIND_AT_MOST: Duration = Duration::from_secs(400);
 /// Waiting paths of a remote, beyond the limit that is set, for what a fold cannot take.
 const OVER_LIMIT: usize = 16;
 
-/// What waits for one remote: the path, what has to be done, and whether a run has it.
+/// A pending path of one remote: the path, its kind, and whether a run has it.
 type Pending<'a> = (&'a RelPath, Kind, bool);
 
 /// Whether what is pending makes `path` equal. `shows`: size and time show the difference.
@@ -48,7 +48,7 @@ impl Simulation {
     pub fn check(&mut self) -> Result<(), Violation> {
         let Some(engine) = &self.engine else { return Ok(()) };
         let now = time::now();
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         world.forget_delivered();
         self.summary.runs = world.remotes.values().map(|state| state.runs).sum();
         if !world.root_there {
@@ -105,7 +105,7 @@ pub fn nothing_older(world: &World, called: u64, open: &BTreeSet<RelPath>) -> Re
                 Body::Directory => None,
                 Body::File { content, .. } => Some(content),
             };
-            // What a run sends in the midst of a change has the content of now and the attributes of its list.
+            // A run that meets a change sends the present content with the attributes of its list.
             let fits = match there {
                 None => states.iter().any(Option::is_none),
                 Some(there) => {

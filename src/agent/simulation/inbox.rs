@@ -6,7 +6,7 @@ use crate::path::RelPath;
 use crate::time;
 use crate::watch::{Change, Hint, Report};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,7 +23,7 @@ pub enum Item {
     RootAway,
     /// The root is back; files that were changed since then are reported.
     RootBack(SystemTime),
-    /// What a process before left was reported.
+    /// The reports that an earlier process left have all been sent.
     Resumed,
 }
 
@@ -43,7 +43,7 @@ struct Queue {
     ended: bool,
 }
 
-/// What a watch has not reported yet.
+/// The events that a watch has not reported yet.
 #[derive(Debug, Default)]
 pub struct Inbox {
     queue: Mutex<Queue>,
@@ -51,8 +51,12 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nothing panics that holds the queue")
+    }
+
     pub fn push(&self, item: Item, due: Instant) {
-        let mut queue = self.queue.lock().unwrap();
+        let mut queue = self.queue();
         if queue.caught_up.is_none() || !queue.has_changes() {
             queue.caught_up = Some(time::wall());
         }
@@ -64,14 +68,14 @@ impl Inbox {
 
     /// The same for what is noticed before all that waits.
     pub fn push_first(&self, item: Item) {
-        self.queue.lock().unwrap().items.push_front((time::now(), item));
+        self.queue().items.push_front((time::now(), item));
         self.arrived.notify_one();
     }
 
     /// Loses the changes that wait, as an overflow of the kernel's queue does, or a root that goes away. Returns since when
     /// something may be missing.
     pub fn lose_changes(&self) -> SystemTime {
-        let mut queue = self.queue.lock().unwrap();
+        let mut queue = self.queue();
         let since = queue.since();
         queue.items.retain(|(_, item)| !matches!(item, Item::Changes(_)));
         queue.broken |= queue.ended;
@@ -79,12 +83,12 @@ impl Inbox {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.queue.lock().unwrap().ended
+        self.queue().ended
     }
 
     /// Whether something is still to be reported at `path`, or all is walked. `shows`: size and time show the difference.
     pub fn covers(&self, path: &RelPath, shows: bool) -> bool {
-        let queue = self.queue.lock().unwrap();
+        let queue = self.queue();
         let covers = |item: &Item| match item {
             Item::Changes(changes) => changes.iter().any(|change| reports(change, path, shows)),
             Item::Overflow(_) | Item::RootAway | Item::RootBack(_) => true,
@@ -95,7 +99,7 @@ impl Inbox {
 
     /// The items to take up in a new process: what was not written down, and what was not reported.
     pub fn left(&self) -> Option<Vec<Item>> {
-        let mut queue = self.queue.lock().unwrap();
+        let mut queue = self.queue();
         if queue.broken || queue.walking {
             return None;
         }
@@ -108,11 +112,11 @@ impl Inbox {
     }
 
     fn next(&self) -> Option<Instant> {
-        self.queue.lock().unwrap().items.front().map(|(due, _)| *due)
+        self.queue().items.front().map(|(due, _)| *due)
     }
 
     fn walk(&self, walking: bool) {
-        self.queue.lock().unwrap().walking = walking;
+        self.queue().walking = walking;
     }
 }
 
@@ -163,7 +167,7 @@ impl Watching for SimulatedWatch {
     }
 
     fn written_down(&self, reports: u64) {
-        self.inbox.queue.lock().unwrap().spool.retain(|(number, _)| *number > reports);
+        self.inbox.queue().spool.retain(|(number, _)| *number > reports);
     }
 
     fn watched_directories(&self) -> u64 {
@@ -181,7 +185,7 @@ impl Watching for SimulatedWatch {
 
 impl Drop for SimulatedWatch {
     fn drop(&mut self) {
-        self.inbox.queue.lock().unwrap().ended = true;
+        self.inbox.queue().ended = true;
         self.task.abort();
     }
 }
@@ -216,7 +220,7 @@ pub async fn attend(world: Shared, inbox: Arc<Inbox>, reports: UnboundedSender<R
                 }
             }
             Some(_) => {
-                let item = attendant.inbox.queue.lock().unwrap().items.pop_front();
+                let item = attendant.inbox.queue().items.pop_front();
                 if let Some((_, item)) = item {
                     attendant.take(item).await;
                 }
@@ -230,7 +234,7 @@ impl Attendant {
         match start {
             Start::Walk(since) => {
                 // The walk is noted before anything can happen.
-                if !self.world.lock().unwrap().root_there {
+                if !self.world.lock().root_there {
                     self.inbox.walk(false);
                     return self.send(Report::RootMissing("gone".to_owned()));
                 }
@@ -272,19 +276,19 @@ impl Attendant {
     }
 
     async fn take_time(&self) {
-        let time = self.world.lock().unwrap().rng.u64(0..3_000);
+        let time = self.world.lock().rng.u64(0..3_000);
         tokio::time::sleep(Duration::from_millis(time)).await;
     }
 
     fn found(&self, since: Option<SystemTime>, root: Option<Hint>) {
-        let mut changes = since.map_or_else(Vec::new, |since| self.world.lock().unwrap().walked(since));
+        let mut changes = since.map_or_else(Vec::new, |since| self.world.lock().walked(since));
         changes.extend(root.map(|hint| Change { path: RelPath::root(), hint, from: None }));
         self.send_changes(changes);
         self.inbox.walk(false);
     }
 
     fn send_shape(&self) {
-        let shape = self.world.lock().unwrap().shape();
+        let shape = self.world.lock().shape();
         if let Some(shape) = shape {
             self.send(Report::Mounted(shape));
         }
@@ -295,19 +299,18 @@ impl Attendant {
             return;
         }
         let now = time::now();
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         world.delivered.extend(changes.iter().map(|change| (now, change.clone())));
         drop(world);
-        {
-            let mut queue = self.inbox.queue.lock().unwrap();
-            let number = queue.sent + 1;
-            queue.spool.push((number, changes.clone()));
-        }
+        let mut queue = self.inbox.queue();
+        let number = queue.sent + 1;
+        queue.spool.push((number, changes.clone()));
+        drop(queue);
         self.send(Report::Changes(changes));
     }
 
     fn send(&self, report: Report) {
-        self.inbox.queue.lock().unwrap().sent += 1;
+        self.inbox.queue().sent += 1;
         // The engine may have ended.
         let _ = self.reports.send(report);
     }

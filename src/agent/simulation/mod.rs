@@ -5,7 +5,7 @@
 //! to the next step. At each step these are checked:
 //!
 //! * **Covered.** What differs on a remote is still to be reported by the watch, or pending, or in flight.
-//! * **Barriers.** A caller who was told that all is in sync finds on each remote nothing older than its call.
+//! * **Barriers.** When a barrier has been answered, no remote has anything older than the call.
 //! * **Progress.** What differs on a healthy remote for too long is an error, whatever the other remotes do.
 //! * **Restraint.** Tries of a remote that is down, waiting paths, and full syncs are bounded.
 //!
@@ -46,7 +46,7 @@ impl fmt::Debug for Simulated {
 
 impl Machine for Simulated {
     fn watch(&self, spec: Spec, _: Option<Kept>, reports: UnboundedSender<Report>) -> io::Result<Box<dyn Watching>> {
-        let (inbox, start) = self.0.lock().unwrap().begin_watch(spec.changed_since);
+        let (inbox, start) = self.0.lock().begin_watch(spec.changed_since);
         let resumed = matches!(start, inbox::Start::Resume);
         let task = tokio::spawn(attend(self.0.clone(), inbox.clone(), reports, start)).abort_handle();
         Ok(Box::new(SimulatedWatch { inbox, task, resumed }))
@@ -70,7 +70,7 @@ impl Machine for Simulated {
             let mut findings = Findings::default();
             for (at, probed) in probed.iter().enumerate() {
                 let name = probed.endpoint.destination().to_string();
-                if world.lock().unwrap().remotes[&name].health == Health::Up {
+                if world.lock().remotes[&name].health == Health::Up {
                     findings.placed.insert(at);
                     findings.removed.insert(at);
                 } else {

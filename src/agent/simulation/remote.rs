@@ -7,14 +7,14 @@ use crate::agent::machine::OnSign;
 use crate::path::RelPath;
 use crate::pending::{Kind, Lane};
 use crate::time;
-use crate::transport::{Fault, Lesson, Order, Outcome, Sign, Spared, Totals, fault_name, root_identity};
+use crate::transport::{Fault, Order, Outcome, Sign, fault_name, root_identity};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Time after which a run gives up a remote that says nothing, as the real one does.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Number by which contents are told to be large.
+/// One content in this number is large.
 const LARGE: u64 = 9;
 
 fn fault(name: &'static str) -> Fault {
@@ -45,29 +45,12 @@ struct Run<'a> {
 
 /// Carries out `order` on `remote`.
 pub async fn carry_out(world: Shared, remote: String, order: Order, on_sign: OnSign) -> Outcome {
-    let outcome = Outcome {
-        failed: Vec::new(),
-        again: Vec::new(),
-        changed: Vec::new(),
-        bulk: Vec::new(),
-        whole: Vec::new(),
-        fault: None,
-        lesson: Lesson { before: order.capabilities, after: order.capabilities },
-        totals: Totals::default(),
-        synced: Vec::new(),
-        stamps: Vec::new(),
-        ahead_was_gone: false,
-        withheld: 0,
-        withheld_paths: Vec::new(),
-        excess: None,
-        entries: None,
-        spared: Spared::default(),
-    };
+    let outcome = Outcome::empty(&order);
     let mut run = Run { world: &world, remote, order: &order, outcome };
     if let Err(fault) = run.carry_out(&on_sign).await {
         run.outcome.fault = Some(fault);
     } else if order.lane == Lane::Background {
-        world.lock().unwrap().remotes.get_mut(&run.remote).expect("a remote of the simulation").full_syncs += 1;
+        world.lock().remotes.get_mut(&run.remote).expect("a remote of the simulation").full_syncs += 1;
     }
     run.outcome
 }
@@ -83,14 +66,14 @@ impl Run<'_> {
             on_sign(Sign::Moved);
         }
         if self.order.kind >= Kind::Tree && self.order.paths.iter().any(RelPath::is_root) {
-            self.outcome.entries = Some(self.world.lock().unwrap().source.tree.0.len() as u64);
+            self.outcome.entries = Some(self.world.lock().source.tree.0.len() as u64);
         }
         Ok(())
     }
 
     async fn connect(&mut self) -> Result<(), Fault> {
         let delay = {
-            let mut world = self.world.lock().unwrap();
+            let mut world = self.world.lock();
             let state = world.remotes.get_mut(&self.remote).expect("a remote of the simulation");
             state.runs += 1;
             state.tries += u64::from(state.health != Health::Up);
@@ -104,7 +87,7 @@ impl Run<'_> {
     }
 
     fn health(&self) -> Health {
-        self.world.lock().unwrap().remotes[&self.remote].health
+        self.world.lock().remotes[&self.remote].health
     }
 
     /// Waits while the remote says nothing.
@@ -116,7 +99,7 @@ impl Run<'_> {
                 Health::Refused => return Err(fault(fault_name::CONNECTION_LOST)),
                 Health::Hung if time::now().duration_since(began) >= PATIENCE => return Err(fault(name)),
                 Health::Hung => {
-                    let changed = self.world.lock().unwrap().health_changed.clone();
+                    let changed = self.world.lock().health_changed.clone();
                     // Whether it changed or not, the remote is looked at again.
                     let _ = tokio::time::timeout_at((began + PATIENCE).into(), changed.notified()).await;
                 }
@@ -126,14 +109,14 @@ impl Run<'_> {
 
     async fn go_on(&self) -> Result<(), Fault> {
         let pace = {
-            let mut world = self.world.lock().unwrap();
+            let mut world = self.world.lock();
             let pace = world.remotes[&self.remote].pace;
             if world.rng.u8(..) < 128 { pace } else { Duration::ZERO }
         };
         if !pace.is_zero() {
             tokio::time::sleep(pace).await;
         }
-        if self.world.lock().unwrap().rng.u32(0..3_000) == 0 {
+        if self.world.lock().rng.u32(0..3_000) == 0 {
             return Err(fault(fault_name::CONNECTION_LOST));
         }
         self.answer(fault_name::TIMEOUT).await
@@ -141,7 +124,7 @@ impl Run<'_> {
 
     /// The one look at the paths of the batch.
     fn look(&mut self) -> Result<Vec<Step>, Fault> {
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         let is_root = self.order.identity.is_none_or(|identity| root_identity(&self.order.root) == Some(identity));
         if !world.root_there || !is_root {
             return Err(fault(fault_name::ROOT_MISSING));
@@ -161,7 +144,7 @@ impl Run<'_> {
             if self.order.kind >= Kind::Pruned && node.is_directory() {
                 swept.push(Step::Sweep(path.clone(), below.iter().cloned().collect()));
             }
-            // A file that the batch names is sent whatever its size and time say, but for its attributes alone.
+            // A file that the batch names is sent even if size and time are equal, unless only its attributes are pending.
             let by_content = self.order.kind != Kind::Attributes;
             if !path.is_root() {
                 sent.push(Step::Send(path.clone(), node, by_content));
@@ -174,7 +157,7 @@ impl Run<'_> {
                 sent.extend(listed);
             }
         }
-        // What is deleted goes first, last, or in between.
+        // Deletions go first, last, or in between.
         deleted.extend(swept);
         for step in deleted {
             let at = world.rng.usize(..=sent.len());
@@ -184,7 +167,7 @@ impl Run<'_> {
     }
 
     fn take(&mut self, step: Step) {
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         let world = &mut *world;
         let copy = &mut world.remotes.get_mut(&self.remote).expect("a remote of the simulation").tree;
         match step {

@@ -130,7 +130,7 @@ impl Simulation {
         let config = read_config(&root, limit, "-a", rng.u32(1..12));
         Self {
             seed,
-            world: Arc::new(Mutex::new(world)),
+            world: Shared::new(world),
             directory,
             config: Arc::new(Mutex::new(config)),
             engine: None,
@@ -258,10 +258,10 @@ impl Simulation {
     }
 
     fn path(&mut self) -> RelPath {
-        let known = self.world.lock().unwrap().source.tree.0.len();
+        let known = self.world.lock().source.tree.0.len();
         if known > 0 && self.rng.bool() {
             let nth = self.rng.usize(0..known);
-            return self.world.lock().unwrap().source.tree.0.keys().nth(nth).unwrap().clone();
+            return self.world.lock().source.tree.0.keys().nth(nth).unwrap().clone();
         }
         let depth = self.rng.usize(1..4);
         let names: Vec<String> = (0..depth).map(|_| ["a", "b", "c", "d"][self.rng.usize(0..4)].to_owned()).collect();
@@ -269,7 +269,7 @@ impl Simulation {
     }
 
     fn write(&mut self) {
-        if !self.world.lock().unwrap().root_there {
+        if !self.world.lock().root_there {
             return;
         }
         let path = self.path();
@@ -277,7 +277,7 @@ impl Simulation {
             0..45 => {
                 let same = !self.steps_wall && self.rng.u8(..) < 40;
                 let shared = (self.shares_stamps && !self.steps_wall).then(|| self.rng.u64(1..4));
-                let mut body = self.world.lock().unwrap().content(&path, same);
+                let mut body = self.world.lock().content(&path, same);
                 if let (Some(shared), Body::File { stamp, .. }) = (shared, &mut body) {
                     *stamp = SHARED + shared;
                 }
@@ -289,7 +289,7 @@ impl Simulation {
             78..94 => Deed::Rename(path, self.path()),
             _ => Deed::SetAttributes(path, self.rng.u64(0..5)),
         };
-        if self.world.lock().unwrap().carry_out(&deed, true, None) {
+        if self.world.lock().carry_out(&deed, true, None) {
             self.note(|| format!("{deed:?}"));
         }
     }
@@ -297,7 +297,7 @@ impl Simulation {
     /// A writer begins a new file, and closes it later.
     fn open(&mut self) {
         let path = self.path();
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         if !world.root_there || world.source.tree.get(&path).is_some() {
             return;
         }
@@ -317,7 +317,7 @@ impl Simulation {
     }
 
     fn close(&mut self, path: &RelPath) {
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         if !world.open.remove(path) {
             return;
         }
@@ -336,7 +336,7 @@ impl Simulation {
     }
 
     fn set_health(&mut self, name: &str, health: Health, pace: Duration) -> Result<(), Violation> {
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         let state = world.remotes.get_mut(name).unwrap();
         state.pace = pace;
         if state.health == health {
@@ -358,7 +358,7 @@ impl Simulation {
 
     fn change_readability(&mut self) {
         let path = self.path();
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         if world.unreadable.is_empty() || self.rng.bool() {
             world.unreadable.insert(path);
             return;
@@ -376,7 +376,7 @@ impl Simulation {
         self.note(|| "overflow".to_owned());
         self.reasons += 1;
         self.calm_since = time::now();
-        let world = self.world.lock().unwrap();
+        let world = self.world.lock();
         for inbox in world.inbox.iter().chain(&world.replaced) {
             let since = inbox.lose_changes();
             inbox.push_first(Item::Overflow(since));
@@ -388,13 +388,13 @@ impl Simulation {
     }
 
     fn root_away(&mut self) {
-        if !self.world.lock().unwrap().root_there {
+        if !self.world.lock().root_there {
             return;
         }
         let another = self.rng.bool();
         let time = Duration::from_millis(self.rng.u64(10..100_000));
         self.note(|| format!("the root goes, another comes: {another}"));
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         std::fs::rename(&world.root, self.away()).unwrap();
         world.root_there = false;
         // A writer of the old directory writes nothing into the new one.
@@ -416,18 +416,18 @@ impl Simulation {
         let deeds = if another { self.rng.usize(0..8) } else { 0 };
         if another {
             std::fs::remove_dir(self.away()).unwrap();
-            std::fs::create_dir(&self.world.lock().unwrap().root).unwrap();
+            std::fs::create_dir(&self.world.lock().root).unwrap();
         } else {
-            std::fs::rename(self.away(), &self.world.lock().unwrap().root).unwrap();
+            std::fs::rename(self.away(), &self.world.lock().root).unwrap();
         }
         for _ in 0..deeds {
             let path = self.path();
-            let mut world = self.world.lock().unwrap();
+            let mut world = self.world.lock();
             let body = world.content(&path, false);
             let deed = if self.rng.bool() { Deed::Write(path, body) } else { Deed::Remove(path) };
             world.carry_out(&deed, false, None);
         }
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock();
         world.root_there = true;
         let since = world.lost_at.take().unwrap_or(SystemTime::UNIX_EPOCH);
         for inbox in world.inbox.iter().chain(&world.replaced) {
@@ -442,14 +442,14 @@ impl Simulation {
         let timeout = Duration::from_secs(self.rng.u64(1..600));
         let world = self.world.clone();
         let (called, open) = {
-            let world = world.lock().unwrap();
+            let world = world.lock();
             (world.deeds, world.open.clone())
         };
         self.summary.barriers += 1;
         self.note(|| format!("a barrier, {timeout:?}"));
         self.calls.spawn(async move {
             match handle.wait_synced(timeout).await {
-                Ok(()) => nothing_older(&world.lock().unwrap(), called, &open),
+                Ok(()) => nothing_older(&world.lock(), called, &open),
                 Err(_) => Ok(()),
             }
         });
@@ -463,7 +463,7 @@ impl Simulation {
         let world = self.world.clone();
         self.calls.spawn(async move {
             // Each may ask for a try of every remote.
-            world.lock().unwrap().remotes.values_mut().for_each(|state| state.tries = 0);
+            world.lock().remotes.values_mut().for_each(|state| state.tries = 0);
             match which {
                 0 => drop(handle.full_sync(Vec::new()).await),
                 1 => drop(handle.retry(Vec::new()).await),
@@ -501,7 +501,7 @@ impl Simulation {
     fn reload(&mut self) {
         let Some(handle) = self.handle.clone() else { return };
         let params = if self.rng.bool() { "-a" } else { "-az" };
-        let root = self.world.lock().unwrap().root.clone();
+        let root = self.world.lock().root.clone();
         let config = read_config(&root, self.limit, params, self.rng.u32(1..12));
         let anew = config.rsync.params != self.config.lock().unwrap().rsync.params;
         self.note(|| format!("reload, compared anew: {anew}"));
@@ -540,7 +540,7 @@ impl Simulation {
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
-        self.world.lock().unwrap().resumable = resumable;
+        self.world.lock().resumable = resumable;
         let until = time::now() + Duration::from_millis(away);
         while time::now() < until {
             tokio::time::sleep(self.gap().min(until - time::now()) + Duration::from_millis(1)).await;
@@ -595,10 +595,10 @@ impl Simulation {
         for (_, path) in std::mem::take(&mut self.closes) {
             self.close(&path);
         }
-        let unreadable = std::mem::take(&mut self.world.lock().unwrap().unreadable);
+        let unreadable = std::mem::take(&mut self.world.lock().unreadable);
         for path in unreadable {
             let attributes = self.rng.u64(1_000..2_000);
-            self.world.lock().unwrap().carry_out(&Deed::SetAttributes(path, attributes), true, None);
+            self.world.lock().carry_out(&Deed::SetAttributes(path, attributes), true, None);
         }
         // A root that is back may be walked after an overflow's walk.
         self.pass(Duration::from_secs(10)).await?;
@@ -618,7 +618,7 @@ impl Simulation {
             other => return Err(format!("without faults, not in sync after {CONVERGED:?}: {other:?}")),
         }
         for name in names() {
-            let world = self.world.lock().unwrap();
+            let world = self.world.lock();
             let differences = world.differences(&name);
             if let Some((path, _)) = differences.first() {
                 let state = world.states(&name, path);
@@ -631,15 +631,15 @@ impl Simulation {
     /// Nothing happens, and nothing may be done but what the clock wants.
     async fn rest(&mut self) -> Result<(), Violation> {
         let runs = |world: &World| world.remotes.values().map(|state| state.runs).sum::<u64>();
-        let before = runs(&self.world.lock().unwrap());
+        let before = runs(&self.world.lock());
         self.pass(IDLE).await?;
-        let needless = runs(&self.world.lock().unwrap()) - before;
+        let needless = runs(&self.world.lock()) - before;
         if needless > IDLE_RUNS {
             return Err(format!("{needless} runs in {IDLE:?}, and nothing has changed"));
         }
         let clock = time::now().duration_since(self.began).as_secs() / (600 * 60);
         let most = FULL_SYNCS_EACH * (self.reasons + clock);
-        for (name, state) in &self.world.lock().unwrap().remotes {
+        for (name, state) in &self.world.lock().remotes {
             if state.full_syncs > most {
                 return Err(format!("{name}: {} full syncs for {} reasons", state.full_syncs, self.reasons + clock));
             }

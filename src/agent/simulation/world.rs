@@ -8,7 +8,7 @@ use crate::time;
 use crate::watch::{Change, Hint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
@@ -37,7 +37,7 @@ pub struct RemoteState {
     pub tries: u64,
 }
 
-/// What only the simulation knows.
+/// The state that only the simulation knows.
 pub struct World {
     pub rng: fastrand::Rng,
     pub root: PathBuf,
@@ -71,7 +71,18 @@ pub struct World {
 }
 
 /// The world, shared by the tasks of a simulation.
-pub type Shared = Arc<Mutex<World>>;
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub fn new(world: World) -> Self {
+        Self(Arc::new(Mutex::new(world)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("nothing panics that holds the world")
+    }
+}
 
 impl World {
     pub fn new(rng: fastrand::Rng, root: &Path, remotes: &[String]) -> Self {
@@ -123,7 +134,7 @@ impl World {
         }
     }
 
-    /// Does `deed`; the watch learns of it, if `told`. `hint` replaces what it would be told of a written file.
+    /// Does `deed`. If `told`, the watch reports it; `hint` replaces the hint for a written file.
     pub fn carry_out(&mut self, deed: &Deed, told: bool, hint: Option<Hint>) -> bool {
         let before = self.source.tree.clone();
         let mut changes = self.source.carry_out(deed, time::wall());
@@ -168,7 +179,7 @@ impl World {
         Some(states[first..].iter().map(|(_, node)| *node).collect())
     }
 
-    /// What differs on `remote`, with whether size and time show it.
+    /// The paths that differ on `remote`, with whether size and time show the difference.
     pub fn differences(&self, remote: &str) -> Vec<(RelPath, bool)> {
         let (source, copy) = (&self.source.tree, &self.remotes[remote].tree);
         let paths: BTreeSet<&RelPath> = source.0.keys().chain(copy.0.keys()).collect();
