@@ -1,4 +1,4 @@
-//! [`Loading`]: the config is read on a thread, so that mirroring goes on meanwhile.
+//! [`Loading`]: the config is read on a thread; mirroring continues meanwhile.
 
 use super::handle::{Answer, CommandError};
 use crate::aside::aside;

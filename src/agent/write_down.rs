@@ -204,7 +204,7 @@ mod tests {
         remote.report(path.clone(), Kind::Entry, Seq(1), now, wall, false);
         assert!(!ledger.write_down(from_mut(&mut remote), wall, now));
         assert!(remote.set.take_touched().is_empty());
-        // What was not remembered is written all the same, as soon as there is a journal.
+        // The path is written nevertheless, as soon as there is a journal.
         std::fs::remove_file(&directory).unwrap();
         assert!(ledger.write_down(from_mut(&mut remote), wall, now + RETRY));
         let (_, found) = Ledger::open(&directory);

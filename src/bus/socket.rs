@@ -103,7 +103,7 @@ impl Socket for Stream {
     }
 }
 
-/// What the next byte belongs to.
+/// The part of the stream that the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
 enum At {
     /// The start of a line of the handshake, or of the first message.
@@ -166,7 +166,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
                     return Ok(1);
                 }
                 At::Message => {
-                    // A caller who sends one message after the other keeps nobody else from the thread.
+                    // A caller that sends one message after the other does not keep the thread from others.
                     tokio::task::yield_now().await;
                     let first = self.stream.read(&mut self.primary).await?;
                     if first == 0 {

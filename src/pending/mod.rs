@@ -216,7 +216,6 @@ impl<F> PendingSet<F> {
         }
     }
 
-    /// Puts `path` into the set. `requested`: no change is known, somebody asked.
     /// Puts `path` into the set. `requested`: no change is known, somebody asked. Deletions that a comparison of the
     /// whole path finds are only counted at first.
     pub fn report(&mut self, path: RelPath, kind: Kind, seq: Seq, since: SystemTime, requested: bool) {

@@ -20,7 +20,7 @@ const COUNT_AFTER: Duration = Duration::from_secs(1);
 /// Minimum ratio of the time between two counts and the time that one takes.
 const COUNT_RATIO: u32 = 10;
 
-/// What is known of directories with paths that are too long.
+/// The known directories with paths that are too long.
 #[derive(Debug)]
 pub struct LongPaths {
     /// The number of them in each directory that holds any, as it was last counted.
@@ -100,7 +100,7 @@ impl LongPaths {
         holds_any || grows && moved.is_too_long()
     }
 
-    /// What has changed since the last call.
+    /// The new state, if it has changed since the last call.
     pub fn news(&mut self, tree: &mut Tree) -> Option<TooLong> {
         if !std::mem::take(&mut self.is_news) {
             return None;
