@@ -208,6 +208,15 @@ impl RelPath {
         })
     }
 
+    /// The proper ancestors of this path, without the root, that are in `sorted`: the deepest first.
+    pub fn ancestors_among<'a>(&'a self, sorted: &'a BTreeSet<RelPath>) -> impl Iterator<Item = &'a RelPath> {
+        let find = |bytes: &[u8]| {
+            let mut up_to = sorted.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes)));
+            up_to.next_back().map(|found| (found, ()))
+        };
+        self.ancestors_in(find).map(|(ancestor, ())| ancestor)
+    }
+
     /// Whether one of the `sorted` paths lies inside this directory.
     pub fn holds_any_of(&self, sorted: &BTreeSet<&RelPath>) -> bool {
         let first_inside = [self.as_bytes(), if self.is_root() { b"" } else { b"/" }].concat();

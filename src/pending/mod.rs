@@ -282,9 +282,7 @@ impl<F> PendingSet<F> {
         if self.is_verified_tree(&root) {
             return Some(root);
         }
-        let find = |bytes: &[u8]| last_up_to(&self.verified_trees, bytes).map(|found| (found, ()));
-        let covers = path.ancestors_in(find).filter(|(above, ())| self.is_verified_tree(above));
-        covers.last().map(|(topmost, ())| topmost.clone())
+        path.ancestors_among(&self.verified_trees).filter(|above| self.is_verified_tree(above)).last().cloned()
     }
 
     /// What waits at `path` stands for the report `stamp`, too.
@@ -500,11 +498,6 @@ impl<F> PendingSet<F> {
     pub fn get(&self, path: &RelPath) -> Option<&Entry<F>> {
         self.waiting.get(path)
     }
-}
-
-/// The last of `paths` that is not greater than `bytes`.
-fn last_up_to<'a>(paths: &'a BTreeSet<RelPath>, bytes: &[u8]) -> Option<&'a RelPath> {
-    paths.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes))).next_back()
 }
 
 /// The last of `paths` that is not greater than `bytes`, with its value.

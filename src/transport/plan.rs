@@ -13,7 +13,6 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use rustix::fs::RawDir;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem::MaybeUninit;
-use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -226,13 +225,9 @@ pub(super) fn look(root: BorrowedFd<'_>, paths: &[RelPath], split_bulk: bool) ->
 
 /// Whether `path` is one of `directories`, or in one.
 pub(super) fn is_within(path: &RelPath, directories: &BTreeSet<RelPath>) -> bool {
-    let last_up_to = |bytes: &[u8]| {
-        let found = directories.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes))).next_back()?;
-        Some((found, ()))
-    };
     directories.contains(path)
         || directories.contains(&RelPath::root())
-        || path.ancestors_in(last_up_to).next().is_some()
+        || path.ancestors_among(directories).next().is_some()
 }
 
 /// Drops what lies inside another path of the set.
